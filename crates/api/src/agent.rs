@@ -1,0 +1,137 @@
+//! Between agent and control plane.
+//!
+//! An agent posts [`Report`]s to `/v1/agent/report`: one when something changed, one every
+//! heartbeat, and again until one is answered. Each is the whole state of the node, so a lost,
+//! repeated or late one does no harm. It reads [`Message`]s, one JSON object a line, from
+//! `/v1/agent/messages?node=NAME&incarnation=N`; an empty line comes every second, so that it
+//! notices a control plane that is gone. Both sides ignore keys that they do not know: agent and
+//! control plane differ in version during an upgrade.
+
+use lindos_model::report::AttemptReport;
+use lindos_model::{Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+pub const REPORT_PATH: &str = "/v1/agent/report";
+pub const MESSAGES_PATH: &str = "/v1/agent/messages";
+pub const LOG_CHUNK_PATH: &str = "/v1/agent/log-chunk";
+
+/// All that an agent knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub node: NodeSpec,
+    /// Version of the agent's program.
+    pub version: String,
+    /// Grows with every start of this node's agent.
+    pub incarnation: u64,
+    /// Grows with every report of one incarnation; a report sent again keeps its number.
+    pub seq: u64,
+    pub attempts: Vec<AttemptReport>,
+    pub progress: Vec<RankProgress>,
+}
+
+/// The newest readings of one rank.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RankProgress {
+    pub job: JobId,
+    pub epoch: Epoch,
+    pub rank: Rank,
+    pub step: Option<u64>,
+    pub loss: Option<f64>,
+    /// Tokens that the whole job has consumed up to `step`.
+    pub tokens: Option<u64>,
+    pub total_steps: Option<u64>,
+    pub checkpoint: Option<CheckpointNote>,
+    /// How long checkpoints have blocked this rank in this attempt, in all.
+    pub checkpoint_blocked_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointNote {
+    pub step: u64,
+    pub path: String,
+}
+
+/// The answer to a report: it is durable, as far as it has to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportAck {
+    pub seq: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    Command(Command),
+    /// Read a piece of a rank's log; the answer goes to [`LOG_CHUNK_PATH`].
+    ReadLog(ReadLog),
+}
+
+/// An order of the core. One whose `incarnation` is not the agent's own is dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    pub id: u64,
+    pub incarnation: u64,
+    pub job: JobId,
+    pub epoch: Epoch,
+    pub order: Order,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    Launch(Box<Launch>),
+    Stop { grace: Millis },
+    Forget,
+}
+
+/// One node's part of an attempt: all that its ranks need to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    pub spec: Arc<JobSpec>,
+    pub gpus: GpuSet,
+    pub first_rank: Rank,
+    pub rank_count: u32,
+    pub world_size: u32,
+    /// This node's number in `gang`, which is in rank order.
+    pub node_rank: u32,
+    pub gang: Arc<Vec<GangNode>>,
+    pub master_port: u16,
+    pub resume_step: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GangNode {
+    pub name: String,
+    pub address: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadLog {
+    /// Repeated in the answer.
+    pub request: u64,
+    pub job: JobId,
+    /// The newest epoch when not given.
+    pub epoch: Option<Epoch>,
+    pub rank: Rank,
+    /// From this byte of the rank's whole output of that epoch; `None`: the last `bytes_max`.
+    pub offset: Option<u64>,
+    pub bytes_max: u64,
+}
+
+/// A piece of a rank's output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct LogChunk {
+    pub request: u64,
+    /// The epoch that it is from.
+    pub epoch: Option<Epoch>,
+    /// Where `text` begins and ends in the rank's whole output. The beginning may have been
+    /// rotated away: then `offset` is larger than asked for.
+    pub offset: u64,
+    pub end: u64,
+    /// Bytes that are not UTF-8 are replaced.
+    pub text: String,
+    /// Whether more may still come.
+    pub open: bool,
+    /// Why there is nothing.
+    pub error: Option<String>,
+}

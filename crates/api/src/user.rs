@@ -1,0 +1,238 @@
+//! Between people (or their programs) and the control plane.
+
+use lindos_model::reason::Charge;
+use lindos_model::{Columns, EndReason, Exit, JobSpec, JobState, TrailEntry, WaitReason};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// `POST /v1/jobs`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubmitRequest {
+    /// 32 hexadecimal digits, chosen at random. Sent again with the same, nothing is submitted
+    /// twice. The control plane chooses one when it is not given.
+    pub request: Option<String>,
+    /// Who asks.
+    pub user: Option<String>,
+    /// The job, with every default filled in: see `docs/job-file.md`.
+    #[schema(value_type = Object)]
+    pub spec: JobSpec,
+}
+
+/// It is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Submitted {
+    pub job: u64,
+}
+
+/// `POST /v1/nodes/{name}/drain`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// The answer to a request that has nothing else to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Done {
+    pub ok: bool,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApiError {
+    /// A stable word for programs: `invalid_job`, `no_such_job`, `disk_full`, …
+    pub code: String,
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// One job in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobSummary {
+    pub job: u64,
+    pub name: String,
+    pub user: String,
+    #[schema(value_type = String)]
+    pub state: JobState,
+    /// The number of the newest attempt; 0 before the first.
+    pub epoch: u32,
+    pub nodes: u32,
+    pub gpus: u32,
+    pub priority: i32,
+    pub submitted_at: u64,
+    /// The launch of the first attempt.
+    pub started_at: Option<u64>,
+    pub ended_at: Option<u64>,
+    pub step: Option<u64>,
+    pub total_steps: Option<u64>,
+    pub loss: Option<f64>,
+    /// In words, for a job that waits or has failed.
+    pub reason: Option<String>,
+}
+
+/// `GET /v1/jobs/{id}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct JobDetail {
+    #[serde(flatten)]
+    pub summary: JobSummary,
+    pub command: Vec<String>,
+    pub checkpoint_step: Option<u64>,
+    pub first_loss: Option<f64>,
+    pub last_loss: Option<f64>,
+    pub tokens_per_second: Option<f64>,
+    pub faults: u32,
+    pub retries_left_infrastructure: u32,
+    pub retries_left_user: u32,
+    #[schema(value_type = Option<Object>)]
+    pub wait_reason: Option<WaitReason>,
+    #[schema(value_type = Option<Object>)]
+    pub end_reason: Option<EndReason>,
+    pub attempts: Vec<AttemptSummary>,
+    /// The ranks of the newest attempt.
+    pub ranks: Vec<RankView>,
+    pub ledger: LedgerView,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttemptSummary {
+    pub epoch: u32,
+    pub started_at: u64,
+    pub first_step_at: Option<u64>,
+    pub ended_at: Option<u64>,
+    /// The checkpoint that it went on from.
+    pub resumed_from: Option<u64>,
+    pub last_step: Option<u64>,
+    #[schema(value_type = Option<Object>)]
+    pub end_reason: Option<EndReason>,
+    #[schema(value_type = Option<String>)]
+    pub charge: Option<Charge>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RankView {
+    pub rank: u32,
+    /// 0 until it is known.
+    pub pid: u32,
+    pub node: String,
+    pub epoch: u32,
+    /// `launching`, `running`, `exited`, `failed`
+    pub state: String,
+    pub step: Option<u64>,
+    #[schema(value_type = Option<Object>)]
+    pub exit: Option<Exit>,
+}
+
+/// GPU-milliseconds by column; the columns sum to the total exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+pub struct LedgerView {
+    pub total_gpu_ms: u64,
+    pub columns: BTreeMap<String, u64>,
+}
+
+impl From<Columns> for LedgerView {
+    fn from(columns: Columns) -> Self {
+        LedgerView {
+            total_gpu_ms: columns.total(),
+            columns: columns.iter().map(|(column, ms)| (column.name().to_string(), ms)).collect(),
+        }
+    }
+}
+
+/// `GET /v1/goodput`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Goodput {
+    #[serde(flatten)]
+    pub ledger: LedgerView,
+    /// Productive ÷ all, from 0 to 1.
+    pub goodput: f64,
+    /// Why GPU-time was stranded, in GPU-milliseconds by the kind of wait.
+    pub stranded_by: BTreeMap<String, u64>,
+    pub at: u64,
+}
+
+/// `GET /v1/nodes`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    pub node: u32,
+    pub name: String,
+    /// `expected`, `up`, `silent`, `fenced`
+    pub state: String,
+    pub drained: Option<String>,
+    pub gpus: u16,
+    pub gpus_free: u16,
+    pub platform: String,
+    pub address: String,
+    pub site: String,
+    pub spine: String,
+    pub leaf: String,
+    pub rack: String,
+    /// Of attempts on it.
+    pub jobs: Vec<u64>,
+}
+
+/// `GET /v1/jobs/{id}/why`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Why {
+    pub job: u64,
+    #[schema(value_type = String)]
+    pub state: JobState,
+    /// One plain sentence.
+    pub answer: String,
+    #[schema(value_type = Option<Object>)]
+    pub wait_reason: Option<WaitReason>,
+    /// What would help, most helpful first.
+    pub hints: Vec<String>,
+}
+
+/// One line of `GET /v1/events`: a trail entry, with its kind and its words beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    pub seq: u64,
+    pub at: u64,
+    pub kind: String,
+    pub job: Option<u64>,
+    pub epoch: Option<u32>,
+    pub node: Option<String>,
+    pub text: String,
+    /// The fields of this kind.
+    #[schema(value_type = Object)]
+    pub detail: serde_json::Value,
+}
+
+impl From<&TrailEntry> for EventView {
+    fn from(entry: &TrailEntry) -> Self {
+        let detail = match serde_json::to_value(&entry.what) {
+            Ok(serde_json::Value::Object(fields)) => {
+                fields.into_iter().next().map_or(serde_json::Value::Null, |(_, inner)| inner)
+            }
+            _ => serde_json::Value::Null,
+        };
+        EventView {
+            seq: entry.seq,
+            at: entry.at.0,
+            kind: entry.what.name().to_string(),
+            job: entry.job.map(|job| job.0),
+            epoch: entry.epoch.map(|epoch| epoch.0),
+            node: entry.node.clone(),
+            text: entry.to_string(),
+            detail,
+        }
+    }
+}
+
+/// `GET /v1/status`: what `lindos` looks at first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub nodes: u32,
+    pub nodes_up: u32,
+    pub gpus: u64,
+    pub jobs_alive: u32,
+    pub jobs_queued: u32,
+    pub events: u64,
+}

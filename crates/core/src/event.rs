@@ -1,0 +1,119 @@
+//! Everything that the core can be told. This is the journal's vocabulary.
+//!
+//! An event is either **exogenous** (an operator, a user, a fault: a replay under another policy
+//! keeps it) or a **response** to a named effect (a replay lets the world generate it anew).
+//! [`Event::is_exogenous`] says which.
+
+use lindos_model::{
+    AttemptReport, Epoch, JobId, JobSpec, NodeId, NodeSpec, Policy, RequestId, Time,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A control plane took over this state, under this policy. Deadlines that ran while nobody
+    /// listened begin anew.
+    ControlPlaneStarted {
+        policy: Box<Policy>,
+    },
+
+    /// A node enrols. Saying it again changes its address and its place, never its size.
+    NodeJoined {
+        spec: Box<NodeSpec>,
+    },
+    /// Response to `Launch`, `Stop` and `Forget`: all that lives on a node. `incarnation` grows
+    /// with every start of its agent, `seq` with every report of one incarnation.
+    NodeReported {
+        node: NodeId,
+        incarnation: u64,
+        seq: u64,
+        attempts: Vec<AttemptReport>,
+    },
+    /// Nothing was heard from the node since `last_heard`.
+    NodeSilent {
+        node: NodeId,
+        last_heard: Time,
+    },
+    /// Response to `Fence`: nothing that ran on the node before can still run.
+    NodeFenced {
+        node: NodeId,
+    },
+    NodeDrained {
+        request: RequestId,
+        node: NodeId,
+        reason: String,
+    },
+    NodeUndrained {
+        request: RequestId,
+        node: NodeId,
+    },
+
+    JobSubmitted {
+        request: RequestId,
+        user: String,
+        spec: Arc<JobSpec>,
+    },
+    JobCancelled {
+        request: RequestId,
+        job: JobId,
+    },
+
+    /// A running attempt got on: the highest step that any of its ranks has reached. The edge of
+    /// a reading, at most one an interval (see [`crate::edges`]).
+    StepReached {
+        job: JobId,
+        epoch: Epoch,
+        step: u64,
+        total_steps: Option<u64>,
+        loss_micro: Option<i64>,
+    },
+    /// A checkpoint is durable. `blocked_ms` is the time for which all checkpoints of this
+    /// attempt have blocked training so far.
+    CheckpointSaved {
+        job: JobId,
+        epoch: Epoch,
+        step: u64,
+        blocked_ms: u64,
+    },
+
+    /// Nothing, but the time: for [`crate::Core::next_wakeup`].
+    Tick,
+}
+
+impl Event {
+    /// Whether the event comes from outside the loop of effects and answers.
+    pub fn is_exogenous(&self) -> bool {
+        match self {
+            Event::ControlPlaneStarted { .. }
+            | Event::NodeJoined { .. }
+            | Event::NodeSilent { .. }
+            | Event::NodeDrained { .. }
+            | Event::NodeUndrained { .. }
+            | Event::JobSubmitted { .. }
+            | Event::JobCancelled { .. } => true,
+            Event::NodeReported { .. }
+            | Event::NodeFenced { .. }
+            | Event::StepReached { .. }
+            | Event::CheckpointSaved { .. }
+            | Event::Tick => false,
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::ControlPlaneStarted { .. } => "control_plane_started",
+            Event::NodeJoined { .. } => "node_joined",
+            Event::NodeReported { .. } => "node_reported",
+            Event::NodeSilent { .. } => "node_silent",
+            Event::NodeFenced { .. } => "node_fenced",
+            Event::NodeDrained { .. } => "node_drained",
+            Event::NodeUndrained { .. } => "node_undrained",
+            Event::JobSubmitted { .. } => "job_submitted",
+            Event::JobCancelled { .. } => "job_cancelled",
+            Event::StepReached { .. } => "step_reached",
+            Event::CheckpointSaved { .. } => "checkpoint_saved",
+            Event::Tick => "tick",
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The trail: what happened and why, in the order in which the core decided it.
+
+use crate::reason::Charge;
+use crate::{EndReason, Epoch, JobId, Millis, Rank, Time, WaitReason};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrailEntry {
+    /// From 1, without gaps.
+    pub seq: u64,
+    pub at: Time,
+    pub job: Option<JobId>,
+    pub epoch: Option<Epoch>,
+    pub node: Option<String>,
+    pub what: TrailKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrailKind {
+    ControlPlaneStarted {
+        jobs_alive: u32,
+    },
+    NodeJoined {
+        gpus: u16,
+    },
+    NodeUp,
+    NodeSilent {
+        unheard: Millis,
+    },
+    NodeFenced,
+    NodeDrained {
+        reason: String,
+    },
+    NodeUndrained,
+    Submitted {
+        name: String,
+        nodes: u32,
+        gpus_per_node: u16,
+    },
+    Waiting {
+        reason: WaitReason,
+    },
+    Placed {
+        nodes: Vec<String>,
+        ranks: u32,
+    },
+    RankStarted {
+        rank: Rank,
+        pid: u32,
+    },
+    FirstStep {
+        after: Millis,
+    },
+    Checkpoint {
+        step: u64,
+    },
+    Fault {
+        reason: EndReason,
+        step: u64,
+    },
+    /// The blame changed when the other ranks' ends came in.
+    Blamed {
+        reason: EndReason,
+        charge: Charge,
+    },
+    StaleAttemptFound,
+    Resumes {
+        from_step: Option<u64>,
+        retries_left: u32,
+        backoff: Millis,
+    },
+    Completed,
+    Failed {
+        reason: EndReason,
+    },
+    Cancelled,
+}
+
+impl TrailKind {
+    /// A short word for tables and filters, the same as in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            TrailKind::ControlPlaneStarted { .. } => "control_plane_started",
+            TrailKind::NodeJoined { .. } => "node_joined",
+            TrailKind::NodeUp => "node_up",
+            TrailKind::NodeSilent { .. } => "node_silent",
+            TrailKind::NodeFenced => "node_fenced",
+            TrailKind::NodeDrained { .. } => "node_drained",
+            TrailKind::NodeUndrained => "node_undrained",
+            TrailKind::Submitted { .. } => "submitted",
+            TrailKind::Waiting { .. } => "waiting",
+            TrailKind::Placed { .. } => "placed",
+            TrailKind::RankStarted { .. } => "rank_started",
+            TrailKind::FirstStep { .. } => "first_step",
+            TrailKind::Checkpoint { .. } => "checkpoint",
+            TrailKind::Fault { .. } => "fault",
+            TrailKind::Blamed { .. } => "blamed",
+            TrailKind::StaleAttemptFound => "stale_attempt_found",
+            TrailKind::Resumes { .. } => "resumes",
+            TrailKind::Completed => "completed",
+            TrailKind::Failed { .. } => "failed",
+            TrailKind::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for TrailKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TrailKind::ControlPlaneStarted { jobs_alive } => {
+                write!(f, "control plane started; {jobs_alive} running jobs adopted")
+            }
+            TrailKind::NodeJoined { gpus } => write!(f, "joined the fleet with {gpus} GPUs"),
+            TrailKind::NodeUp => f.write_str("is up"),
+            TrailKind::NodeSilent { unheard } => write!(f, "silent for {unheard}; fencing it"),
+            TrailKind::NodeFenced => f.write_str("fenced: nothing runs there"),
+            TrailKind::NodeDrained { reason } if reason.is_empty() => f.write_str("drained"),
+            TrailKind::NodeDrained { reason } => write!(f, "drained: {reason}"),
+            TrailKind::NodeUndrained => f.write_str("back in service"),
+            TrailKind::Submitted { name, nodes, gpus_per_node } => {
+                write!(f, "submitted {name}: {nodes} nodes of {gpus_per_node} GPUs")
+            }
+            TrailKind::Waiting { reason } => write!(f, "waits: {reason}"),
+            TrailKind::Placed { nodes, ranks } => {
+                write!(f, "placed {ranks} ranks on {}", short_list(nodes))
+            }
+            TrailKind::RankStarted { rank, pid } => write!(f, "rank {rank} started, pid {pid}"),
+            TrailKind::FirstStep { after } => write!(f, "first step {after} after launch"),
+            TrailKind::Checkpoint { step } => write!(f, "checkpoint at step {step}"),
+            TrailKind::Fault { reason, step } => write!(f, "fault at step {step}: {reason}"),
+            TrailKind::Blamed { reason, charge } => {
+                let who = match charge {
+                    Charge::Infrastructure => "infrastructure",
+                    Charge::User => "the job itself",
+                    Charge::Nobody | Charge::Final => "nobody",
+                };
+                write!(f, "blamed on {who}: {reason}")
+            }
+            TrailKind::StaleAttemptFound => {
+                f.write_str("processes of an attempt that is over were found; stopping them")
+            }
+            TrailKind::Resumes { from_step, retries_left, backoff } => {
+                match from_step {
+                    Some(step) => write!(f, "resumes from the checkpoint at step {step}")?,
+                    None => f.write_str("starts again from the beginning")?,
+                }
+                if backoff.0 > 0 {
+                    write!(f, " in {backoff}")?;
+                }
+                write!(f, " ({retries_left} retries left)")
+            }
+            TrailKind::Completed => f.write_str("completed"),
+            TrailKind::Failed { reason } => write!(f, "failed: {reason}"),
+            TrailKind::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+/// The first few names, and how many more there are.
+fn short_list(names: &[String]) -> String {
+    const SHOWN: usize = 4;
+    if names.len() <= SHOWN {
+        names.join(", ")
+    } else {
+        format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN)
+    }
+}
+
+impl fmt::Display for TrailEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(job) = self.job {
+            write!(f, "job {job}")?;
+            if let Some(epoch) = self.epoch {
+                write!(f, "/{epoch}")?;
+            }
+            f.write_str(" ")?;
+        }
+        if let Some(node) = &self.node {
+            write!(f, "{node} ")?;
+        }
+        self.what.fmt(f)
+    }
+}
