@@ -11,6 +11,7 @@ use lindos_model::report::AttemptReport;
 use lindos_model::{Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 pub const REPORT_PATH: &str = "/v1/agent/report";
 pub const MESSAGES_PATH: &str = "/v1/agent/messages";
@@ -119,10 +120,11 @@ pub struct ReadLog {
 }
 
 /// A piece of a rank's output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default, ToSchema)]
 pub struct LogChunk {
     pub request: u64,
     /// The epoch that it is from.
+    #[schema(value_type = Option<u32>)]
     pub epoch: Option<Epoch>,
     /// Where `text` begins and ends in the rank's whole output. The beginning may have been
     /// rotated away: then `offset` is larger than asked for.

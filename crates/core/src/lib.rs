@@ -1,3 +1,305 @@
-//! (being written)
+//! The control plane's logic as a pure, deterministic state machine.
+//!
+//! [`Core::step`] takes one recorded [`Event`] and appends the [`Effect`]s that must now be
+//! carried out. There is no clock, no I/O, no thread, no randomness, no floating point and no
+//! hash order in here, so two cores that took the same events are equal, bit for bit. The server
+//! drives it in real time, the sim in virtual time.
+//!
+//! To find your way: [`event`] and [`effect`] are the vocabulary; [`Core::step`] below is the
+//! whole control flow; each concern's `mod.rs` holds its verbs (`on_…`) and the files beside it
+//! the rules. A verb changes its own concern and returns what follows for others.
+#![deny(clippy::float_arithmetic, clippy::iter_over_hash_type, clippy::disallowed_types)]
+
+pub mod edges;
 pub mod effect;
 pub mod event;
+pub mod explain;
+pub mod gang;
+pub mod health;
+pub mod job;
+pub mod ledger;
+pub mod placement;
+pub mod queue;
+pub mod recovery;
+pub mod timer;
+
+#[cfg(test)]
+mod tests;
+
+pub use effect::{Effect, Effects};
+pub use event::Event;
+
+use explain::trail::Trail;
+use health::fleet::Fleet;
+use job::Job;
+use ledger::Ledger;
+use lindos_model::{
+    Column, EffectId, EndReason, Epoch, JobId, NodeId, Policy, RequestId, Time, TrailKind,
+};
+use queue::order::Queue;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, VecDeque};
+use timer::{Timer, Timers};
+
+/// The state of a fleet and its jobs.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Core {
+    now: Time,
+    policy: Policy,
+    fleet: Fleet,
+    jobs: BTreeMap<JobId, Job>,
+    queue: Queue,
+    ledger: Ledger,
+    timers: Timers,
+    trail: Trail,
+    requests: BTreeMap<RequestId, JobId>,
+    request_order: VecDeque<RequestId>,
+    finished: VecDeque<JobId>,
+    last_job: u64,
+    last_effect: u64,
+    next_port: u16,
+    /// Something changed that may let a queued job start.
+    must_schedule: bool,
+}
+
+/// Equal state, equal digest: XXH3 (128 bits) over the snapshot's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(pub u128);
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// A snapshot that does not decode: it is from another version, or it is damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotError(pub String);
+
+impl std::fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the snapshot does not decode: {}", self.0)
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+impl Core {
+    pub fn new() -> Self {
+        Core::default()
+    }
+
+    /// Applies one recorded event at `at`; appends what must now be done to `out`.
+    ///
+    /// `at` is never earlier than at the step before; a driver whose clock goes back repeats the
+    /// last time.
+    pub fn step(&mut self, at: Time, event: &Event, out: &mut Effects) {
+        assert!(at >= self.now, "time went back from {:?} to {at:?}", self.now);
+        self.now = at;
+        self.ledger.accrue(at);
+
+        match event {
+            Event::ControlPlaneStarted { policy } => self.on_control_plane_started(policy, out),
+            Event::NodeJoined { spec } => self.on_node_joined(spec, out),
+            Event::NodeReported { node, incarnation, seq, attempts } => {
+                if self.on_node_heard(*node, *incarnation, *seq, out) {
+                    for (job, fault) in self.on_node_reported(*node, attempts, out) {
+                        if let Some(reason) = fault {
+                            self.stop_attempt(job, reason, out);
+                        }
+                        self.settle_attempt(job, out);
+                    }
+                }
+            }
+            Event::NodeSilent { node, last_heard } => {
+                for (job, reason) in self.on_node_silent(*node, *last_heard, out) {
+                    self.stop_attempt(job, reason, out);
+                }
+            }
+            Event::NodeFenced { node } => {
+                for job in self.on_node_fenced(*node, out) {
+                    self.settle_attempt(job, out);
+                }
+            }
+            Event::NodeDrained { request, node, reason } => {
+                self.on_node_drained(*request, *node, Some(reason), out);
+            }
+            Event::NodeUndrained { request, node } => {
+                self.on_node_drained(*request, *node, None, out);
+            }
+            Event::JobSubmitted { request, user, spec } => {
+                self.on_job_submitted(*request, user, spec, out);
+            }
+            Event::JobCancelled { request, job } => {
+                if let Some(reason) = self.on_job_cancelled(*request, *job, out) {
+                    self.stop_attempt(*job, reason, out);
+                }
+            }
+            Event::StepReached { job, epoch, step, total_steps, loss_micro } => {
+                self.on_step_reached(*job, *epoch, *step, *total_steps, *loss_micro, out);
+            }
+            Event::CheckpointSaved { job, epoch, step, blocked_ms } => {
+                self.on_checkpoint_saved(*job, *epoch, *step, *blocked_ms, out);
+            }
+            Event::Tick => {}
+        }
+
+        while let Some(timer) = self.timers.pop_due(at) {
+            self.on_timer(timer, out);
+        }
+        if self.must_schedule {
+            self.must_schedule = false;
+            self.schedule(out);
+        }
+        self.settle_ledger();
+    }
+
+    /// Moves an attempt on when all of its ranks have succeeded, and ends it when all of its
+    /// members are gone.
+    fn settle_attempt(&mut self, id: JobId, out: &mut Effects) {
+        let Some(attempt) = self.jobs[&id].attempt.as_ref() else { return };
+        if !attempt.is_stopping() && attempt.all_succeeded() {
+            self.stop_attempt(id, EndReason::Completed, out);
+        }
+        if self.jobs[&id].attempt.as_ref().is_some_and(gang::attempt::Attempt::all_gone) {
+            self.release_gang(id, out);
+            let (reason, verdict) = self.on_attempt_over(id, out);
+            self.on_verdict(id, reason, &verdict, out);
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, out: &mut Effects) {
+        match timer {
+            Timer::Hang(job) => {
+                if let Some(reason) = self.on_hang(job) {
+                    self.stop_attempt(job, reason, out);
+                }
+            }
+            Timer::FirstStep(job) => {
+                if let Some(reason) = self.on_no_first_step(job) {
+                    self.stop_attempt(job, reason, out);
+                }
+            }
+            Timer::TimeLimit(job) => {
+                if let Some(reason) = self.on_time_limit(job) {
+                    self.stop_attempt(job, reason, out);
+                }
+            }
+            Timer::Resend(job) => self.on_resend(job, out),
+            Timer::Backoff(_) => self.must_schedule = true,
+            Timer::Fence(node) => self.on_fence_overdue(node, out),
+        }
+    }
+
+    /// When the core wants to be stepped next, if nothing happens before.
+    pub fn next_wakeup(&self) -> Option<Time> {
+        self.timers.next()
+    }
+
+    /// Splits the free GPUs into spare, stranded and idle, and lets the ledger go on with that.
+    fn settle_ledger(&mut self) {
+        let mut rates = self.fleet.columns();
+        let free = rates[Column::Idle];
+        let spare = self.spare_gpus().min(free);
+        let stranded = (free - spare).min(self.queue.demand_gpus());
+        rates[Column::Idle] = free - spare - stranded;
+        rates[Column::Spare] += spare;
+        rates[Column::Stranded] += stranded;
+        let cause = (stranded > 0).then(|| self.queue.first_wait.as_deref().unwrap_or("new"));
+        self.ledger.set_rates(rates, cause);
+    }
+
+    /// GPUs of the whole free nodes that are kept as spares: nodes are not told apart here, so
+    /// it is the mean size of those that are free.
+    fn spare_gpus(&self) -> u64 {
+        let nodes = u64::from(self.fleet.whole_free());
+        if nodes == 0 {
+            return 0;
+        }
+        let kept = u64::from(self.policy.spares).min(nodes);
+        self.fleet.whole_free_gpus() * kept / nodes
+    }
+
+    /// Every invariant; panics if one is broken.
+    pub fn check(&self) {
+        self.timers.check();
+        self.fleet.check();
+        self.ledger.check(self.fleet.gpus());
+        let mut queued = 0;
+        let mut demand = 0;
+        let mut allocations = 0;
+        for job in self.jobs.values() {
+            let is_queued = !job.is_over() && job.attempt.is_none();
+            assert_eq!(is_queued, self.queue.contains(job.spec.priority, job.id));
+            if is_queued {
+                queued += 1;
+                demand += job.gpus();
+            }
+            allocations += self.check_job(job);
+        }
+        assert_eq!(queued, self.queue.len(), "the queue holds unknown jobs");
+        assert_eq!(demand, self.queue.demand_gpus(), "the queue's demand is wrong");
+        let on_nodes: usize = self.fleet.nodes().iter().map(|n| n.allocations.len()).sum();
+        assert_eq!(allocations, on_nodes, "GPUs are held by nobody");
+    }
+
+    /// Proves that a job's gang and the nodes agree; how many allocations it has.
+    fn check_job(&self, job: &Job) -> usize {
+        let Some(attempt) = job.attempt.as_ref().filter(|_| !job.is_over()) else {
+            assert!(job.ledger.held.is_none(), "job {} holds GPUs and has no gang", job.id);
+            return 0;
+        };
+        assert_eq!(attempt.epoch, job.epoch);
+        assert!(!attempt.all_gone(), "an attempt of job {} is over and was not settled", job.id);
+        let mut in_service = 0;
+        for (index, member) in attempt.members.iter().enumerate() {
+            let node = self.fleet.node(member.node);
+            let allocation = node
+                .allocations
+                .iter()
+                .find(|a| (a.job, a.epoch) == (job.id, attempt.epoch))
+                .expect("a gang's node does not know the job");
+            assert_eq!((allocation.gpus, allocation.member), (member.gpus, index as u32));
+            if node.state == health::fleet::NodeState::Up {
+                in_service += u64::from(member.gpus.len());
+                assert_eq!(job.ledger.held.map(|(column, _)| column), Some(allocation.column));
+            }
+        }
+        assert_eq!(job.ledger.held.map_or(0, |(_, gpus)| gpus), in_service);
+        assert!(
+            self.timers.get(Timer::Resend(job.id)).is_some()
+                || attempt.phase == gang::attempt::Phase::Up
+        );
+        attempt.members.len()
+    }
+
+    /// The whole state in bytes, for [`Core::restore`].
+    pub fn snapshot(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("the state is plain data")
+    }
+
+    pub fn restore(bytes: &[u8]) -> Result<Core, SnapshotError> {
+        postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))
+    }
+
+    pub fn digest(&self) -> Digest {
+        Digest(xxhash_rust::xxh3::xxh3_128(&self.snapshot()))
+    }
+
+    fn next_effect(&mut self) -> EffectId {
+        self.last_effect += 1;
+        EffectId(self.last_effect)
+    }
+
+    fn say(
+        &mut self,
+        job: Option<(JobId, Option<Epoch>)>,
+        node: Option<NodeId>,
+        what: TrailKind,
+        out: &mut Effects,
+    ) {
+        let name = node.map(|node| self.fleet.node(node).spec.name.as_str());
+        let kept = self.policy.trail_max as usize;
+        out.push(Effect::Trail(self.trail.push(self.now, job, name, what, kept)));
+    }
+}

@@ -51,7 +51,9 @@ pub struct JobSpec {
     pub time_limit: Option<Millis>,
     /// `None`: follows the job's own step time.
     pub hang_timeout: Option<Millis>,
-    pub startup_timeout: Millis,
+    /// The longest wait for the first step. `None`: ten minutes for a job that is known to report
+    /// steps (it has a pattern, or an earlier attempt reported some), and no limit for others.
+    pub startup_timeout: Option<Millis>,
     /// A regular expression over the output with the groups `step` and, if it likes, `loss`.
     pub progress_pattern: Option<String>,
     /// Where checkpoints go; `None`: a folder of the job's own under the state folder.
@@ -83,7 +85,7 @@ impl JobSpec {
                 "a name has letters, digits, `-`, `_` and `.`, and does not begin with `.`".into(),
             );
         }
-        if self.command.first().is_none_or(|program| program.is_empty()) {
+        if self.command.first().is_none_or(String::is_empty) {
             return bad("command", "the command is empty".into());
         }
         if self.command.iter().any(|word| word.contains('\0')) {
@@ -128,7 +130,7 @@ impl JobSpec {
         for (key, span) in [
             ("time_limit", self.time_limit),
             ("progress.hang_timeout", self.hang_timeout),
-            ("progress.startup_timeout", Some(self.startup_timeout)),
+            ("progress.startup_timeout", self.startup_timeout),
         ] {
             if span == Some(Millis::ZERO) {
                 return bad(key, "it must be longer than zero".into());
@@ -165,7 +167,7 @@ pub struct Invalid {
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     Queued,
-    /// Launched; no first step yet.
+    /// Launched; not all of its ranks run yet.
     Starting,
     Running,
     /// Its processes are being stopped; it is queued again or ends after that.
@@ -296,7 +298,6 @@ pub struct LogsTable {
     pub files_max: Option<u32>,
 }
 
-const STARTUP_TIMEOUT: Millis = Millis::from_secs(600);
 const STOP_GRACE: Millis = Millis::from_secs(10);
 /// A fault every few hours for months is ordinary for a large job; a loop of faults is not.
 const RETRY_INFRASTRUCTURE: u32 = 1000;
@@ -335,7 +336,7 @@ impl JobFile {
             priority: self.priority,
             time_limit: span(self.time_limit),
             hang_timeout: span(self.progress.hang_timeout),
-            startup_timeout: span(self.progress.startup_timeout).unwrap_or(STARTUP_TIMEOUT),
+            startup_timeout: span(self.progress.startup_timeout),
             progress_pattern: self.progress.pattern,
             checkpoint_dir: self.checkpoint.dir.map(|dir| normalized(&folder.join(dir))),
             retry_infrastructure: self.retry.infrastructure.unwrap_or(RETRY_INFRASTRUCTURE),
@@ -378,7 +379,7 @@ pub fn sample(name: &str, nodes: u32, gpus_per_node: u16) -> JobSpec {
         priority: 0,
         time_limit: None,
         hang_timeout: None,
-        startup_timeout: STARTUP_TIMEOUT,
+        startup_timeout: None,
         progress_pattern: None,
         checkpoint_dir: None,
         retry_infrastructure: RETRY_INFRASTRUCTURE,

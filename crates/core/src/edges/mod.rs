@@ -1,0 +1,264 @@
+//! From readings to edges: pure reducers that stand between telemetry and the journal.
+//!
+//! A driver feeds every reading in, and journals only what comes out. Nothing here is part of the
+//! core's state: after a restart the reducers begin empty, and at worst say something twice.
+
+use crate::event::Event;
+use lindos_model::{AttemptReport, Epoch, JobId, Millis, NodeId, Time};
+use std::collections::BTreeMap;
+
+/// Which nodes have not been heard from for too long.
+#[derive(Clone, Debug)]
+pub struct SilenceWatch {
+    silent_after: Millis,
+    /// Since when silence counts for nodes that were never heard from.
+    nodes: Vec<Heard>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Time,
+    said_silent: bool,
+    known: bool,
+}
+
+impl SilenceWatch {
+    pub fn new(silent_after: Millis) -> Self {
+        SilenceWatch { silent_after, nodes: Vec::new() }
+    }
+
+    /// The node was heard from; also to begin the watch over it.
+    pub fn heard(&mut self, node: NodeId, at: Time) {
+        let unknown = Heard { at, said_silent: false, known: false };
+        if self.nodes.len() <= node.index() {
+            self.nodes.resize(node.index() + 1, unknown);
+        }
+        self.nodes[node.index()] = Heard { known: true, ..unknown };
+    }
+
+    /// The nodes that became silent, each told once, and when they were last heard.
+    pub fn silent(&mut self, now: Time) -> Vec<(NodeId, Time)> {
+        let mut silent = Vec::new();
+        for (index, heard) in self.nodes.iter_mut().enumerate() {
+            if heard.known && !heard.said_silent && now.since(heard.at) >= self.silent_after {
+                heard.said_silent = true;
+                silent.push((NodeId(index as u32), heard.at));
+            }
+        }
+        silent
+    }
+
+    /// When [`SilenceWatch::silent`] will next have something to say, if nothing is heard.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let watched = self.nodes.iter().filter(|heard| heard.known && !heard.said_silent);
+        watched.map(|heard| heard.at + self.silent_after).min()
+    }
+}
+
+/// Which reports say anything new.
+#[derive(Clone, Debug, Default)]
+pub struct ReportEdges {
+    last: BTreeMap<NodeId, (u64, Vec<AttemptReport>)>,
+}
+
+impl ReportEdges {
+    /// Whether the report must be journalled. Call [`ReportEdges::journalled`] once it was.
+    pub fn is_news(&self, node: NodeId, incarnation: u64, attempts: &[AttemptReport]) -> bool {
+        self.last
+            .get(&node)
+            .is_none_or(|(known, last)| *known != incarnation || last.as_slice() != attempts)
+    }
+
+    pub fn journalled(&mut self, node: NodeId, incarnation: u64, attempts: &[AttemptReport]) {
+        self.last.insert(node, (incarnation, attempts.to_vec()));
+    }
+
+    /// The core was told that the node is silent: its next report is news, whatever it says.
+    pub fn forget(&mut self, node: NodeId) {
+        self.last.remove(&node);
+    }
+}
+
+/// One reading of one rank.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    pub step: Option<u64>,
+    pub total_steps: Option<u64>,
+    pub loss_micro: Option<i64>,
+    pub checkpoint_step: Option<u64>,
+    pub blocked_ms: u64,
+}
+
+/// Progress of every job, thinned to one edge an interval.
+#[derive(Clone, Debug)]
+pub struct ProgressEdges {
+    interval: Millis,
+    jobs: BTreeMap<JobId, JobProgress>,
+}
+
+#[derive(Clone, Debug)]
+struct JobProgress {
+    epoch: Epoch,
+    said_step: Option<u64>,
+    said_at: Time,
+    newest: Reading,
+    said_checkpoint: Option<u64>,
+    said_blocked_ms: u64,
+}
+
+impl ProgressEdges {
+    pub fn new(interval: Millis) -> Self {
+        ProgressEdges { interval, jobs: BTreeMap::new() }
+    }
+
+    /// Takes a reading; the events that must be journalled now.
+    pub fn on_reading(
+        &mut self,
+        now: Time,
+        job: JobId,
+        epoch: Epoch,
+        reading: &Reading,
+    ) -> Vec<Event> {
+        let fresh = JobProgress {
+            epoch,
+            said_step: None,
+            said_at: Time::ZERO,
+            newest: Reading::default(),
+            said_checkpoint: None,
+            said_blocked_ms: 0,
+        };
+        let progress = self.jobs.entry(job).or_insert_with(|| fresh.clone());
+        if epoch > progress.epoch {
+            *progress = fresh;
+        } else if epoch < progress.epoch {
+            return Vec::new();
+        }
+        let newest = &mut progress.newest;
+        if reading.step >= newest.step {
+            newest.step = reading.step;
+            newest.loss_micro = reading.loss_micro.or(newest.loss_micro);
+        }
+        newest.total_steps = reading.total_steps.or(newest.total_steps);
+        newest.checkpoint_step = newest.checkpoint_step.max(reading.checkpoint_step);
+        newest.blocked_ms = newest.blocked_ms.max(reading.blocked_ms);
+        progress.edges(job, now, self.interval)
+    }
+
+    /// What was held back and is due now.
+    pub fn due(&mut self, now: Time) -> Vec<Event> {
+        let interval = self.interval;
+        self.jobs.iter_mut().flat_map(|(&job, p)| p.edges(job, now, interval)).collect()
+    }
+
+    /// When [`ProgressEdges::due`] will next have something to say.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let held = self.jobs.values().filter(|p| p.newest.step > p.said_step);
+        held.map(|p| p.said_at + self.interval).min()
+    }
+
+    /// The job is over, or its attempt is.
+    pub fn forget(&mut self, job: JobId) {
+        self.jobs.remove(&job);
+    }
+}
+
+impl JobProgress {
+    fn edges(&mut self, job: JobId, now: Time, interval: Millis) -> Vec<Event> {
+        let mut events = Vec::new();
+        let epoch = self.epoch;
+        let newest = &self.newest;
+        let checkpoint_is_news = newest.checkpoint_step > self.said_checkpoint;
+        // A checkpoint is worth a step of its own: the ledger judges work by it.
+        let is_due =
+            self.said_step.is_none() || now.since(self.said_at) >= interval || checkpoint_is_news;
+        if let (Some(step), true) = (newest.step, newest.step > self.said_step && is_due) {
+            events.push(Event::StepReached {
+                job,
+                epoch,
+                step,
+                total_steps: newest.total_steps,
+                loss_micro: newest.loss_micro,
+            });
+            self.said_step = Some(step);
+            self.said_at = now;
+        }
+        if let (Some(step), true) = (newest.checkpoint_step, checkpoint_is_news) {
+            events.push(Event::CheckpointSaved { job, epoch, step, blocked_ms: newest.blocked_ms });
+            self.said_checkpoint = Some(step);
+            self.said_blocked_ms = newest.blocked_ms;
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: u64) -> Reading {
+        Reading { step: Some(step), ..Reading::default() }
+    }
+
+    fn names(events: &[Event]) -> Vec<String> {
+        events
+            .iter()
+            .map(|event| match event {
+                Event::StepReached { step, .. } => format!("step {step}"),
+                Event::CheckpointSaved { step, .. } => format!("checkpoint {step}"),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn many_steps_become_one_edge_an_interval_and_the_last_is_not_lost() {
+        let mut edges = ProgressEdges::new(Millis(1000));
+        let (job, epoch) = (JobId(1), Epoch(1));
+        let mut said = Vec::new();
+        for at in 0..25 {
+            said.extend(edges.on_reading(Time(at * 100), job, epoch, &step(at)));
+        }
+        assert_eq!(names(&said), ["step 0", "step 10", "step 20"]);
+        assert_eq!(edges.next_deadline(), Some(Time(3000)));
+        assert_eq!(names(&edges.due(Time(3000))), ["step 24"]);
+        assert_eq!(edges.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_checkpoint_is_told_once_and_brings_its_step() {
+        let mut edges = ProgressEdges::new(Millis(1000));
+        let (job, epoch) = (JobId(1), Epoch(2));
+        edges.on_reading(Time(0), job, epoch, &step(1));
+        let reading = Reading { checkpoint_step: Some(5), blocked_ms: 40, ..step(5) };
+        let said = edges.on_reading(Time(10), job, epoch, &reading);
+        assert_eq!(names(&said), ["step 5", "checkpoint 5"]);
+        assert!(edges.on_reading(Time(20), job, epoch, &reading).is_empty());
+        assert!(
+            edges.on_reading(Time(5000), job, Epoch(1), &step(99)).is_empty(),
+            "an older epoch"
+        );
+    }
+
+    #[test]
+    fn silence_is_told_once_and_again_after_a_word() {
+        let mut watch = SilenceWatch::new(Millis(5000));
+        watch.heard(NodeId(3), Time(1000));
+        assert_eq!(watch.next_deadline(), Some(Time(6000)));
+        assert!(watch.silent(Time(5999)).is_empty());
+        assert_eq!(watch.silent(Time(6000)), [(NodeId(3), Time(1000))]);
+        assert!(watch.silent(Time(9000)).is_empty());
+        watch.heard(NodeId(3), Time(9500));
+        assert_eq!(watch.silent(Time(14_500)), [(NodeId(3), Time(9500))]);
+    }
+
+    #[test]
+    fn a_report_that_says_nothing_new_is_dropped_until_the_node_was_silent() {
+        let mut edges = ReportEdges::default();
+        assert!(edges.is_news(NodeId(0), 1, &[]));
+        edges.journalled(NodeId(0), 1, &[]);
+        assert!(!edges.is_news(NodeId(0), 1, &[]));
+        assert!(edges.is_news(NodeId(0), 2, &[]));
+        edges.forget(NodeId(0));
+        assert!(edges.is_news(NodeId(0), 1, &[]));
+    }
+}

@@ -1,0 +1,481 @@
+//! Gangs: launched, reported on, getting on, stopped, gone.
+
+pub mod attempt;
+
+use crate::Core;
+use crate::effect::{Command, Effect, Effects, GangNode, Launch, Order};
+use crate::health::fleet::{Allocation, NodeState};
+use crate::placement::Placement;
+use crate::timer::Timer;
+use attempt::{Attempt, Member, MemberState, Pace, Phase, RankState};
+use lindos_model::{
+    AttemptReport, Column, EndReason, Epoch, GpuSet, JobId, Millis, NodeId, Rank, ReportedPhase,
+    Time, TrailKind,
+};
+use std::sync::Arc;
+
+/// The first step of a job that is known to report steps comes within this time.
+const FIRST_STEP: Millis = Millis::from_secs(600);
+/// After the last step a job may save, evaluate and clean up for this long.
+const LAST_STEP: Millis = Millis::from_secs(600);
+/// What is left of a deadline for the first step when the control plane comes back.
+const ADOPTION_GRACE: Millis = Millis::from_secs(30);
+/// Larger gangs do not tell each rank's start: the trail is for people.
+const RANKS_IN_TRAIL: u32 = 64;
+/// A command that is not answered is sent again after the policy's wait times 1, 2, 4, … up to this.
+const RESEND_FACTOR_MAX: u64 = 16;
+
+impl Core {
+    /// Launches the next epoch of a job on the nodes that were found for it.
+    pub(crate) fn start_attempt(&mut self, id: JobId, placement: &Placement, out: &mut Effects) {
+        let now = self.now;
+        let master_port = self.policy.port_base + self.next_port;
+        self.next_port = (self.next_port + 1) % self.policy.port_count.max(1);
+        let job = self.jobs.get_mut(&id).expect("only a known job starts");
+        assert!(job.attempt.is_none(), "job {id} would be alive twice");
+        job.epoch = job.epoch.next();
+        job.wait = None;
+        job.started_at.get_or_insert(now);
+        let ranks_per_node = u32::from(job.spec.ranks_per_node);
+        let members: Vec<Member> = placement
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(index, &(node, gpus))| Member {
+                node,
+                gpus,
+                first_rank: Rank(index as u32 * ranks_per_node),
+                state: MemberState::Launching,
+                ranks: vec![RankState::default(); ranks_per_node as usize],
+            })
+            .collect();
+        let attempt = Attempt {
+            epoch: job.epoch,
+            phase: Phase::Launching,
+            gpus: members.iter().map(|member| u64::from(member.gpus.len())).sum(),
+            members,
+            master_port,
+            launched_at: now,
+            all_up_at: None,
+            first_step_at: None,
+            resumed_from: job.checkpoint_step,
+            pace: Pace::default(),
+            at_risk_since: now,
+            blocked_ms: 0,
+            resend_wait: Millis(self.policy.resend_ms),
+            unheard: None,
+        };
+        let epoch = job.epoch;
+        let ranks = attempt.world_size();
+        let first_step =
+            job.spec.startup_timeout.or(job.is_expected_to_report().then_some(FIRST_STEP));
+        let time_left = job.spec.time_limit.map(|limit| limit - Millis(job.held_ms));
+        for (index, member) in attempt.members.iter().enumerate() {
+            let (member, gpus, node) = (index as u32, member.gpus, member.node);
+            let column = Column::Startup;
+            self.fleet.allocate(node, Allocation { job: id, epoch, member, gpus, column });
+        }
+        job.attempt = Some(attempt);
+        if let Some(wait) = first_step {
+            self.timers.set(Timer::FirstStep(id), now + wait);
+        }
+        if let Some(left) = time_left {
+            self.timers.set(Timer::TimeLimit(id), now + left);
+        }
+        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms));
+        self.refresh_job_ledger(id);
+        let name = |&(node, _): &(NodeId, GpuSet)| self.fleet.node(node).spec.name.clone();
+        let nodes = placement.nodes.iter().map(name).collect();
+        self.say(Some((id, Some(epoch))), None, TrailKind::Placed { nodes, ranks }, out);
+        self.resend_to(id, None, out);
+    }
+
+    /// Sends every order again that its node has not answered: to one node, or to all.
+    pub(crate) fn resend_to(&mut self, id: JobId, only: Option<NodeId>, out: &mut Effects) {
+        let job = &self.jobs[&id];
+        let Some(attempt) = job.attempt.as_ref().filter(|_| !job.is_over()) else { return };
+        let grace = match &attempt.phase {
+            Phase::Stopping {
+                reason: EndReason::Cancelled | EndReason::TimeLimit { .. }, ..
+            } => job.spec.stop_grace,
+            _ => Millis(self.policy.fault_grace_ms),
+        };
+        let mut gang = None;
+        let mut commands = Vec::new();
+        for (index, member) in attempt.members.iter().enumerate() {
+            let node = self.fleet.node(member.node);
+            if only.is_some_and(|only| only != member.node) || node.state != NodeState::Up {
+                continue;
+            }
+            let order = match (attempt.is_stopping(), member.state) {
+                (_, MemberState::Gone) | (false, MemberState::Up) => continue,
+                (true, _) => Order::Stop { grace },
+                (false, MemberState::Launching) => {
+                    let gang = gang.get_or_insert_with(|| Arc::new(self.gang_nodes(attempt)));
+                    Order::Launch(Box::new(Launch {
+                        spec: Arc::clone(&job.spec),
+                        gpus: member.gpus,
+                        first_rank: member.first_rank,
+                        rank_count: member.ranks.len() as u32,
+                        world_size: attempt.world_size(),
+                        node_rank: index as u32,
+                        gang: Arc::clone(gang),
+                        master_port: attempt.master_port,
+                        resume_step: attempt.resumed_from,
+                    }))
+                }
+            };
+            commands.push((member.node, attempt.epoch, order));
+        }
+        for (node, epoch, order) in commands {
+            self.command(node, id, epoch, order, out);
+        }
+    }
+
+    fn gang_nodes(&self, attempt: &Attempt) -> Vec<GangNode> {
+        let nodes = attempt.members.iter().map(|member| &self.fleet.node(member.node).spec);
+        nodes
+            .map(|spec| GangNode { name: spec.name.clone(), address: spec.address.clone() })
+            .collect()
+    }
+
+    fn command(&mut self, node: NodeId, job: JobId, epoch: Epoch, order: Order, out: &mut Effects) {
+        let incarnation = self.fleet.node(node).incarnation;
+        let id = self.next_effect();
+        out.push(Effect::Command(Command { id, node, incarnation, job, epoch, order }));
+    }
+
+    /// Takes over what an agent says of its attempts: the jobs that this concerns, and the fault
+    /// that stops them, if it shows one.
+    pub(crate) fn on_node_reported(
+        &mut self,
+        node: NodeId,
+        attempts: &[AttemptReport],
+        out: &mut Effects,
+    ) -> Vec<(JobId, Option<EndReason>)> {
+        let mut follows = Vec::new();
+        for report in attempts {
+            match self.find_member(node, report.job, report.epoch) {
+                Some(member) => {
+                    let fault = self.on_member_reported(node, member, report, out);
+                    follows.push((report.job, fault));
+                }
+                None => self.on_stranger_reported(node, report, out),
+            }
+        }
+        let missing: Vec<JobId> = self
+            .fleet
+            .node(node)
+            .allocations
+            .iter()
+            .filter(|a| {
+                !attempts.iter().any(|report| (report.job, report.epoch) == (a.job, a.epoch))
+            })
+            .filter(|a| {
+                let attempt = self.jobs[&a.job].attempt.as_ref().expect("it holds GPUs");
+                attempt.members[a.member as usize].state == MemberState::Up
+                    && !attempt.is_stopping()
+            })
+            .map(|a| a.job)
+            .collect();
+        let name = self.fleet.node(node).spec.name.clone();
+        let lost = |job| (job, Some(EndReason::AttemptLost { node: name.clone() }));
+        follows.extend(missing.into_iter().map(lost));
+        follows
+    }
+
+    fn find_member(&self, node: NodeId, job: JobId, epoch: Epoch) -> Option<usize> {
+        let mut on_node = self.fleet.node(node).allocations.iter();
+        on_node.find(|a| (a.job, a.epoch) == (job, epoch)).map(|a| a.member as usize)
+    }
+
+    fn on_member_reported(
+        &mut self,
+        node: NodeId,
+        member: usize,
+        report: &AttemptReport,
+        out: &mut Effects,
+    ) -> Option<EndReason> {
+        let now = self.now;
+        let name = &self.fleet.node(node).spec.name;
+        let job = self.jobs.get_mut(&report.job).expect("it holds GPUs");
+        let attempt = job.attempt.as_mut().expect("it holds GPUs");
+        let changes = attempt.on_report(member, name, report, now);
+        let all_up = attempt.members.iter().all(|member| member.state != MemberState::Launching);
+        if attempt.phase == Phase::Launching && all_up {
+            attempt.phase = Phase::Up;
+            attempt.all_up_at = Some(now);
+            self.timers.cancel(Timer::Resend(report.job));
+        }
+        let fault = changes.fault.filter(|_| !attempt.is_stopping());
+        if attempt.world_size() <= RANKS_IN_TRAIL {
+            for (rank, pid) in changes.started {
+                let what = TrailKind::RankStarted { rank, pid };
+                self.say(Some((report.job, Some(report.epoch))), Some(node), what, out);
+            }
+        }
+        fault
+    }
+
+    /// An attempt that the core does not know, or that is over: stopped if it lives, forgotten if
+    /// it does not.
+    fn on_stranger_reported(&mut self, node: NodeId, report: &AttemptReport, out: &mut Effects) {
+        let order = match report.phase {
+            ReportedPhase::Running => {
+                let what = TrailKind::StaleAttemptFound;
+                self.say(Some((report.job, Some(report.epoch))), Some(node), what, out);
+                Order::Stop { grace: Millis(self.policy.fault_grace_ms) }
+            }
+            ReportedPhase::Gone | ReportedPhase::Refused(_) => Order::Forget,
+        };
+        self.command(node, report.job, report.epoch, order, out);
+    }
+
+    pub(crate) fn on_member_fenced(&mut self, id: JobId, member: usize) {
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).expect("it holds GPUs");
+        job.attempt.as_mut().expect("it holds GPUs").on_fenced(member, now);
+    }
+
+    pub(crate) fn note_unheard(&mut self, id: JobId, node: NodeId, last_heard: Time) {
+        let job = self.jobs.get_mut(&id).expect("it holds GPUs");
+        let attempt = job.attempt.as_mut().expect("it holds GPUs");
+        attempt.unheard.get_or_insert((node, last_heard));
+    }
+
+    /// An attempt is over for this reason: the ledger judges its work, and every node is told.
+    pub(crate) fn stop_attempt(&mut self, id: JobId, reason: EndReason, out: &mut Effects) {
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).expect("only a known job is stopped");
+        let Some(attempt) = job.attempt.as_mut() else { return };
+        if let Phase::Stopping { reason: before, .. } = &mut attempt.phase {
+            // There is no retry after a cancel, whatever the attempt was being stopped for.
+            if reason == EndReason::Cancelled && *before != EndReason::Completed {
+                *before = reason;
+            }
+            return;
+        }
+        attempt.phase = Phase::Stopping { reason: reason.clone(), since: now };
+        attempt.resend_wait = Millis(self.policy.resend_ms);
+        let (epoch, step) = (attempt.epoch, attempt.pace.step);
+        job.reports_steps |= step.is_some();
+        let is_fault = reason.charge() != lindos_model::reason::Charge::Final
+            || matches!(reason, EndReason::RankExited { .. });
+        let node = match &reason {
+            EndReason::RankExited { node, .. }
+            | EndReason::NodeSilent { node }
+            | EndReason::AttemptLost { node }
+            | EndReason::Refused { node, .. } => self.fleet.by_name(node),
+            _ => None,
+        };
+        self.judge(id, &reason, is_fault);
+        self.set_attempt_column(id);
+        for timer in [Timer::Hang(id), Timer::FirstStep(id), Timer::TimeLimit(id)] {
+            self.timers.cancel(timer);
+        }
+        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms));
+        if is_fault {
+            let job = self.jobs.get_mut(&id).expect("it was just there");
+            job.faults += 1;
+            let what = TrailKind::Fault { reason: reason.clone(), step: step.unwrap_or(0) };
+            self.say(Some((id, Some(epoch))), node, what, out);
+        }
+        if reason != EndReason::Completed {
+            self.resend_to(id, None, out);
+        }
+    }
+
+    /// The ledger's verdict on the work since the last checkpoint.
+    fn judge(&mut self, id: JobId, reason: &EndReason, is_fault: bool) {
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).expect("it was just there");
+        job.ledger.accrue(now);
+        let attempt = job.attempt.as_ref().expect("it was just there");
+        if attempt.first_step_at.is_some() {
+            if is_fault {
+                let ended = work_ended_at(attempt, reason, now).clamp(attempt.at_risk_since, now);
+                let (lost, unseen) = (ended.since(attempt.at_risk_since), now.since(ended));
+                self.transfer(id, Column::Productive, Column::Lost, lost);
+                self.transfer(id, Column::Productive, Column::Detect, unseen);
+            }
+        } else if let (EndReason::Completed, Some(all_up_at)) = (reason, attempt.all_up_at) {
+            // It never told a step, and it has done its work all the same.
+            self.transfer(id, Column::Startup, Column::Productive, now.since(all_up_at));
+        }
+    }
+
+    /// Judges a span of the whole gang's time anew, for the fleet and for the job.
+    fn transfer(&mut self, id: JobId, from: Column, to: Column, span: Millis) {
+        let job = self.jobs.get_mut(&id).expect("it was just there");
+        let gpus = job.attempt.as_ref().expect("it was just there").gpus;
+        self.ledger.transfer(from, to, gpus, span);
+        job.ledger.transfer(from, to, gpus * span.0);
+    }
+
+    /// Puts the gang's GPUs into the column of its attempt's present state.
+    fn set_attempt_column(&mut self, id: JobId) {
+        let attempt = self.jobs[&id].attempt.as_ref().expect("it was just there");
+        let column = attempt.column();
+        for member in &attempt.members {
+            self.fleet.set_column(member.node, id, column);
+        }
+        self.refresh_job_ledger(id);
+    }
+
+    /// What stands on the job's own account from now on: its GPUs on nodes that are there.
+    pub(crate) fn refresh_job_ledger(&mut self, id: JobId) {
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).expect("it holds GPUs");
+        job.ledger.accrue(now);
+        job.ledger.held = job.attempt.as_ref().map(|attempt| {
+            let there = attempt
+                .members
+                .iter()
+                .filter(|member| self.fleet.node(member.node).state == NodeState::Up);
+            (attempt.column(), there.map(|member| u64::from(member.gpus.len())).sum())
+        });
+    }
+
+    /// Every member of a stopped attempt is gone: its GPUs are free.
+    pub(crate) fn release_gang(&mut self, id: JobId, out: &mut Effects) {
+        let now = self.now;
+        for timer in
+            [Timer::Resend(id), Timer::Hang(id), Timer::FirstStep(id), Timer::TimeLimit(id)]
+        {
+            self.timers.cancel(timer);
+        }
+        let job = self.jobs.get_mut(&id).expect("its attempt is over");
+        job.ledger.accrue(now);
+        job.ledger.held = None;
+        let attempt = job.attempt.as_ref().expect("its attempt is over");
+        let epoch = attempt.epoch;
+        let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
+        job.held_ms += now.since(attempt.launched_at).0;
+        for &node in &nodes {
+            self.fleet.release(node, id, epoch);
+            if self.fleet.node(node).state == NodeState::Up {
+                self.command(node, id, epoch, Order::Forget, out);
+            }
+        }
+        self.jobs.get_mut(&id).expect("its attempt is over").last_nodes = nodes;
+    }
+
+    pub(crate) fn on_step_reached(
+        &mut self,
+        id: JobId,
+        epoch: Epoch,
+        step: u64,
+        total_steps: Option<u64>,
+        loss_micro: Option<i64>,
+        out: &mut Effects,
+    ) {
+        let now = self.now;
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return };
+        let Some(attempt) = job.attempt.as_mut() else { return };
+        if attempt.epoch != epoch || attempt.is_stopping() || !attempt.pace.on_step(now, step) {
+            return;
+        }
+        job.reports_steps = true;
+        job.total_steps = total_steps.or(job.total_steps);
+        job.first_loss_micro = job.first_loss_micro.or(loss_micro);
+        job.last_loss_micro = loss_micro.or(job.last_loss_micro);
+        let is_last = job.total_steps.is_some_and(|total| step >= total);
+        let wait = if is_last {
+            LAST_STEP
+        } else {
+            attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy)
+        };
+        self.timers.set(Timer::Hang(id), now + wait);
+        if attempt.first_step_at.is_none() {
+            attempt.first_step_at = Some(now);
+            attempt.at_risk_since = now;
+            let after = now.since(attempt.launched_at);
+            self.timers.cancel(Timer::FirstStep(id));
+            self.set_attempt_column(id);
+            self.say(Some((id, Some(epoch))), None, TrailKind::FirstStep { after }, out);
+        }
+    }
+
+    pub(crate) fn on_checkpoint_saved(
+        &mut self,
+        id: JobId,
+        epoch: Epoch,
+        step: u64,
+        blocked_ms: u64,
+        out: &mut Effects,
+    ) {
+        let now = self.now;
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return };
+        let Some(attempt) = job.attempt.as_mut().filter(|a| a.epoch == epoch) else { return };
+        if job.checkpoint_step >= Some(step) {
+            return;
+        }
+        job.checkpoint_step = Some(step);
+        if !attempt.is_stopping() && attempt.first_step_at.is_some() {
+            let at_risk = now.since(attempt.at_risk_since);
+            let blocked = Millis(blocked_ms.saturating_sub(attempt.blocked_ms)).min(at_risk);
+            attempt.blocked_ms = attempt.blocked_ms.max(blocked_ms);
+            // The blocked time has left the window in which a fault loses work.
+            let earliest = attempt.at_risk_since + blocked;
+            attempt.at_risk_since = attempt.pace.reached_at(step, now).clamp(earliest, now);
+            job.ledger.accrue(now);
+            self.transfer(id, Column::Productive, Column::Checkpoint, blocked);
+        }
+        self.say(Some((id, Some(epoch))), None, TrailKind::Checkpoint { step }, out);
+    }
+
+    pub(crate) fn on_hang(&mut self, id: JobId) -> Option<EndReason> {
+        let job = &self.jobs[&id];
+        let pace = &job.attempt.as_ref()?.pace;
+        Some(EndReason::Hang {
+            last_step: pace.step?,
+            silent: self.now.since(pace.step_at),
+            timeout: pace.hang_timeout(job.spec.hang_timeout, &self.policy),
+        })
+    }
+
+    pub(crate) fn on_no_first_step(&mut self, id: JobId) -> Option<EndReason> {
+        let attempt = self.jobs[&id].attempt.as_ref()?;
+        Some(EndReason::NoFirstStep { after: self.now.since(attempt.launched_at) })
+    }
+
+    pub(crate) fn on_time_limit(&mut self, id: JobId) -> Option<EndReason> {
+        self.jobs[&id].spec.time_limit.map(|limit| EndReason::TimeLimit { limit })
+    }
+
+    pub(crate) fn on_resend(&mut self, id: JobId, out: &mut Effects) {
+        let longest = Millis(self.policy.resend_ms).times(RESEND_FACTOR_MAX);
+        let Some(attempt) = self.jobs.get_mut(&id).and_then(|job| job.attempt.as_mut()) else {
+            return;
+        };
+        attempt.resend_wait = attempt.resend_wait.times(2).min(longest);
+        self.timers.set(Timer::Resend(id), self.now + attempt.resend_wait);
+        self.resend_to(id, None, out);
+    }
+
+    /// Nobody listened for a while: silence in that time was not the job's.
+    pub(crate) fn restart_deadlines(&mut self, id: JobId) {
+        let job = &self.jobs[&id];
+        let Some(attempt) = &job.attempt else { return };
+        let hang = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
+        for (timer, grace) in [(Timer::Hang(id), hang), (Timer::FirstStep(id), ADOPTION_GRACE)] {
+            if let Some(at) = self.timers.get(timer) {
+                self.timers.set(timer, at.max(self.now + grace));
+            }
+        }
+    }
+}
+
+/// When the work that a fault ended really ended, as far as anybody can tell.
+fn work_ended_at(attempt: &Attempt, reason: &EndReason, now: Time) -> Time {
+    match reason {
+        EndReason::RankExited { rank, .. } => attempt
+            .ranks()
+            .find(|(number, ..)| number == rank)
+            .and_then(|(.., state)| state.exit.as_ref())
+            .map_or(now, |exit| exit.at),
+        EndReason::Hang { .. } => attempt.pace.step_at + Millis(attempt.pace.step_ms),
+        EndReason::NodeSilent { .. } => attempt.unheard.map_or(now, |(_, last_heard)| last_heard),
+        _ => now,
+    }
+}

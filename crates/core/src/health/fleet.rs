@@ -1,0 +1,270 @@
+//! The nodes: which are there, which are in service, and what stands on each of their GPUs.
+
+use lindos_model::{Column, Columns, Epoch, GpuSet, JobId, NodeId, NodeSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeState {
+    /// In the fleet, and never heard from.
+    Expected,
+    Up,
+    /// Not heard from; a fence is asked for.
+    Silent,
+    /// Nothing runs there, for certain; back in service when it reports.
+    Fenced,
+}
+
+impl NodeState {
+    pub fn name(self) -> &'static str {
+        match self {
+            NodeState::Expected => "expected",
+            NodeState::Up => "up",
+            NodeState::Silent => "silent",
+            NodeState::Fenced => "fenced",
+        }
+    }
+}
+
+/// Some GPUs of a node, given to one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    pub job: JobId,
+    pub epoch: Epoch,
+    /// The index of this node in the attempt's gang.
+    pub member: u32,
+    pub gpus: GpuSet,
+    /// Where their time goes while the node is in service.
+    pub column: Column,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub spec: NodeSpec,
+    pub state: NodeState,
+    pub drained: Option<String>,
+    /// Of the newest report.
+    pub incarnation: u64,
+    pub seq: u64,
+    pub allocations: Vec<Allocation>,
+}
+
+impl Node {
+    /// Whether new work may be placed here.
+    pub fn in_service(&self) -> bool {
+        self.state == NodeState::Up && self.drained.is_none()
+    }
+
+    pub fn free(&self) -> GpuSet {
+        let taken = self.allocations.iter().fold(GpuSet::EMPTY, |set, a| set.union(a.gpus));
+        GpuSet::first(self.spec.gpus).without(taken)
+    }
+
+    pub fn is_whole(&self) -> bool {
+        self.allocations.is_empty()
+    }
+
+    /// How this node's GPUs stand now. Free GPUs in service stand in `idle` here; the fleet as a
+    /// whole tells idle from spare and stranded.
+    fn columns(&self) -> Columns {
+        let mut columns = Columns::default();
+        let all = u64::from(self.spec.gpus);
+        match self.state {
+            NodeState::Expected => columns[Column::Unpowered] = all,
+            NodeState::Silent | NodeState::Fenced => columns[Column::Repair] = all,
+            NodeState::Up => {
+                let mut free = all;
+                for allocation in &self.allocations {
+                    let gpus = u64::from(allocation.gpus.len());
+                    columns[allocation.column] += gpus;
+                    free -= gpus;
+                }
+                let column =
+                    if self.drained.is_some() { Column::Maintenance } else { Column::Idle };
+                columns[column] += free;
+            }
+        }
+        columns
+    }
+}
+
+/// All nodes, and the sums over them that must not cost a pass.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Fleet {
+    nodes: Vec<Node>,
+    by_name: BTreeMap<String, NodeId>,
+    columns: Columns,
+    /// In service and without any allocation.
+    whole_free: u32,
+    whole_free_gpus: u64,
+    /// Node ids along the network tree; empty when it must be made anew.
+    #[serde(skip)]
+    order: Vec<NodeId>,
+}
+
+impl Fleet {
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub fn get(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.index())
+    }
+
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    pub fn by_name(&self, name: &str) -> Option<NodeId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub fn gpus(&self) -> u64 {
+        self.columns.total()
+    }
+
+    /// GPUs by column, all free ones in `idle`.
+    pub fn columns(&self) -> Columns {
+        self.columns
+    }
+
+    pub fn whole_free(&self) -> u32 {
+        self.whole_free
+    }
+
+    pub fn whole_free_gpus(&self) -> u64 {
+        self.whole_free_gpus
+    }
+
+    /// Node ids sorted by site, spine, leaf, rack, id.
+    pub fn order(&mut self) -> &[NodeId] {
+        if self.order.len() != self.nodes.len() {
+            self.order = (0..self.nodes.len()).map(|index| NodeId(index as u32)).collect();
+            self.order.sort_by(|a, b| {
+                let location = |id: &NodeId| &self.nodes[id.index()].spec.location;
+                location(a).cmp(location(b)).then(a.cmp(b))
+            });
+        }
+        &self.order
+    }
+
+    /// Adds a node, or takes over what may have changed of a known one. Whether it is new.
+    pub fn join(&mut self, spec: NodeSpec) -> (NodeId, bool) {
+        if let Some(id) = self.by_name(&spec.name) {
+            let node = &mut self.nodes[id.index()];
+            if node.spec.location != spec.location {
+                self.order.clear();
+            }
+            let gpus = node.spec.gpus;
+            node.spec = NodeSpec { gpus, ..spec };
+            return (id, false);
+        }
+        let id = NodeId(self.nodes.len() as u32);
+        self.by_name.insert(spec.name.clone(), id);
+        self.nodes.push(Node {
+            spec,
+            state: NodeState::Expected,
+            drained: None,
+            incarnation: 0,
+            seq: 0,
+            allocations: Vec::new(),
+        });
+        let columns = self.nodes[id.index()].columns();
+        add(&mut self.columns, &columns);
+        (id, true)
+    }
+
+    /// Changes a node and keeps the sums true. The only way to change one.
+    pub fn update<R>(&mut self, id: NodeId, change: impl FnOnce(&mut Node) -> R) -> R {
+        let node = &mut self.nodes[id.index()];
+        let before = node.columns();
+        let was_whole = node.in_service() && node.is_whole();
+        let result = change(node);
+        let after = node.columns();
+        let is_whole = node.in_service() && node.is_whole();
+        let gpus = u64::from(node.spec.gpus);
+        if was_whole != is_whole {
+            if is_whole {
+                self.whole_free += 1;
+                self.whole_free_gpus += gpus;
+            } else {
+                self.whole_free -= 1;
+                self.whole_free_gpus -= gpus;
+            }
+        }
+        for column in Column::ALL {
+            self.columns[column] = self.columns[column] + after[column] - before[column];
+        }
+        result
+    }
+
+    pub fn allocate(&mut self, id: NodeId, allocation: Allocation) {
+        self.update(id, |node| {
+            assert!(
+                node.free().0 & allocation.gpus.0 == allocation.gpus.0
+                    && !allocation.gpus.is_empty(),
+                "GPUs {} of {} are not free",
+                allocation.gpus,
+                node.spec.name
+            );
+            node.allocations.push(allocation);
+        });
+    }
+
+    pub fn release(&mut self, id: NodeId, job: JobId, epoch: Epoch) {
+        self.update(id, |node| {
+            let before = node.allocations.len();
+            node.allocations.retain(|a| (a.job, a.epoch) != (job, epoch));
+            assert_eq!(node.allocations.len() + 1, before, "released what was not allocated");
+        });
+    }
+
+    pub fn set_column(&mut self, id: NodeId, job: JobId, column: Column) {
+        self.update(id, |node| {
+            for allocation in &mut node.allocations {
+                if allocation.job == job {
+                    allocation.column = column;
+                }
+            }
+        });
+    }
+
+    pub fn check(&self) {
+        let mut columns = Columns::default();
+        let (mut whole, mut whole_gpus) = (0, 0);
+        for node in &self.nodes {
+            add(&mut columns, &node.columns());
+            let mut taken = GpuSet::EMPTY;
+            for allocation in &node.allocations {
+                assert!(
+                    !taken.intersects(allocation.gpus),
+                    "a GPU of {} is given twice",
+                    node.spec.name
+                );
+                taken = taken.union(allocation.gpus);
+            }
+            assert!(taken.without(GpuSet::first(node.spec.gpus)).is_empty());
+            if node.in_service() && node.is_whole() {
+                whole += 1;
+                whole_gpus += u64::from(node.spec.gpus);
+            }
+        }
+        assert_eq!(columns, self.columns, "the fleet's columns are not the sum of its nodes");
+        assert_eq!((whole, whole_gpus), (self.whole_free, self.whole_free_gpus));
+        assert_eq!(self.by_name.len(), self.nodes.len());
+    }
+}
+
+fn add(sum: &mut Columns, more: &Columns) {
+    for column in Column::ALL {
+        sum[column] += more[column];
+    }
+}

@@ -1,0 +1,167 @@
+//! Nodes come, fall silent, are fenced, are drained.
+
+pub mod fleet;
+
+use crate::Core;
+use crate::effect::{Effect, Effects, Rejection, Reply};
+use crate::timer::Timer;
+use fleet::NodeState;
+use lindos_model::{
+    EndReason, JobId, Millis, NodeId, NodeSpec, Policy, RequestId, Time, TrailKind,
+};
+
+/// A fence that was not confirmed is asked for again after this long.
+const FENCE_AGAIN: Millis = Millis::from_secs(30);
+
+impl Core {
+    pub(crate) fn on_control_plane_started(&mut self, policy: &Policy, out: &mut Effects) {
+        self.policy = policy.clone();
+        self.must_schedule = true;
+        let alive: Vec<JobId> = self
+            .jobs
+            .values()
+            .filter(|job| !job.is_over() && job.attempt.is_some())
+            .map(|job| job.id)
+            .collect();
+        let what = TrailKind::ControlPlaneStarted { jobs_alive: alive.len() as u32 };
+        self.say(None, None, what, out);
+        for job in alive {
+            self.restart_deadlines(job);
+        }
+        let silent: Vec<NodeId> = self.nodes_in(NodeState::Silent);
+        for node in silent {
+            self.fence(node, out);
+        }
+    }
+
+    fn nodes_in(&self, state: NodeState) -> Vec<NodeId> {
+        let ids = (0..self.fleet.len()).map(|index| NodeId(index as u32));
+        ids.filter(|&id| self.fleet.node(id).state == state).collect()
+    }
+
+    pub(crate) fn on_node_joined(&mut self, spec: &NodeSpec, out: &mut Effects) {
+        let gpus = spec.gpus;
+        let (node, is_new) = self.fleet.join(spec.clone());
+        if is_new {
+            self.say(None, Some(node), TrailKind::NodeJoined { gpus }, out);
+            self.must_schedule = true;
+        }
+    }
+
+    /// A node spoke. Whether what it says is newer than all that it said before.
+    pub(crate) fn on_node_heard(
+        &mut self,
+        id: NodeId,
+        incarnation: u64,
+        seq: u64,
+        out: &mut Effects,
+    ) -> bool {
+        let Some(node) = self.fleet.get(id) else { return false };
+        if (incarnation, seq) <= (node.incarnation, node.seq) {
+            return false;
+        }
+        let (state, is_new_agent) = (node.state, node.incarnation != incarnation);
+        self.fleet.update(id, |node| {
+            node.incarnation = incarnation;
+            node.seq = seq;
+            node.state = NodeState::Up;
+        });
+        if state != NodeState::Up {
+            self.timers.cancel(Timer::Fence(id));
+            self.say(None, Some(id), TrailKind::NodeUp, out);
+            self.must_schedule = true;
+            for job in self.jobs_on(id) {
+                self.refresh_job_ledger(job);
+            }
+        }
+        if is_new_agent {
+            // Commands to the agent before it were dropped: it has to be told again.
+            for job in self.jobs_on(id) {
+                self.resend_to(job, Some(id), out);
+            }
+        }
+        true
+    }
+
+    /// A node went silent: the attempts that this ends.
+    pub(crate) fn on_node_silent(
+        &mut self,
+        id: NodeId,
+        last_heard: Time,
+        out: &mut Effects,
+    ) -> Vec<(JobId, EndReason)> {
+        let Some(node) = self.fleet.get(id) else { return Vec::new() };
+        if node.state != NodeState::Up {
+            return Vec::new();
+        }
+        let name = node.spec.name.clone();
+        self.fleet.update(id, |node| node.state = NodeState::Silent);
+        let unheard = self.now.since(last_heard);
+        self.say(None, Some(id), TrailKind::NodeSilent { unheard }, out);
+        self.fence(id, out);
+        let jobs = self.jobs_on(id);
+        for &job in &jobs {
+            self.refresh_job_ledger(job);
+            self.note_unheard(job, id, last_heard);
+        }
+        jobs.into_iter().map(|job| (job, EndReason::NodeSilent { node: name.clone() })).collect()
+    }
+
+    pub(crate) fn fence(&mut self, node: NodeId, out: &mut Effects) {
+        let id = self.next_effect();
+        out.push(Effect::Fence { id, node });
+        self.timers.set(Timer::Fence(node), self.now + FENCE_AGAIN);
+    }
+
+    pub(crate) fn on_fence_overdue(&mut self, node: NodeId, out: &mut Effects) {
+        if self.fleet.node(node).state == NodeState::Silent {
+            self.fence(node, out);
+        }
+    }
+
+    /// Nothing that ran on the node can still run: the jobs that this concerns. A node that has spoken since says itself what
+    /// became of its ranks.
+    pub(crate) fn on_node_fenced(&mut self, id: NodeId, out: &mut Effects) -> Vec<JobId> {
+        if self.fleet.get(id).is_none_or(|node| node.state != NodeState::Silent) {
+            return Vec::new();
+        }
+        self.timers.cancel(Timer::Fence(id));
+        self.fleet.update(id, |node| node.state = NodeState::Fenced);
+        self.say(None, Some(id), TrailKind::NodeFenced, out);
+        let allocations = self.fleet.node(id).allocations.clone();
+        for allocation in &allocations {
+            self.on_member_fenced(allocation.job, allocation.member as usize);
+        }
+        allocations.into_iter().map(|allocation| allocation.job).collect()
+    }
+
+    /// Drains a node (`Some`: why) or takes it back into service.
+    pub(crate) fn on_node_drained(
+        &mut self,
+        request: RequestId,
+        id: NodeId,
+        reason: Option<&String>,
+        out: &mut Effects,
+    ) {
+        if self.fleet.get(id).is_none() {
+            let reason = Rejection::NoSuchNode { node: id };
+            out.push(Effect::Reply { request, reply: Reply::Rejected { reason } });
+            return;
+        }
+        let changed = self.fleet.node(id).drained.as_ref() != reason;
+        self.fleet.update(id, |node| node.drained = reason.cloned());
+        if changed {
+            let what = match reason {
+                Some(reason) => TrailKind::NodeDrained { reason: reason.clone() },
+                None => TrailKind::NodeUndrained,
+            };
+            self.say(None, Some(id), what, out);
+            self.must_schedule = true;
+        }
+        out.push(Effect::Reply { request, reply: Reply::Done });
+    }
+
+    fn jobs_on(&self, id: NodeId) -> Vec<JobId> {
+        self.fleet.node(id).allocations.iter().map(|allocation| allocation.job).collect()
+    }
+}

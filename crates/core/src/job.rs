@@ -1,0 +1,117 @@
+//! A job as the core knows it.
+
+use crate::gang::attempt::{Attempt, Phase};
+use lindos_model::reason::Charge;
+use lindos_model::{
+    Column, Columns, EndReason, Epoch, JobId, JobSpec, JobState, NodeId, Time, WaitReason,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Past attempts remembered of one job.
+pub const HISTORY_MAX: usize = 100;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    pub user: String,
+    pub spec: Arc<JobSpec>,
+    /// `Some` once it is over.
+    pub ended: Option<(JobState, EndReason)>,
+    pub submitted_at: Time,
+    pub started_at: Option<Time>,
+    pub ended_at: Option<Time>,
+    /// The present attempt; of a job that is over, the last.
+    pub attempt: Option<Attempt>,
+    pub epoch: Epoch,
+    pub history: Vec<PastAttempt>,
+    /// As it was last looked at; `None` while it does not wait.
+    pub wait: Option<WaitReason>,
+    pub infrastructure_used: u32,
+    pub user_used: u32,
+    pub faults: u32,
+    pub failures_without_progress: u32,
+    /// Whether any attempt has ever told a step.
+    pub reports_steps: bool,
+    pub best_step: Option<u64>,
+    pub total_steps: Option<u64>,
+    pub checkpoint_step: Option<u64>,
+    pub first_loss_micro: Option<i64>,
+    pub last_loss_micro: Option<i64>,
+    /// Time for which earlier attempts have held a gang.
+    pub held_ms: u64,
+    /// Where the last attempt ran.
+    pub last_nodes: Vec<NodeId>,
+    pub ledger: JobLedger,
+}
+
+/// An attempt that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastAttempt {
+    pub epoch: Epoch,
+    pub launched_at: Time,
+    pub first_step_at: Option<Time>,
+    pub ended_at: Time,
+    pub resumed_from: Option<u64>,
+    pub last_step: Option<u64>,
+    pub reason: EndReason,
+    pub charge: Charge,
+}
+
+/// GPU-milliseconds of one job by column: what the fleet's ledger holds on its account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct JobLedger {
+    pub totals: Columns,
+    /// GPUs that stand on the job's account now, and where.
+    pub held: Option<(Column, u64)>,
+    pub at: Time,
+}
+
+impl JobLedger {
+    pub fn accrue(&mut self, now: Time) {
+        if let Some((column, gpus)) = self.held {
+            self.totals[column] += gpus * now.since(self.at).0;
+        }
+        self.at = now;
+    }
+
+    pub fn at(&self, now: Time) -> Columns {
+        let mut ledger = self.clone();
+        ledger.accrue(now.max(self.at));
+        ledger.totals
+    }
+
+    pub fn transfer(&mut self, from: Column, to: Column, gpu_ms: u64) {
+        assert!(self.totals[from] >= gpu_ms, "a job's {} column went below zero", from.name());
+        self.totals[from] -= gpu_ms;
+        self.totals[to] += gpu_ms;
+    }
+}
+
+impl Job {
+    pub fn state(&self) -> JobState {
+        if let Some((state, _)) = &self.ended {
+            return *state;
+        }
+        match self.attempt.as_ref().map(|attempt| &attempt.phase) {
+            None => JobState::Queued,
+            Some(Phase::Launching) => JobState::Starting,
+            Some(Phase::Up) => JobState::Running,
+            Some(Phase::Stopping { .. }) => JobState::Stopping,
+        }
+    }
+
+    /// GPUs that the whole gang takes.
+    pub fn gpus(&self) -> u64 {
+        u64::from(self.spec.nodes) * u64::from(self.spec.gpus_per_node)
+    }
+
+    /// Whether a first step is to be expected at all.
+    pub fn is_expected_to_report(&self) -> bool {
+        self.reports_steps || self.spec.progress_pattern.is_some()
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.ended.is_some()
+    }
+}

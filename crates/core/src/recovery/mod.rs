@@ -1,0 +1,102 @@
+//! What comes after an attempt.
+
+pub mod rules;
+
+use crate::Core;
+use crate::effect::Effects;
+use crate::gang::attempt::{Attempt, Phase};
+use crate::job::{HISTORY_MAX, PastAttempt};
+use lindos_model::reason::Charge;
+use lindos_model::{EndReason, JobId, TrailKind};
+use rules::Verdict;
+
+impl Core {
+    /// An attempt is over and its GPUs are free: who is to blame, who pays, what comes next.
+    pub(crate) fn on_attempt_over(&mut self, id: JobId, out: &mut Effects) -> (EndReason, Verdict) {
+        let now = self.now;
+        let job = &self.jobs[&id];
+        let attempt = job.attempt.as_ref().expect("its attempt is over");
+        let Phase::Stopping { reason: first_reason, .. } = &attempt.phase else {
+            panic!("an attempt of job {id} is gone and was never stopped")
+        };
+        let first_reason = first_reason.clone();
+        let reason = self.final_reason(attempt, &first_reason);
+        let charge = reason.charge();
+        let epoch = attempt.epoch;
+        let past = PastAttempt {
+            epoch,
+            launched_at: attempt.launched_at,
+            first_step_at: attempt.first_step_at,
+            ended_at: now,
+            resumed_from: attempt.resumed_from,
+            last_step: attempt.pace.step,
+            reason: reason.clone(),
+            charge,
+        };
+        let step = attempt.pace.step;
+        let job = self.jobs.get_mut(&id).expect("it was just there");
+        let got_on = step > job.best_step;
+        job.best_step = job.best_step.max(step);
+        job.failures_without_progress =
+            if got_on { 1 } else { job.failures_without_progress.saturating_add(1) };
+        if job.history.len() == HISTORY_MAX {
+            job.history.remove(0);
+        }
+        job.history.push(past);
+        let verdict = rules::verdict(job, &reason, &self.policy);
+        if let Verdict::Retry { charge, .. } = verdict {
+            match charge {
+                Charge::Infrastructure => job.infrastructure_used += 1,
+                Charge::User => job.user_used += 1,
+                Charge::Nobody | Charge::Final => {}
+            }
+        }
+        let from_step = job.checkpoint_step;
+        let retries_left = match charge {
+            Charge::User => job.spec.retry_user - job.user_used,
+            _ => job.spec.retry_infrastructure - job.infrastructure_used,
+        };
+        let about = Some((id, Some(epoch)));
+        if reason != first_reason || charge == Charge::User {
+            let node = self.node_of(&reason);
+            self.say(about, node, TrailKind::Blamed { reason: reason.clone(), charge }, out);
+        }
+        if let Verdict::Retry { backoff, .. } = verdict {
+            self.say(about, None, TrailKind::Resumes { from_step, retries_left, backoff }, out);
+        }
+        (reason, verdict)
+    }
+
+    /// The reason with all evidence in: the reports that came while the attempt was being stopped
+    /// may show an earlier or a better cause.
+    fn final_reason(&self, attempt: &Attempt, first: &EndReason) -> EndReason {
+        if !matches!(first, EndReason::RankExited { .. }) {
+            return first.clone();
+        }
+        let name = |node| self.fleet.node(node).spec.name.clone();
+        let blamed = rules::blame(attempt).map_or_else(
+            || first.clone(),
+            |(rank, node, exit)| EndReason::RankExited {
+                rank,
+                node: name(node),
+                exit: exit.exit.clone(),
+            },
+        );
+        match attempt.unheard {
+            // Peers of a dead node exit by themselves, long before its silence is noticed.
+            Some((node, _)) if blamed.charge() == Charge::User => {
+                EndReason::NodeSilent { node: name(node) }
+            }
+            _ => blamed,
+        }
+    }
+
+    fn node_of(&self, reason: &EndReason) -> Option<lindos_model::NodeId> {
+        match reason {
+            EndReason::RankExited { node, .. } | EndReason::NodeSilent { node } => {
+                self.fleet.by_name(node)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! After an attempt has ended: who is to blame, who pays for the retry, and what comes next.
+
+use crate::gang::attempt::Attempt;
+use crate::job::Job;
+use lindos_model::reason::Charge;
+use lindos_model::{EndReason, Exit, Millis, NodeId, Policy, Rank, RankExit};
+
+/// Ends within this time of each other may be one fault that spread: peers of a killed rank lose
+/// their connection and exit by themselves, and their reports may come first.
+const SPREAD: Millis = Millis(5_000);
+
+/// The rank to blame among those that ended on their own account, if the attempt ended by that.
+///
+/// A rank that was killed from outside, or lost, is the cause before any that returned an exit
+/// status around the same time: a dead peer makes programs exit, while an exit kills no peer.
+/// Beyond that, the first to end is the cause.
+pub fn blame(attempt: &Attempt) -> Option<(Rank, NodeId, &RankExit)> {
+    let mut failures: Vec<(Rank, NodeId, &RankExit)> = attempt
+        .ranks()
+        .filter_map(|(rank, node, _, state)| {
+            let exit = state.exit.as_ref()?;
+            (!exit.stopping && !exit.exit.is_success()).then_some((rank, node, exit))
+        })
+        .collect();
+    failures.sort_by_key(|(rank, _, exit)| (exit.at, *rank));
+    let first = failures.first()?.2.at;
+    let from_outside = failures
+        .iter()
+        .find(|(_, _, exit)| is_from_outside(&exit.exit) && exit.at.since(first) <= SPREAD);
+    from_outside.or(failures.first()).copied()
+}
+
+fn is_from_outside(exit: &Exit) -> bool {
+    matches!(exit, Exit::Lost | Exit::OutOfMemory)
+        || matches!(exit, Exit::Signal(number) if matches!(number, 1 | 2 | 9 | 15))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Completed,
+    Cancelled,
+    Failed,
+    /// Try again after this wait.
+    Retry {
+        charge: Charge,
+        backoff: Millis,
+    },
+}
+
+/// What becomes of a job whose attempt has ended for `reason`.
+pub fn verdict(job: &Job, reason: &EndReason, policy: &Policy) -> Verdict {
+    let charge = reason.charge();
+    match reason {
+        EndReason::Completed => return Verdict::Completed,
+        EndReason::Cancelled => return Verdict::Cancelled,
+        _ => {}
+    }
+    let may_retry = match charge {
+        Charge::Final => false,
+        Charge::Nobody => true,
+        Charge::Infrastructure => job.infrastructure_used < job.spec.retry_infrastructure,
+        Charge::User => job.user_used < job.spec.retry_user,
+    };
+    if may_retry {
+        Verdict::Retry { charge, backoff: policy.backoff(job.failures_without_progress) }
+    } else {
+        Verdict::Failed
+    }
+}

@@ -1,0 +1,527 @@
+//! Whole behaviours of the core, told as stories: events in, effects out.
+
+use crate::effect::{Effect, Effects, Order, Reply};
+use crate::{Core, Event};
+use lindos_model::report::Refusal;
+use lindos_model::{
+    AttemptReport, Column, EndReason, Exit, JobId, JobSpec, JobState, Millis, NodeId, NodeSpec,
+    Policy, Rank, RankExit, RankReport, ReportedPhase, RequestId, Time, WaitReason,
+};
+use std::sync::Arc;
+
+/// A core with its invariants checked and its replay compared after every step.
+struct Story {
+    core: Core,
+    events: Vec<(Time, Event)>,
+    now: Time,
+    seq: u64,
+    requests: u128,
+    out: Effects,
+}
+
+impl Story {
+    /// A fleet of `nodes` nodes with 8 GPUs each, all up.
+    fn of(nodes: u32) -> Story {
+        Story::under(Policy::default(), nodes)
+    }
+
+    fn under(policy: Policy, nodes: u32) -> Story {
+        let mut story = Story {
+            core: Core::new(),
+            events: Vec::new(),
+            now: Time(1_000_000),
+            seq: 0,
+            requests: 0,
+            out: Vec::new(),
+        };
+        story.tell(Event::ControlPlaneStarted { policy: Box::new(policy) });
+        for index in 0..nodes {
+            let spec = NodeSpec {
+                name: format!("n{index}"),
+                gpus: 8,
+                platform: "p".into(),
+                address: "127.0.0.1".into(),
+                location: lindos_model::Location::default(),
+            };
+            story.tell(Event::NodeJoined { spec: Box::new(spec) });
+            story.report(index, vec![]);
+        }
+        story
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.clear();
+        self.core.step(self.now, &event, &mut self.out);
+        self.events.push((self.now, event));
+        self.core.check();
+    }
+
+    fn after(&mut self, span: u64) -> &mut Self {
+        self.now = self.now + Millis(span);
+        self
+    }
+
+    /// Lets time pass, waking the core whenever it asks.
+    fn wait(&mut self, span: u64) {
+        let end = self.now + Millis(span);
+        let mut seen = Vec::new();
+        while let Some(at) = self.core.next_wakeup().filter(|&at| at <= end) {
+            self.now = at.max(self.now);
+            self.tell(Event::Tick);
+            seen.append(&mut self.out);
+        }
+        self.now = end;
+        self.out = seen;
+    }
+
+    fn submit(&mut self, spec: JobSpec) -> JobId {
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        self.tell(Event::JobSubmitted { request, user: "me".into(), spec: Arc::new(spec) });
+        match self.out.iter().find_map(|effect| match effect {
+            Effect::Reply { reply: Reply::Submitted { job }, .. } => Some(*job),
+            _ => None,
+        }) {
+            Some(job) => job,
+            None => panic!("not accepted: {:?}", self.out),
+        }
+    }
+
+    fn cancel(&mut self, job: JobId) {
+        self.requests += 1;
+        self.tell(Event::JobCancelled { request: RequestId(self.requests), job });
+    }
+
+    fn report(&mut self, node: u32, attempts: Vec<AttemptReport>) {
+        self.seq += 1;
+        self.tell(Event::NodeReported {
+            node: NodeId(node),
+            incarnation: 1,
+            seq: self.seq,
+            attempts,
+        });
+    }
+
+    /// All ranks of the job's attempt run, on every node of its gang.
+    fn all_up(&mut self, job: JobId) {
+        for node in self.gang(job) {
+            let report = self.running(job, node);
+            self.report(node.0, vec![report]);
+        }
+    }
+
+    fn gang(&self, job: JobId) -> Vec<NodeId> {
+        let attempt = self.core.job(job).unwrap().attempt.as_ref().expect("it has no gang");
+        attempt.members.iter().map(|member| member.node).collect()
+    }
+
+    fn running(&self, job: JobId, node: NodeId) -> AttemptReport {
+        let job = self.core.job(job).unwrap();
+        let attempt = job.attempt.as_ref().unwrap();
+        let member = attempt.members.iter().find(|member| member.node == node).unwrap();
+        let ranks = (0..member.ranks.len() as u32)
+            .map(|at| Rank(member.first_rank.0 + at))
+            .map(|rank| RankReport { rank, pid: 1000 + rank.0, exit: None })
+            .collect();
+        AttemptReport { job: job.id, epoch: attempt.epoch, phase: ReportedPhase::Running, ranks }
+    }
+
+    fn ended(&self, job: JobId, node: NodeId, exit: &Exit, stopping: bool) -> AttemptReport {
+        let mut report = self.running(job, node);
+        report.phase = ReportedPhase::Gone;
+        for rank in &mut report.ranks {
+            rank.exit = Some(RankExit { exit: exit.clone(), at: self.now, stopping });
+        }
+        report
+    }
+
+    /// Every node of the gang says that its ranks ended so.
+    fn all_end(&mut self, job: JobId, exit: &Exit, stopping: bool) {
+        for node in self.gang(job) {
+            let report = self.ended(job, node, exit, stopping);
+            self.report(node.0, vec![report]);
+        }
+    }
+
+    fn step(&mut self, job: JobId, step: u64) {
+        let epoch = self.core.job(job).unwrap().epoch;
+        let (total_steps, loss_micro) = (None, None);
+        self.tell(Event::StepReached { job, epoch, step, total_steps, loss_micro });
+    }
+
+    fn checkpoint(&mut self, job: JobId, step: u64) {
+        let epoch = self.core.job(job).unwrap().epoch;
+        self.tell(Event::CheckpointSaved { job, epoch, step, blocked_ms: 0 });
+    }
+
+    fn state(&self, job: JobId) -> JobState {
+        self.core.job(job).unwrap().state()
+    }
+
+    fn orders(&self) -> String {
+        let mut said: Vec<String> = self
+            .out
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Command(command) => {
+                    let order = match command.order {
+                        Order::Launch(_) => "launch",
+                        Order::Stop { .. } => "stop",
+                        Order::Forget => "forget",
+                    };
+                    Some(format!("{order} {}/{} on n{}", command.job, command.epoch, command.node))
+                }
+                Effect::Fence { node, .. } => Some(format!("fence n{node}")),
+                _ => None,
+            })
+            .collect();
+        said.sort();
+        said.join(", ")
+    }
+
+    fn column(&self, column: Column) -> u64 {
+        self.core.ledger_at(self.now)[column]
+    }
+}
+
+impl Drop for Story {
+    /// Every story is also a replay test.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mut again = Core::new();
+        for (index, (at, event)) in self.events.iter().enumerate() {
+            again.step(*at, event, &mut Vec::new());
+            if index == self.events.len() / 2 {
+                again = Core::restore(&again.snapshot()).expect("our own snapshot");
+            }
+        }
+        assert_eq!(again.digest(), self.core.digest(), "a replay came out differently");
+    }
+}
+
+fn job(nodes: u32) -> JobSpec {
+    lindos_model::job::sample("train", nodes, 8)
+}
+
+fn killed() -> Exit {
+    Exit::Signal(9)
+}
+
+#[test]
+fn a_job_is_launched_runs_and_completes() {
+    let mut story = Story::of(3);
+    let id = story.submit(job(2));
+    assert_eq!(story.orders(), "launch 1/1 on n0, launch 1/1 on n1");
+    assert_eq!(story.state(id), JobState::Starting);
+    story.after(100).all_up(id);
+    assert_eq!(story.state(id), JobState::Running);
+    story.after(100).step(id, 1);
+    story.after(1000).all_end(id, &Exit::Code(0), false);
+    assert_eq!(story.state(id), JobState::Completed);
+    assert_eq!(story.orders(), "forget 1/1 on n0, forget 1/1 on n1");
+    assert_eq!(story.column(Column::Startup), 200 * 16);
+    assert_eq!(story.column(Column::Productive), 1000 * 16);
+}
+
+#[test]
+fn a_killed_rank_stops_the_gang_and_the_next_epoch_waits_for_all_to_be_gone() {
+    let mut story = Story::of(3);
+    let id = story.submit(job(2));
+    story.all_up(id);
+    story.step(id, 1);
+    story.after(500).step(id, 11);
+    story.checkpoint(id, 11);
+    story.after(300);
+    let report = story.ended(id, NodeId(0), &killed(), false);
+    story.report(0, vec![report]);
+    assert_eq!(story.orders(), "stop 1/1 on n1", "n0 has said that it is gone");
+    assert_eq!(story.state(id), JobState::Stopping);
+    story.after(200);
+    let report = story.ended(id, NodeId(1), &Exit::Signal(15), true);
+    story.report(1, vec![report]);
+    assert_eq!(
+        story.orders(),
+        "forget 1/1 on n0, forget 1/1 on n1, launch 1/2 on n0, launch 1/2 on n1"
+    );
+    assert_eq!(story.column(Column::Lost), 300 * 16, "the work since the checkpoint");
+    assert_eq!(story.column(Column::Waiting), 200 * 16);
+    let job = story.core.job(id).unwrap();
+    assert_eq!((job.infrastructure_used, job.user_used), (1, 0));
+    assert_eq!(job.attempt.as_ref().unwrap().resumed_from, Some(11));
+}
+
+#[test]
+fn a_users_bug_is_charged_to_the_user_and_ends_the_job() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    for _ in 0..2 {
+        story.all_up(id);
+        story.after(10).all_end(id, &Exit::Code(1), false);
+    }
+    assert_eq!(story.state(id), JobState::Failed);
+    let job = story.core.job(id).unwrap();
+    assert_eq!((job.user_used, job.infrastructure_used), (1, 0));
+}
+
+#[test]
+fn peers_that_exit_because_one_was_killed_are_not_to_blame() {
+    let mut story = Story::of(2);
+    let id = story.submit(job(2));
+    story.all_up(id);
+    story.after(100);
+    let peer = story.ended(id, NodeId(1), &Exit::Code(1), false);
+    story.report(1, vec![peer]);
+    story.after(5);
+    let victim = story.ended(id, NodeId(0), &killed(), false);
+    story.report(0, vec![victim]);
+    let job = story.core.job(id).unwrap();
+    assert_eq!((job.infrastructure_used, job.user_used), (1, 0), "{:?}", job.history);
+    assert!(matches!(&job.history[0].reason, EndReason::RankExited { node, .. } if node == "n0"));
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_not_tried_again() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_end(id, &Exit::not_started("no such file"), false);
+    assert_eq!(story.state(id), JobState::Failed);
+}
+
+#[test]
+fn a_silent_node_is_fenced_before_the_job_goes_on_elsewhere() {
+    let mut story = Story::of(3);
+    let id = story.submit(job(2));
+    story.all_up(id);
+    story.step(id, 1);
+    let last_heard = story.now;
+    story.after(5000).tell(Event::NodeSilent { node: NodeId(1), last_heard });
+    assert_eq!(story.orders(), "fence n1, stop 1/1 on n0");
+    let report = story.ended(id, NodeId(0), &Exit::Signal(15), true);
+    story.report(0, vec![report]);
+    assert_eq!(story.orders(), "", "its ranks on n1 may still be alive");
+    story.after(1000).tell(Event::NodeFenced { node: NodeId(1) });
+    assert_eq!(story.orders(), "forget 1/1 on n0, launch 1/2 on n0, launch 1/2 on n2");
+    assert_eq!(story.column(Column::Detect), 5000 * 16);
+    assert_eq!(story.column(Column::Repair), 1000 * 8);
+    assert_eq!(story.column(Column::Waiting), 1000 * 8);
+}
+
+#[test]
+fn peers_of_a_dead_node_are_not_to_blame_though_they_end_first() {
+    let mut story = Story::of(3);
+    let id = story.submit(job(2));
+    story.all_up(id);
+    let last_heard = story.now;
+    let peer = story.ended(id, NodeId(0), &Exit::Code(1), false);
+    story.report(0, vec![peer]);
+    story.after(5000).tell(Event::NodeSilent { node: NodeId(1), last_heard });
+    story.tell(Event::NodeFenced { node: NodeId(1) });
+    let job = story.core.job(id).unwrap();
+    assert_eq!((job.infrastructure_used, job.user_used), (1, 0));
+}
+
+#[test]
+fn a_hang_is_progress_that_stops_for_three_steps() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    for step in 1..6 {
+        story.after(4000).step(id, step);
+    }
+    story.wait(12_999);
+    assert_eq!(story.state(id), JobState::Running);
+    story.wait(1);
+    assert_eq!(story.state(id), JobState::Stopping);
+    assert_eq!(story.orders(), "stop 1/1 on n0");
+    assert_eq!(story.column(Column::Detect), 9000 * 8, "from when the next step was due");
+}
+
+#[test]
+fn a_control_plane_that_was_away_does_not_take_its_own_absence_for_a_hang() {
+    let mut story = Story::of(1);
+    let mut spec = job(1);
+    spec.time_limit = Some(Millis(100_000));
+    let id = story.submit(spec);
+    story.all_up(id);
+    story.step(id, 1);
+    let started = story.core.job(id).unwrap().started_at;
+    story.after(50_000).tell(Event::ControlPlaneStarted { policy: Box::default() });
+    assert_eq!(story.state(id), JobState::Running);
+    assert_eq!(story.core.job(id).unwrap().started_at, started);
+    for step in 2..52 {
+        story.after(1000).step(id, step);
+    }
+    assert_eq!(story.state(id), JobState::Stopping, "the time limit counts from the first start");
+}
+
+#[test]
+fn a_lost_launch_is_sent_again_and_a_late_answer_is_taken_once() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.wait(1000);
+    assert_eq!(story.orders(), "launch 1/1 on n0");
+    story.all_up(id);
+    story.wait(60_000);
+    assert_eq!(story.orders(), "");
+}
+
+#[test]
+fn an_older_report_changes_nothing() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    let old = story.running(id, NodeId(0));
+    story.all_end(id, &Exit::Code(0), false);
+    let seq = story.seq - 1;
+    story.tell(Event::NodeReported { node: NodeId(0), incarnation: 1, seq, attempts: vec![old] });
+    assert_eq!(story.orders(), "");
+}
+
+#[test]
+fn processes_of_an_attempt_that_is_over_are_stopped_wherever_they_turn_up() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    let zombie = story.running(id, NodeId(0));
+    story.all_end(id, &Exit::Code(0), false);
+    story.report(0, vec![zombie]);
+    assert_eq!(story.orders(), "stop 1/1 on n0");
+}
+
+#[test]
+fn an_agent_that_came_back_without_the_attempt_ends_it() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    story.tell(Event::NodeReported { node: NodeId(0), incarnation: 2, seq: 1, attempts: vec![] });
+    assert_eq!(story.orders(), "stop 1/1 on n0");
+    assert_eq!(story.state(id), JobState::Stopping, "it is gone when the agent says so");
+}
+
+#[test]
+fn a_gang_whose_first_ranks_end_before_the_last_have_started_completes() {
+    let mut story = Story::of(2);
+    let id = story.submit(job(2));
+    let first = story.ended(id, NodeId(0), &Exit::Code(0), false);
+    story.report(0, vec![first]);
+    assert_eq!(story.state(id), JobState::Starting);
+    let last = story.ended(id, NodeId(1), &Exit::Code(0), false);
+    story.report(1, vec![last]);
+    assert_eq!(story.state(id), JobState::Completed);
+}
+
+#[test]
+fn a_taken_port_costs_nobody_a_retry_and_the_next_port_is_tried() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    let port = story.core.job(id).unwrap().attempt.as_ref().unwrap().master_port;
+    let mut report = story.running(id, NodeId(0));
+    report.phase = ReportedPhase::Refused(Refusal::PortInUse { port });
+    report.ranks.clear();
+    story.report(0, vec![report]);
+    let job = story.core.job(id).unwrap();
+    assert_eq!((job.infrastructure_used, job.user_used), (0, 0));
+    assert_eq!(job.attempt.as_ref().unwrap().master_port, port + 1);
+}
+
+#[test]
+fn a_cancel_during_a_restart_is_not_forgotten() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    story.step(id, 1);
+    story.wait(20_000);
+    assert_eq!(story.state(id), JobState::Stopping, "it hangs");
+    story.cancel(id);
+    story.all_end(id, &Exit::Signal(15), true);
+    assert_eq!(story.state(id), JobState::Cancelled);
+}
+
+#[test]
+fn the_same_request_twice_is_one_job() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.requests -= 1;
+    assert_eq!(story.submit(job(1)), id);
+    assert_eq!(story.core.jobs().count(), 1);
+}
+
+#[test]
+fn each_wait_names_its_constraint() {
+    let mut story = Story::of(2);
+    let first = story.submit(job(2));
+    let second = story.submit(job(1));
+    let third = story.submit(job(1));
+    let never = story.submit(job(3));
+    assert!(story.core.why(first).is_none());
+    assert!(matches!(story.core.why(second), Some(WaitReason::Busy { nodes_free: 0, .. })));
+    assert_eq!(story.core.why(third), Some(WaitReason::Behind { job: second }));
+    story.cancel(second);
+    story.cancel(third);
+    assert!(matches!(
+        story.core.why(never),
+        Some(WaitReason::NeverFits { nodes_wanted: 3, nodes_that_could: 2, .. })
+    ));
+}
+
+#[test]
+fn what_is_left_is_enough_when_the_job_says_so() {
+    let mut story = Story::of(2);
+    let mut spec = job(2);
+    spec.min_nodes = 1;
+    let id = story.submit(spec);
+    story.all_up(id);
+    story.after(5000).tell(Event::NodeSilent { node: NodeId(1), last_heard: Time(0) });
+    let report = story.ended(id, NodeId(0), &Exit::Signal(15), true);
+    story.report(0, vec![report]);
+    story.tell(Event::NodeFenced { node: NodeId(1) });
+    assert_eq!(story.orders(), "forget 1/1 on n0, launch 1/2 on n0");
+    assert_eq!(story.core.job(id).unwrap().attempt.as_ref().unwrap().world_size(), 8);
+}
+
+#[test]
+fn a_job_that_fails_again_and_again_waits_longer_each_time() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    for _ in 0..3 {
+        story.all_up(id);
+        story.all_end(id, &killed(), false);
+        story.wait(10_000);
+    }
+    let waits: Vec<u64> = story
+        .core
+        .trail_after(0)
+        .filter_map(|entry| match entry.what {
+            lindos_model::TrailKind::Resumes { backoff, .. } => Some(backoff.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(waits, [0, 1000, 2000]);
+}
+
+#[test]
+fn a_drained_node_takes_no_new_work_and_stands_in_maintenance() {
+    let mut story = Story::of(1);
+    let request = RequestId(999);
+    story.tell(Event::NodeDrained { request, node: NodeId(0), reason: "fan".into() });
+    let id = story.submit(job(1));
+    assert_eq!(story.state(id), JobState::Queued);
+    assert!(matches!(story.core.why(id), Some(WaitReason::NodesOut { nodes_out: 1, .. })));
+    story.after(100).tell(Event::NodeUndrained { request, node: NodeId(0) });
+    assert_eq!(story.orders(), "launch 1/1 on n0");
+    assert_eq!(story.column(Column::Maintenance), 800);
+}
+
+#[test]
+fn free_gpus_are_idle_stranded_or_spare() {
+    let mut story = Story::under(Policy { spares: 1, ..Policy::default() }, 3);
+    story.after(10);
+    assert_eq!(story.column(Column::Idle), 10 * 16);
+    assert_eq!(story.column(Column::Spare), 10 * 8);
+    let id = story.submit(job(3));
+    story.after(10);
+    assert_eq!(story.column(Column::Stranded), 10 * 16);
+    story.tell(Event::Tick);
+    assert_eq!(story.core.stranded_by()["never_fits"], 10 * 16);
+    story.cancel(id);
+}
