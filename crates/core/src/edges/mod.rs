@@ -58,24 +58,67 @@ impl SilenceWatch {
 /// Which reports say anything new.
 #[derive(Clone, Debug, Default)]
 pub struct ReportEdges {
-    last: BTreeMap<NodeId, (u64, Vec<AttemptReport>)>,
+    last: BTreeMap<NodeId, LastReport>,
+}
+
+#[derive(Clone, Debug)]
+struct LastReport {
+    incarnation: u64,
+    seq: u64,
+    /// `None` when whatever comes next is news.
+    attempts: Option<Vec<AttemptReport>>,
+}
+
+/// What a report is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It is older than one that was seen before: it does not even show that the node lives.
+    Stale,
+    /// The node lives, and says what it said before.
+    Unchanged,
+    /// It must be journalled. Call [`ReportEdges::journalled`] once it was.
+    News,
 }
 
 impl ReportEdges {
-    /// Whether the report must be journalled. Call [`ReportEdges::journalled`] once it was.
-    pub fn is_news(&self, node: NodeId, incarnation: u64, attempts: &[AttemptReport]) -> bool {
-        self.last
-            .get(&node)
-            .is_none_or(|(known, last)| *known != incarnation || last.as_slice() != attempts)
+    pub fn on_report(
+        &mut self,
+        node: NodeId,
+        incarnation: u64,
+        seq: u64,
+        attempts: &[AttemptReport],
+    ) -> Worth {
+        let last = self.last.entry(node).or_insert(LastReport { incarnation, seq, attempts: None });
+        if (incarnation, seq) < (last.incarnation, last.seq) {
+            return Worth::Stale;
+        }
+        if incarnation != last.incarnation {
+            last.attempts = None;
+        }
+        (last.incarnation, last.seq) = (incarnation, seq);
+        if last.attempts.as_deref() == Some(attempts) { Worth::Unchanged } else { Worth::News }
     }
 
-    pub fn journalled(&mut self, node: NodeId, incarnation: u64, attempts: &[AttemptReport]) {
-        self.last.insert(node, (incarnation, attempts.to_vec()));
+    pub fn journalled(
+        &mut self,
+        node: NodeId,
+        incarnation: u64,
+        seq: u64,
+        attempts: &[AttemptReport],
+    ) {
+        let newest =
+            self.last.get(&node).is_none_or(|l| (incarnation, seq) >= (l.incarnation, l.seq));
+        if newest {
+            let attempts = Some(attempts.to_vec());
+            self.last.insert(node, LastReport { incarnation, seq, attempts });
+        }
     }
 
     /// The core was told that the node is silent: its next report is news, whatever it says.
     pub fn forget(&mut self, node: NodeId) {
-        self.last.remove(&node);
+        if let Some(last) = self.last.get_mut(&node) {
+            last.attempts = None;
+        }
     }
 }
 
@@ -254,11 +297,15 @@ mod tests {
     #[test]
     fn a_report_that_says_nothing_new_is_dropped_until_the_node_was_silent() {
         let mut edges = ReportEdges::default();
-        assert!(edges.is_news(NodeId(0), 1, &[]));
-        edges.journalled(NodeId(0), 1, &[]);
-        assert!(!edges.is_news(NodeId(0), 1, &[]));
-        assert!(edges.is_news(NodeId(0), 2, &[]));
-        edges.forget(NodeId(0));
-        assert!(edges.is_news(NodeId(0), 1, &[]));
+        let node = NodeId(0);
+        assert_eq!(edges.on_report(node, 1, 1, &[]), Worth::News);
+        assert_eq!(edges.on_report(node, 1, 1, &[]), Worth::News, "it was not journalled yet");
+        edges.journalled(node, 1, 1, &[]);
+        assert_eq!(edges.on_report(node, 1, 2, &[]), Worth::Unchanged);
+        assert_eq!(edges.on_report(node, 2, 1, &[]), Worth::News);
+        edges.journalled(node, 2, 1, &[]);
+        edges.forget(node);
+        assert_eq!(edges.on_report(node, 1, 9, &[]), Worth::Stale, "of the agent before");
+        assert_eq!(edges.on_report(node, 2, 2, &[]), Worth::News);
     }
 }
