@@ -33,6 +33,8 @@ pub struct Job {
     pub failures_without_progress: u32,
     /// Whether any attempt has ever told a step.
     pub reports_steps: bool,
+    /// As the last attempt showed it.
+    pub step_ms: Option<u64>,
     pub best_step: Option<u64>,
     pub total_steps: Option<u64>,
     pub checkpoint_step: Option<u64>,

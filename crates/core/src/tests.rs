@@ -430,7 +430,7 @@ fn a_cancel_during_a_restart_is_not_forgotten() {
     let id = story.submit(job(1));
     story.all_up(id);
     story.step(id, 1);
-    story.wait(20_000);
+    story.wait(600_000);
     assert_eq!(story.state(id), JobState::Stopping, "it hangs");
     story.cancel(id);
     story.all_end(id, &Exit::Signal(15), true);

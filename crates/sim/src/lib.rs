@@ -1,1 +1,19 @@
-//! (being written)
+//! The core in virtual time: a world of machines, networks and users around it, faults in it,
+//! and checkers beside it.
+//!
+//! Same input, same output, to the byte: time is counted, chance comes from named streams of a
+//! seed, and nothing here reads a clock or touches a file.
+
+mod agent;
+mod check;
+mod control;
+pub mod fault;
+mod random;
+pub mod scenario;
+pub mod script;
+pub mod swarm;
+pub mod world;
+
+pub use fault::Plant;
+pub use scenario::Scenario;
+pub use world::{Outcome, Setup, run};

@@ -6,7 +6,7 @@ use crate::Core;
 use crate::health::fleet::Node;
 use crate::job::Job;
 use crate::queue::order::Queue;
-use lindos_model::{Columns, JobId, NodeId, Policy, Time, TrailEntry, WaitReason};
+use lindos_model::{Columns, JobId, NodeId, Policy, RequestId, Time, TrailEntry, WaitReason};
 use std::collections::BTreeMap;
 
 impl Core {
@@ -43,6 +43,11 @@ impl Core {
 
     pub fn node_by_name(&self, name: &str) -> Option<NodeId> {
         self.fleet.by_name(name)
+    }
+
+    /// Whether a submission was taken, as far back as requests are remembered.
+    pub fn knows_request(&self, request: RequestId) -> bool {
+        self.requests.contains_key(&request)
     }
 
     /// GPU-milliseconds by column at `now`, which is not before the last step.

@@ -67,13 +67,21 @@ pub struct Attempt {
     pub unheard: Option<(NodeId, Time)>,
 }
 
+/// The hang timeout of a job that has shown one step and never a second.
+const PACE_UNKNOWN: Millis = Millis::from_secs(600);
+/// The least hang timeout between the first and the second step of a later attempt.
+const PACE_UNSETTLED: Millis = Millis::from_secs(30);
+
 /// How fast an attempt gets on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Pace {
     pub step: Option<u64>,
     pub step_at: Time,
-    /// Smoothed time of one step; 0 until two steps were seen.
-    pub step_ms: u64,
+    /// Smoothed time of one step. It begins with that of the attempt before; `None` in the first
+    /// attempt until two steps were seen.
+    pub step_ms: Option<u64>,
+    /// Whether this attempt itself has shown its pace.
+    pub is_settled: bool,
     /// The longest time between two readings of progress.
     pub longest_gap_ms: u64,
 }
@@ -91,7 +99,8 @@ impl Pace {
         }
         let gap = now.since(self.step_at).0;
         let each = gap / (step - before);
-        self.step_ms = if self.step_ms == 0 { each } else { (self.step_ms * 3 + each) / 4 };
+        self.step_ms = Some(self.step_ms.map_or(each, |before| (before * 3 + each) / 4));
+        self.is_settled = true;
         self.longest_gap_ms = self.longest_gap_ms.max(gap);
         self.step = Some(step);
         self.step_at = now;
@@ -99,11 +108,14 @@ impl Pace {
     }
 
     /// The longest silence that is not a hang: three step times, twice the longest pause seen, or
-    /// the floor, and the interval at which readings come.
+    /// the floor, and the interval at which readings come. Longer while the pace is not known:
+    /// after the first step of an attempt, programs still compile and warm up.
     pub fn hang_timeout(&self, given: Option<Millis>, policy: &Policy) -> Millis {
         given.unwrap_or_else(|| {
-            let bound = policy.hang_floor_ms.max(3 * self.step_ms).max(2 * self.longest_gap_ms);
-            Millis(bound + policy.progress_interval_ms)
+            let Some(step_ms) = self.step_ms else { return PACE_UNKNOWN };
+            let bound = policy.hang_floor_ms.max(3 * step_ms).max(2 * self.longest_gap_ms);
+            let bound = Millis(bound + policy.progress_interval_ms);
+            if self.is_settled { bound } else { bound.max(PACE_UNSETTLED) }
         })
     }
 
@@ -111,7 +123,8 @@ impl Pace {
     pub fn reached_at(&self, step: u64, now: Time) -> Time {
         match self.step {
             Some(newest) if step < newest => {
-                Time(self.step_at.0.saturating_sub((newest - step) * self.step_ms))
+                let step_ms = self.step_ms.unwrap_or(0);
+                Time(self.step_at.0.saturating_sub((newest - step) * step_ms))
             }
             _ => now,
         }
@@ -268,13 +281,18 @@ mod tests {
             Policy { hang_floor_ms: 5000, progress_interval_ms: 1000, ..Policy::default() };
         let mut pace = Pace::default();
         assert!(pace.on_step(Time(0), 1));
-        assert_eq!(pace.hang_timeout(None, &policy), Millis(6000));
+        assert_eq!(pace.hang_timeout(None, &policy), PACE_UNKNOWN);
         assert!(pace.on_step(Time(4000), 2));
         assert_eq!(pace.hang_timeout(None, &policy), Millis(3 * 4000 + 1000));
         assert!(pace.on_step(Time(34_000), 3));
         assert_eq!(pace.longest_gap_ms, 30_000);
         assert_eq!(pace.hang_timeout(None, &policy), Millis(61_000));
         assert_eq!(pace.hang_timeout(Some(Millis(7)), &policy), Millis(7));
+        let mut next = Pace { step_ms: Some(10), ..Pace::default() };
+        next.on_step(Time(0), 5);
+        assert_eq!(next.hang_timeout(None, &policy), PACE_UNSETTLED);
+        next.on_step(Time(10), 6);
+        assert_eq!(next.hang_timeout(None, &policy), Millis(6000));
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Core {
             all_up_at: None,
             first_step_at: None,
             resumed_from: job.checkpoint_step,
-            pace: Pace::default(),
+            pace: Pace { step_ms: job.step_ms, ..Pace::default() },
             at_risk_since: now,
             blocked_ms: 0,
             resend_wait: Millis(self.policy.resend_ms),
@@ -259,6 +259,7 @@ impl Core {
         attempt.resend_wait = Millis(self.policy.resend_ms);
         let (epoch, step) = (attempt.epoch, attempt.pace.step);
         job.reports_steps |= step.is_some();
+        job.step_ms = job.attempt.as_ref().and_then(|attempt| attempt.pace.step_ms);
         let is_fault = reason.charge() != lindos_model::reason::Charge::Final
             || matches!(reason, EndReason::RankExited { .. });
         let node = match &reason {
@@ -474,7 +475,7 @@ fn work_ended_at(attempt: &Attempt, reason: &EndReason, now: Time) -> Time {
             .find(|(number, ..)| number == rank)
             .and_then(|(.., state)| state.exit.as_ref())
             .map_or(now, |exit| exit.at),
-        EndReason::Hang { .. } => attempt.pace.step_at + Millis(attempt.pace.step_ms),
+        EndReason::Hang { .. } => attempt.pace.step_at + Millis(attempt.pace.step_ms.unwrap_or(0)),
         EndReason::NodeSilent { .. } => attempt.unheard.map_or(now, |(_, last_heard)| last_heard),
         _ => now,
     }

@@ -62,6 +62,7 @@ impl Core {
             faults: 0,
             failures_without_progress: 0,
             reports_steps: false,
+            step_ms: None,
             best_step: None,
             total_steps: None,
             checkpoint_step: None,

@@ -1,0 +1,184 @@
+//! An agent and the processes of its node, as they are, without the processes.
+//!
+//! The rules are those of the real agent: all that it must know is durable on its node, a launch
+//! of an epoch that is not above the job's floor is refused, whatever is gone is reported until
+//! the core says `Forget`.
+
+use lindos_core::effect::{Command, Launch, Order};
+use lindos_model::report::Refusal;
+use lindos_model::{
+    AttemptReport, Epoch, Exit, GpuSet, JobId, Rank, RankExit, RankReport, ReportedPhase, Time,
+};
+use std::collections::BTreeMap;
+
+/// One node's disk, processes and agent.
+#[derive(Clone, Debug, Default)]
+pub struct SimNode {
+    /// Durable: grows with every start of the agent.
+    pub incarnation: u64,
+    /// Durable: the newest epoch of each job that was seen or stopped here.
+    floors: BTreeMap<JobId, Epoch>,
+    /// Durable: what is not forgotten.
+    pub attempts: BTreeMap<(JobId, Epoch), LocalAttempt>,
+    /// Of the running agent; a new one begins anew.
+    pub seq: u64,
+    pub agent_alive: bool,
+    pub powered: bool,
+    /// Messages to and from it are lost until then.
+    pub cut_off_until: Option<Time>,
+    next_pid: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct LocalAttempt {
+    pub gpus: GpuSet,
+    pub refused: Option<Refusal>,
+    pub ranks: Vec<LocalRank>,
+    /// SIGTERM was sent.
+    pub stopping: bool,
+    pub world_size: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct LocalRank {
+    pub rank: Rank,
+    pub pid: u32,
+    pub exit: Option<RankExit>,
+}
+
+impl LocalAttempt {
+    pub fn is_alive(&self) -> bool {
+        self.ranks.iter().any(|rank| rank.exit.is_none())
+    }
+
+    /// Ends every rank that still lives.
+    pub fn end(&mut self, exit: &Exit, at: Time) {
+        let stopping = self.stopping;
+        for rank in &mut self.ranks {
+            rank.exit.get_or_insert_with(|| RankExit { exit: exit.clone(), at, stopping });
+        }
+    }
+}
+
+/// What a command makes the node do, for the world to time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doing {
+    Nothing,
+    /// Ranks started: the node has its part of the attempt.
+    Started,
+    /// Ranks are to be gone after the grace time.
+    Stopping {
+        grace_ms: u64,
+    },
+}
+
+impl SimNode {
+    pub fn start_agent(&mut self) {
+        self.incarnation += 1;
+        self.seq = 0;
+        self.agent_alive = true;
+    }
+
+    pub fn on_command(&mut self, command: &Command) -> Doing {
+        if command.incarnation != self.incarnation {
+            return Doing::Nothing;
+        }
+        let key = (command.job, command.epoch);
+        match &command.order {
+            Order::Launch(launch) => self.on_launch(key, launch),
+            Order::Stop { grace } => self.on_stop(key, grace.0),
+            Order::Forget => {
+                if self.attempts.get(&key).is_some_and(|attempt| !attempt.is_alive()) {
+                    self.attempts.remove(&key);
+                }
+                Doing::Nothing
+            }
+        }
+    }
+
+    fn on_launch(&mut self, key: (JobId, Epoch), launch: &Launch) -> Doing {
+        if self.attempts.contains_key(&key) {
+            return Doing::Nothing;
+        }
+        let mut attempt = LocalAttempt {
+            gpus: launch.gpus,
+            refused: None,
+            ranks: Vec::new(),
+            stopping: false,
+            world_size: launch.world_size,
+        };
+        if let Some(&newest) = self.floors.get(&key.0).filter(|&&floor| floor >= key.1) {
+            attempt.refused = Some(Refusal::StaleEpoch { newest });
+            self.attempts.insert(key, attempt);
+            return Doing::Nothing;
+        }
+        self.floors.insert(key.0, key.1);
+        for index in 0..launch.rank_count {
+            self.next_pid += 1;
+            let rank = Rank(launch.first_rank.0 + index);
+            attempt.ranks.push(LocalRank { rank, pid: 1000 + self.next_pid, exit: None });
+        }
+        self.attempts.insert(key, attempt);
+        Doing::Started
+    }
+
+    fn on_stop(&mut self, key: (JobId, Epoch), grace_ms: u64) -> Doing {
+        let floor = self.floors.entry(key.0).or_default();
+        *floor = (*floor).max(key.1);
+        match self.attempts.get_mut(&key) {
+            Some(attempt) if attempt.is_alive() => {
+                let again = std::mem::replace(&mut attempt.stopping, true);
+                if again { Doing::Nothing } else { Doing::Stopping { grace_ms } }
+            }
+            Some(_) => Doing::Nothing,
+            None => {
+                let tombstone = LocalAttempt {
+                    gpus: GpuSet::EMPTY,
+                    refused: None,
+                    ranks: Vec::new(),
+                    stopping: true,
+                    world_size: 0,
+                };
+                self.attempts.insert(key, tombstone);
+                Doing::Nothing
+            }
+        }
+    }
+
+    /// The node loses power, or is fenced: nothing on it lives any more.
+    pub fn power_off(&mut self, at: Time) {
+        self.powered = false;
+        self.agent_alive = false;
+        for attempt in self.attempts.values_mut() {
+            attempt.end(&Exit::Lost, at);
+        }
+    }
+
+    /// Everything that the agent knows.
+    pub fn report(&mut self) -> (u64, Vec<AttemptReport>) {
+        self.seq += 1;
+        let attempts = self
+            .attempts
+            .iter()
+            .map(|(&(job, epoch), attempt)| AttemptReport {
+                job,
+                epoch,
+                phase: match &attempt.refused {
+                    Some(refusal) => ReportedPhase::Refused(refusal.clone()),
+                    None if attempt.is_alive() => ReportedPhase::Running,
+                    None => ReportedPhase::Gone,
+                },
+                ranks: attempt
+                    .ranks
+                    .iter()
+                    .map(|rank| RankReport {
+                        rank: rank.rank,
+                        pid: rank.pid,
+                        exit: rank.exit.clone(),
+                    })
+                    .collect(),
+            })
+            .collect();
+        (self.seq, attempts)
+    }
+}

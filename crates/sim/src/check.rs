@@ -1,0 +1,95 @@
+//! The checkers: they look at the world's truth beside the core, and panic with `violation: …`.
+//!
+//! | checker | looks at |
+//! |---|---|
+//! | no GPU is given twice | the processes that live on a node, when new ones start there |
+//! | no two epochs of a job alive together | the processes of a job on all nodes, likewise |
+//! | no acknowledged submission is lost | what users were told, after every restart and at the end |
+//! | the ledger is exact | fleet size × time, summed here on its own |
+//! | completed is finished | the training's own end (in `world`) |
+//! | every job ends when the faults stop | the time limit (in `world`) |
+//! | replay gives the same digest | every recovery from the journal (in `control`) |
+
+use crate::agent::SimNode;
+use lindos_core::Core;
+use lindos_model::{Epoch, JobId, RequestId, Time};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug, Default)]
+pub struct Checker {
+    submitted: BTreeMap<RequestId, JobId>,
+    acknowledged: BTreeSet<RequestId>,
+    joined: Vec<(Time, u64)>,
+}
+
+impl Checker {
+    /// New ranks run on a node: what else runs there, and where else does the job run?
+    pub fn on_ranks_started(&self, nodes: &[SimNode], node: usize, key: (JobId, Epoch)) {
+        let new = &nodes[node].attempts[&key];
+        for (other, attempt) in &nodes[node].attempts {
+            let overlaps = attempt.is_alive() && attempt.gpus.intersects(new.gpus);
+            assert!(
+                *other == key || other.0 == key.0 || !overlaps,
+                "violation: a GPU of node {node} is given twice, to job {} and to job {}",
+                other.0,
+                key.0
+            );
+        }
+        for (place, sim) in nodes.iter().enumerate() {
+            for ((job, epoch), attempt) in &sim.attempts {
+                assert!(
+                    *job != key.0 || *epoch == key.1 || !attempt.is_alive(),
+                    "violation: two epochs of job {job} alive together: {epoch} on node {place}, {} on node {node}",
+                    key.1
+                );
+            }
+        }
+    }
+
+    pub fn on_submitted(&mut self, request: RequestId, job: JobId) {
+        let before = self.submitted.insert(request, job);
+        assert!(
+            before.is_none_or(|before| before == job),
+            "violation: one acknowledged request became two jobs"
+        );
+    }
+
+    /// Somebody was told that a request is safe, before anybody knows its job.
+    pub fn on_acknowledged(&mut self, request: RequestId) {
+        self.acknowledged.insert(request);
+    }
+
+    pub fn on_commit(&mut self, core: &Core) {
+        for node in &core.nodes()[self.joined.len()..] {
+            self.joined.push((core.now(), u64::from(node.spec.gpus)));
+        }
+    }
+
+    pub fn on_restart(&mut self, core: &Core) {
+        self.check_submissions(core);
+        // What joined in records that were durable, and that nobody had stepped yet.
+        self.on_commit(core);
+        assert!(core.nodes().len() >= self.joined.len(), "violation: a node was forgotten");
+    }
+
+    fn check_submissions(&self, core: &Core) {
+        for (request, job) in &self.submitted {
+            assert!(
+                core.job(*job).is_some(),
+                "violation: job {job} (request {request}) was acknowledged and is lost"
+            );
+        }
+        for request in &self.acknowledged {
+            assert!(
+                core.knows_request(*request),
+                "violation: request {request} was acknowledged and is lost"
+            );
+        }
+    }
+
+    pub fn on_end(&self, core: &Core, now: Time, ledger_total: u64) {
+        self.check_submissions(core);
+        let expected: u64 = self.joined.iter().map(|(at, gpus)| gpus * now.since(*at).0).sum();
+        assert_eq!(ledger_total, expected, "violation: the ledger is not fleet size times time");
+    }
+}

@@ -1,0 +1,298 @@
+//! A scenario: a fleet, jobs and faults in a file that a person writes, and the transcript of
+//! what came of it.
+
+use crate::fault::{Fault, FaultKind, Network};
+use crate::script::{Bug, Script};
+use crate::world::{Outcome, Setup, SimJob};
+use lindos_model::file::{FileError, Source};
+use lindos_model::fleet::{NodeGroup, expand};
+use lindos_model::job::HumanSpan;
+use lindos_model::{Columns, Millis, Policy, Time, TrailEntry, TrailKind, job};
+use serde::Deserialize;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows, in a sentence or two.
+    pub about: String,
+    #[serde(default)]
+    pub seed: u64,
+    /// Every job is over by then.
+    pub limit: HumanSpan,
+    pub heal: Option<HumanSpan>,
+    #[serde(default)]
+    pub policy: Policy,
+    pub nodes: Vec<NodeGroup>,
+    pub jobs: Vec<JobTable>,
+    #[serde(default)]
+    pub faults: Vec<FaultTable>,
+    #[serde(default)]
+    pub network: NetworkTable,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobTable {
+    pub name: String,
+    pub at: Option<HumanSpan>,
+    pub nodes: u32,
+    pub min_nodes: Option<u32>,
+    pub gpus_per_node: u16,
+    #[serde(default)]
+    pub priority: i32,
+    pub time_limit: Option<HumanSpan>,
+    pub retry_user: Option<u32>,
+    pub retry_infrastructure: Option<u32>,
+    pub steps: u64,
+    pub step: HumanSpan,
+    pub startup: Option<HumanSpan>,
+    #[serde(default)]
+    pub checkpoint_every: u64,
+    pub checkpoint: Option<HumanSpan>,
+    #[serde(default = "yes")]
+    pub reports: bool,
+    /// It exits with status 1 at this step …
+    pub bug_at_step: Option<u64>,
+    /// … in its first so many attempts (all, when not given).
+    pub bug_attempts: Option<u32>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// One fault; which of the optional keys it wants depends on its kind.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultTable {
+    pub at: HumanSpan,
+    pub kind: FaultName,
+    pub job: Option<String>,
+    pub rank: Option<u32>,
+    pub node: Option<String>,
+    pub back_after: Option<HumanSpan>,
+    pub lasts: Option<HumanSpan>,
+}
+
+/// See [`FaultKind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultName {
+    KillRank,
+    Hang,
+    KillAgent,
+    KillAgentAndRanks,
+    PowerOff,
+    CutOff,
+    KillControlPlane,
+    Cancel,
+    Drain,
+    Undrain,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkTable {
+    pub delay_min_ms: u64,
+    pub delay_max_ms: u64,
+    /// Of a million messages.
+    pub lost_ppm: u32,
+    pub repeated_ppm: u32,
+}
+
+impl Default for NetworkTable {
+    fn default() -> Self {
+        NetworkTable { delay_min_ms: 1, delay_max_ms: 1, lost_ppm: 0, repeated_ppm: 0 }
+    }
+}
+
+impl Scenario {
+    pub fn parse(path: &Path, text: &str) -> Result<(Scenario, Setup), FileError> {
+        let source = Source { path, text };
+        let scenario: Scenario = source.parse()?;
+        let setup =
+            scenario.setup().map_err(|(key, message)| source.error_at_key(key, message, None))?;
+        Ok((scenario, setup))
+    }
+
+    fn setup(&self) -> Result<Setup, (&'static str, String)> {
+        let nodes = expand(&self.nodes).map_err(|message| ("nodes", message))?;
+        let jobs = self.jobs.iter().map(JobTable::job).collect::<Result<Vec<_>, _>>()?;
+        for (index, job) in jobs.iter().enumerate() {
+            if jobs[..index].iter().any(|other| other.spec.name == job.spec.name) {
+                return Err(("jobs", format!("two jobs are named `{}`", job.spec.name)));
+            }
+        }
+        let mut faults = Vec::new();
+        for fault in &self.faults {
+            let kind = fault.kind().map_err(|key| {
+                ("faults", format!("a fault of the kind {:?} wants the key `{key}`", fault.kind))
+            })?;
+            faults.push(Fault { at: at(fault.at), kind });
+        }
+        for fault in &faults {
+            let (job, node) = fault.kind.names();
+            if job.is_some_and(|name| !jobs.iter().any(|job| job.spec.name == name)) {
+                return Err(("faults", format!("there is no job `{}`", job.unwrap_or_default())));
+            }
+            if node.is_some_and(|name| !nodes.iter().any(|node| node.name == name)) {
+                return Err(("faults", format!("there is no node `{}`", node.unwrap_or_default())));
+            }
+        }
+        if self.network.delay_min_ms > self.network.delay_max_ms {
+            return Err(("network", "delay_min_ms is above delay_max_ms".into()));
+        }
+        Ok(Setup {
+            seed: self.seed,
+            policy: self.policy.clone(),
+            nodes,
+            jobs,
+            faults,
+            network: Network {
+                delay_min: Millis(self.network.delay_min_ms),
+                delay_max: Millis(self.network.delay_max_ms),
+                lost_ppm: self.network.lost_ppm,
+                repeated_ppm: self.network.repeated_ppm,
+            },
+            heartbeat: Millis(1000),
+            healed_at: self.heal.map(at),
+            limit: at(self.limit),
+            plant: None,
+        })
+    }
+}
+
+fn at(span: HumanSpan) -> Time {
+    Time(span.0.0)
+}
+
+impl JobTable {
+    fn job(&self) -> Result<SimJob, (&'static str, String)> {
+        let mut spec = job::sample(&self.name, self.nodes, self.gpus_per_node);
+        spec.min_nodes = self.min_nodes.unwrap_or(self.nodes);
+        spec.priority = self.priority;
+        spec.time_limit = self.time_limit.map(|HumanSpan(span)| span);
+        spec.retry_user = self.retry_user.unwrap_or(spec.retry_user);
+        spec.retry_infrastructure = self.retry_infrastructure.unwrap_or(spec.retry_infrastructure);
+        if self.reports {
+            spec.progress_pattern = Some("step (?<step>[0-9]+)".into());
+        }
+        spec.validate().map_err(|invalid| ("jobs", format!("{}: {invalid}", self.name)))?;
+        if self.step.0 == Millis::ZERO || self.steps == 0 {
+            return Err(("jobs", format!("{}: a job has steps, and a step takes time", self.name)));
+        }
+        let span =
+            |given: Option<HumanSpan>, default| given.map_or(default, |HumanSpan(span)| span);
+        Ok(SimJob {
+            at: self.at.map_or(Time::ZERO, at),
+            spec: Arc::new(spec),
+            script: Script {
+                startup: span(self.startup, Millis::from_secs(5)),
+                steps: self.steps,
+                step: self.step.0,
+                checkpoint_every: self.checkpoint_every,
+                checkpoint: span(self.checkpoint, Millis::ZERO),
+                reports: self.reports,
+                bug: self
+                    .bug_at_step
+                    .map(|step| Bug { step, attempts: self.bug_attempts.unwrap_or(u32::MAX) }),
+            },
+        })
+    }
+}
+
+impl FaultTable {
+    fn kind(&self) -> Result<FaultKind, &'static str> {
+        let mut given = self.clone();
+        let job = given.job.take().ok_or("job");
+        let node = given.node.take().ok_or("node");
+        let rank = given.rank.take().ok_or("rank");
+        let back_after = given.back_after.take().map(|span| span.0).ok_or("back_after");
+        let lasts = given.lasts.take().map(|span| span.0).ok_or("lasts");
+        Ok(match self.kind {
+            FaultName::KillRank => FaultKind::KillRank { job: job?, rank: rank? },
+            FaultName::Hang => FaultKind::Hang { job: job? },
+            FaultName::KillAgent => FaultKind::KillAgent { node: node?, back_after: back_after? },
+            FaultName::KillAgentAndRanks => {
+                FaultKind::KillAgentAndRanks { node: node?, back_after: back_after? }
+            }
+            FaultName::PowerOff => FaultKind::PowerOff { node: node?, back_after: back_after? },
+            FaultName::CutOff => FaultKind::CutOff { node: node?, lasts: lasts? },
+            FaultName::KillControlPlane => FaultKind::KillControlPlane { back_after: back_after? },
+            FaultName::Cancel => FaultKind::Cancel { job: job? },
+            FaultName::Drain => FaultKind::Drain { node: node? },
+            FaultName::Undrain => FaultKind::Undrain { node: node? },
+        })
+    }
+}
+
+impl FaultKind {
+    /// The job and the node that it is about.
+    fn names(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            FaultKind::KillRank { job, .. }
+            | FaultKind::Hang { job }
+            | FaultKind::Cancel { job } => (Some(job), None),
+            FaultKind::KillAgent { node, .. }
+            | FaultKind::KillAgentAndRanks { node, .. }
+            | FaultKind::PowerOff { node, .. }
+            | FaultKind::CutOff { node, .. }
+            | FaultKind::Drain { node }
+            | FaultKind::Undrain { node } => (None, Some(node)),
+            FaultKind::KillControlPlane { .. } => (None, None),
+        }
+    }
+}
+
+/// The trail (without each rank's start), the jobs and the ledger in words: what `lindos sim run` prints, and what the
+/// transcripts beside the scenarios hold.
+pub fn transcript(about: &str, outcome: &Outcome) -> String {
+    let mut text = String::new();
+    for line in about.trim().lines() {
+        writeln!(text, "# {}", line.trim()).expect("a string takes all");
+    }
+    text.push('\n');
+    let told = |entry: &&TrailEntry| !matches!(entry.what, TrailKind::RankStarted { .. });
+    for entry in outcome.trail.iter().filter(told) {
+        writeln!(text, "{}", trail_line(entry)).expect("a string takes all");
+    }
+    text.push('\n');
+    for job in &outcome.jobs {
+        writeln!(
+            text,
+            "job {} {}: {} after {} attempts, {} faults",
+            job.job, job.name, job.state, job.attempts, job.faults
+        )
+        .expect("a string takes all");
+    }
+    let ended = outcome.ended_at.since(Time::ZERO);
+    writeln!(text, "\n{ended} of fleet time:").expect("a string takes all");
+    text.push_str(&ledger_table(&outcome.ledger));
+    text
+}
+
+fn trail_line(entry: &TrailEntry) -> String {
+    format!("{}  {entry}", clock(entry.at))
+}
+
+/// Virtual time as `h:mm:ss.mmm`.
+fn clock(at: Time) -> String {
+    let ms = at.0;
+    format!("{}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
+}
+
+/// One line a column that is not empty: GPU-milliseconds, and its share of all.
+pub fn ledger_table(columns: &Columns) -> String {
+    let total = columns.total();
+    let mut text = String::new();
+    for (column, gpu_ms) in columns.iter().filter(|&(_, gpu_ms)| gpu_ms > 0) {
+        let share = gpu_ms as f64 * 100.0 / total as f64;
+        writeln!(text, "  {:<12} {gpu_ms:>16} GPU-ms {share:>6.2}%", column.name())
+            .expect("a string takes all");
+    }
+    writeln!(text, "  {:<12} {total:>16} GPU-ms", "total").expect("a string takes all");
+    text
+}

@@ -1,0 +1,132 @@
+//! What a training script does, as a function of time: no event a step.
+
+use lindos_model::{Millis, Time};
+
+/// How a job behaves once all of its ranks run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Script {
+    /// From the start of the last rank to the first step.
+    pub startup: Millis,
+    pub steps: u64,
+    pub step: Millis,
+    /// A checkpoint after every so many steps; 0 for none.
+    pub checkpoint_every: u64,
+    /// For which training is blocked.
+    pub checkpoint: Millis,
+    /// Whether it tells its steps.
+    pub reports: bool,
+    /// A bug of its own: it exits with status 1 at this step, in its first so many attempts.
+    pub bug: Option<Bug>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bug {
+    pub step: u64,
+    pub attempts: u32,
+}
+
+/// One attempt's training, from when all ranks run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Training {
+    pub began: Time,
+    pub from_step: u64,
+    /// When it stopped getting on: a rank died or hangs.
+    pub ended: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Position {
+    pub step: Option<u64>,
+    pub checkpoint: Option<u64>,
+    pub blocked: Millis,
+}
+
+impl Script {
+    /// A checkpoint's steps and the checkpoint itself.
+    fn cycle(&self) -> Option<u64> {
+        (self.checkpoint_every > 0).then(|| self.checkpoint_every * self.step.0 + self.checkpoint.0)
+    }
+
+    /// How far the training is at `now`.
+    pub fn at(&self, training: &Training, now: Time) -> Position {
+        let now = training.ended.map_or(now, |ended| ended.min(now));
+        let first_step = training.began + self.startup;
+        if now < first_step {
+            return Position::default();
+        }
+        let left = self.steps - training.from_step.min(self.steps);
+        let span = now.since(first_step).0;
+        let (done, checkpoints) = match self.cycle() {
+            None => (span / self.step.0, 0),
+            Some(cycle) => {
+                let into = (span % cycle / self.step.0).min(self.checkpoint_every);
+                (span / cycle * self.checkpoint_every + into, span / cycle)
+            }
+        };
+        // The last checkpoint that belongs to the run; none comes after the last step.
+        let checkpoints = match self.checkpoint_every {
+            0 => 0,
+            every => checkpoints.min(left / every),
+        };
+        let saved = checkpoints * self.checkpoint_every;
+        Position {
+            step: Some(training.from_step + done.min(left)),
+            checkpoint: (checkpoints > 0).then_some(training.from_step + saved),
+            blocked: self.checkpoint.times(checkpoints),
+        }
+    }
+
+    /// When the training reaches `step`, with the checkpoints before it, if nothing stops it.
+    pub fn reaches(&self, training: &Training, step: u64) -> Time {
+        let steps = step.saturating_sub(training.from_step);
+        let checkpoints = steps.checked_div(self.checkpoint_every).unwrap_or(0);
+        training.began + self.startup + self.step.times(steps) + self.checkpoint.times(checkpoints)
+    }
+
+    /// When all is done, the last checkpoint too.
+    pub fn finishes(&self, training: &Training) -> Time {
+        self.reaches(training, self.steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn script() -> Script {
+        Script {
+            startup: Millis(1000),
+            steps: 25,
+            step: Millis(100),
+            checkpoint_every: 10,
+            checkpoint: Millis(500),
+            reports: true,
+            bug: None,
+        }
+    }
+
+    #[test]
+    fn steps_and_checkpoints_follow_the_clock() {
+        let script = script();
+        let training = Training { began: Time(0), from_step: 0, ended: None };
+        assert_eq!(script.at(&training, Time(999)), Position::default());
+        assert_eq!(script.at(&training, Time(1000)).step, Some(0));
+        assert_eq!(script.at(&training, Time(1950)).step, Some(9));
+        let blocked = script.at(&training, Time(2300));
+        assert_eq!((blocked.step, blocked.checkpoint), (Some(10), None));
+        let saved = script.at(&training, Time(2500));
+        assert_eq!(
+            (saved.step, saved.checkpoint, saved.blocked),
+            (Some(10), Some(10), Millis(500))
+        );
+        assert_eq!(script.finishes(&training), Time(1000 + 2500 + 1000));
+        let end = script.at(&training, script.finishes(&training));
+        assert_eq!((end.step, end.checkpoint), (Some(25), Some(20)));
+    }
+
+    #[test]
+    fn a_training_that_ended_stays_where_it_was() {
+        let training = Training { began: Time(0), from_step: 10, ended: Some(Time(1250)) };
+        assert_eq!(script().at(&training, Time(99_000)).step, Some(12));
+    }
+}

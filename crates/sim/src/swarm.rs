@@ -1,0 +1,155 @@
+//! The swarm: random fleets, jobs and faults over a network that loses, repeats, delays and
+//! reorders, with the control plane killed at any event, and every checker watching.
+
+use crate::fault::{Fault, FaultKind, Network, Plant};
+use crate::random::Stream;
+use crate::script::{Bug, Script};
+use crate::world::{Setup, SimJob, run};
+use lindos_model::{Location, Millis, NodeSpec, Policy, Time, job};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Faults come within this time; jobs have this much again, and more, to end.
+const FAULTY: u64 = 20 * 60_000;
+const LIMIT: u64 = 10 * 3_600_000;
+
+/// What one seed came to.
+#[derive(Clone, Debug)]
+pub struct SeedResult {
+    pub seed: u64,
+    pub node_ms: u64,
+    pub happenings: u64,
+    pub faults: u32,
+    pub violation: Option<String>,
+}
+
+/// Plays one seed. A panic of the core or of a checker is a violation, not the end of the swarm.
+pub fn play(seed: u64, plant: Option<Plant>) -> SeedResult {
+    let setup = setup(seed, plant);
+    match catch_unwind(AssertUnwindSafe(|| run(setup))) {
+        Ok(outcome) => SeedResult {
+            seed,
+            node_ms: outcome.node_ms,
+            happenings: outcome.happenings,
+            faults: outcome.jobs.iter().map(|job| job.faults).sum(),
+            violation: None,
+        },
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let violation = Some(message.unwrap_or_else(|| "a panic without words".into()));
+            SeedResult { seed, node_ms: 0, happenings: 0, faults: 0, violation }
+        }
+    }
+}
+
+/// The line that plays a seed again.
+pub fn reproduce(seed: u64) -> String {
+    format!("lindos sim swarm --first-seed {seed} --seeds 1")
+}
+
+/// The random setup of a seed.
+pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
+    let mut chance = Stream::new(seed, "setup");
+    let policy = Policy {
+        spares: chance.between(0, 2) as u32,
+        node_silent_ms: chance.between(3_000, 15_000),
+        progress_interval_ms: chance.between(500, 5_000),
+        ..Policy::default()
+    };
+    let gpus = *chance.pick(&[1_u16, 4, 8]);
+    let count = chance.between(2, 12) as u32;
+    let per_rack = chance.between(1, 4) as u32;
+    let nodes: Vec<NodeSpec> = (0..count)
+        .map(|index| NodeSpec {
+            name: format!("n{index}"),
+            gpus,
+            platform: "sim".into(),
+            address: "127.0.0.1".into(),
+            location: Location { rack: format!("r{}", index / per_rack), ..Location::default() },
+        })
+        .collect();
+    let largest = count.saturating_sub(policy.spares).max(1);
+    let jobs =
+        (0..chance.between(1, 8)).map(|n| random_job(&mut chance, n, largest, gpus)).collect();
+    let mut setup = Setup {
+        seed,
+        policy: Policy { spares: policy.spares.min(count - 1), ..policy },
+        nodes,
+        jobs,
+        faults: Vec::new(),
+        network: Network {
+            delay_min: Millis(1),
+            delay_max: Millis(chance.between(1, 800)),
+            lost_ppm: chance.between(0, 50_000) as u32,
+            repeated_ppm: chance.between(0, 50_000) as u32,
+        },
+        heartbeat: Millis(1000),
+        healed_at: Some(Time(FAULTY)),
+        limit: Time(LIMIT),
+        plant,
+    };
+    for _ in 0..chance.between(0, 25) {
+        let fault = random_fault(&mut chance, &setup);
+        setup.faults.push(fault);
+    }
+    setup
+}
+
+fn random_job(chance: &mut Stream, number: u64, largest: u32, gpus: u16) -> SimJob {
+    let nodes = chance.between(1, u64::from(largest)) as u32;
+    let per_node = chance.between(1, u64::from(gpus)) as u16;
+    let mut spec = job::sample(&format!("job{number}"), nodes, per_node);
+    spec.priority = chance.between(0, 2) as i32;
+    spec.ranks_per_node = chance.between(1, 4) as u16;
+    if chance.chance(300_000) {
+        spec.min_nodes = chance.between(1, u64::from(nodes)) as u32;
+    }
+    if chance.chance(100_000) {
+        spec.time_limit = Some(Millis(chance.between(10_000, 600_000)));
+    }
+    let reports = chance.chance(800_000);
+    if reports {
+        spec.progress_pattern = Some("step (?<step>[0-9]+)".into());
+    }
+    let bug = chance
+        .chance(200_000)
+        .then(|| Bug { step: chance.between(1, 50), attempts: chance.between(1, 3) as u32 });
+    SimJob {
+        at: Time(chance.between(0, FAULTY / 2)),
+        spec: Arc::new(spec),
+        script: Script {
+            startup: Millis(chance.between(100, 30_000)),
+            steps: chance.between(1, 400),
+            step: Millis(chance.between(20, 4_000)),
+            checkpoint_every: chance.between(0, 40),
+            checkpoint: Millis(chance.between(0, 3_000)),
+            reports,
+            bug,
+        },
+    }
+}
+
+fn random_fault(chance: &mut Stream, setup: &Setup) -> Fault {
+    let job = chance.pick(&setup.jobs).spec.name.clone();
+    let node = chance.pick(&setup.nodes).name.clone();
+    let a_while = Millis(chance.between(10, 60_000));
+    let kind = match chance.between(0, 11) {
+        0 | 1 => FaultKind::KillRank { job, rank: chance.between(0, 3) as u32 },
+        // A job that tells no steps cannot be seen to hang.
+        2 if setup.jobs.iter().any(|j| j.spec.name == job && j.script.reports) => {
+            FaultKind::Hang { job }
+        }
+        2 | 3 => FaultKind::KillAgent { node, back_after: a_while },
+        4 => FaultKind::KillAgentAndRanks { node, back_after: Millis(chance.between(10, 3_000)) },
+        5 => FaultKind::PowerOff { node, back_after: a_while },
+        6 => FaultKind::CutOff { node, lasts: a_while },
+        7 | 8 | 9 => FaultKind::KillControlPlane { back_after: a_while },
+        10 if chance.chance(300_000) => FaultKind::Cancel { job },
+        10 => FaultKind::Drain { node },
+        _ => FaultKind::Undrain { node },
+    };
+    Fault { at: Time(chance.between(1_000, FAULTY - 1)), kind }
+}
