@@ -1,0 +1,199 @@
+"""Run with `python3 -m unittest` in the folder `python`."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+import lindos
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+
+
+class Case(unittest.TestCase):
+    """A fresh folder, and no variable of Lindos but those that the test sets."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("LINDOS_")}
+        patch = mock.patch.dict(os.environ, kept, clear=True)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def listen(self):
+        reader = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(reader.close)
+        reader.settimeout(10)
+        reader.bind(self.path("socket"))
+        os.environ["LINDOS_SOCKET"] = self.path("socket")
+        return reader
+
+    def write(self, *names):
+        for name in names:
+            pathlib.Path(self.path(name)).write_text("x")
+
+
+class Progress(Case):
+    def test_a_step_is_one_json_object(self):
+        reader = self.listen()
+        lindos.step(120, loss=2.31, tokens=983040, total_steps=400)
+        expected = {"step": 120, "loss": 2.31, "tokens": 983040, "total_steps": 400}
+        self.assertEqual(json.loads(reader.recv(4096)), expected)
+
+    def test_what_is_not_given_is_not_sent(self):
+        reader = self.listen()
+        lindos.step(3)
+        self.assertEqual(reader.recv(4096), b'{"step":3}')
+
+    def test_a_checkpoint_has_an_absolute_path(self):
+        reader = self.listen()
+        lindos.checkpoint(120, pathlib.Path("step-120.pt"), seconds=0.04)
+        expected = {"step": 120, "path": os.path.abspath("step-120.pt"), "seconds": 0.04}
+        self.assertEqual(json.loads(reader.recv(4096)), {"checkpoint": expected})
+
+    def test_tensors_are_read_by_their_item(self):
+        class Tensor:
+            def item(self):
+                return 1.5
+
+        reader = self.listen()
+        lindos.step(1, loss=Tensor())
+        self.assertEqual(json.loads(reader.recv(4096)), {"step": 1, "loss": 1.5})
+
+    def test_a_loss_that_json_cannot_say_is_left_out(self):
+        reader = self.listen()
+        for loss in (float("nan"), float("inf"), "high", object()):
+            lindos.step(1, loss=loss)
+            self.assertEqual(reader.recv(4096), b'{"step":1}')
+
+    def test_outside_lindos_nothing_happens(self):
+        lindos.step(1, loss=2.0)
+        lindos.checkpoint(1, "x")
+        self.assertIsNone(lindos.job())
+        self.assertEqual(lindos.epoch(), 1)
+
+    def test_a_missing_socket_is_no_error(self):
+        os.environ["LINDOS_SOCKET"] = self.path("nobody")
+        lindos.step(1)
+        os.environ["LINDOS_SOCKET"] = self.path("x" * 500)
+        lindos.step(1)
+
+    def test_a_full_socket_does_not_block(self):
+        reader = self.listen()
+        for n in range(10_000):
+            lindos.step(n)
+        self.assertEqual(json.loads(reader.recv(4096)), {"step": 0})
+
+    def test_nonsense_is_no_error(self):
+        self.listen()
+        lindos.step("many")
+        lindos.step(None)
+        lindos.checkpoint(1, None)
+        lindos.checkpoint(1, "x" * 100_000)
+
+    def test_a_forked_child_has_a_socket_of_its_own(self):
+        reader = self.listen()
+        lindos.step(1)
+        reader.recv(4096)
+        child = os.fork()
+        if child == 0:
+            lindos.step(2)
+            os._exit(0)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertEqual(json.loads(reader.recv(4096)), {"step": 2})
+
+    def test_job_and_epoch_are_read(self):
+        os.environ.update(LINDOS_JOB="job-7", LINDOS_EPOCH="3")
+        self.assertEqual((lindos.job(), lindos.epoch()), ("job-7", 3))
+
+
+class Checkpoints(Case):
+    def test_the_folder_is_made(self):
+        self.assertIsNone(lindos.checkpoint_dir())
+        self.assertEqual(lindos.checkpoint_dir(self.path("mine")), self.path("mine"))
+        os.environ["LINDOS_CHECKPOINT_DIR"] = self.path("a/b")
+        self.assertEqual(lindos.checkpoint_dir("mine"), self.path("a/b"))
+        self.assertTrue(os.path.isdir(self.path("a/b")))
+
+    def test_the_newest_is_by_number(self):
+        os.environ["LINDOS_CHECKPOINT_DIR"] = self.folder
+        self.assertEqual(lindos.resume(), (0, None))
+        self.write("step-90.pt", "step-100.pt", "best.pt", "step-200.json")
+        self.write("step-300.pt.partial", ".step-400.pt.x1y.partial")
+        self.assertEqual(lindos.latest_checkpoint("*.pt"), self.path("step-100.pt"))
+        self.assertEqual(lindos.resume("*.pt"), (100, self.path("step-100.pt")))
+        self.assertEqual(lindos.latest_checkpoint(), self.path("step-200.json"))
+
+    def test_a_folder_can_be_a_checkpoint_and_mp4_is_no_number(self):
+        os.mkdir(self.path("step_7"))
+        self.write("step_3.mp4")
+        self.assertEqual(lindos.resume(folder=self.folder), (7, self.path("step_7")))
+
+    def test_no_folder_is_no_checkpoint(self):
+        os.environ["LINDOS_CHECKPOINT_DIR"] = self.path("missing")
+        self.assertIsNone(lindos.latest_checkpoint())
+        self.assertEqual(lindos.resume("*.pt"), (0, None))
+
+    def test_a_saved_file_is_there_whole_and_alone(self):
+        path = self.path("new/step-1.pt")
+        with lindos.atomic_save(path) as partial:
+            pathlib.Path(partial).write_text("whole")
+            self.assertFalse(os.path.exists(path))
+        self.assertEqual(pathlib.Path(path).read_text(), "whole")
+        self.assertEqual(os.listdir(self.path("new")), ["step-1.pt"])
+
+    def test_a_failed_save_leaves_the_old_file(self):
+        self.write("step-1.pt")
+        with self.assertRaises(RuntimeError):
+            with lindos.atomic_save(self.path("step-1.pt")) as partial:
+                pathlib.Path(partial).write_text("half")
+                raise RuntimeError("out of memory")
+        self.assertEqual(pathlib.Path(self.path("step-1.pt")).read_text(), "x")
+        self.assertEqual(os.listdir(self.folder), ["step-1.pt"])
+
+    def test_a_killed_save_leaves_the_old_file_and_no_new_checkpoint(self):
+        self.write("step-1.pt")
+        script = (
+            "import lindos, os, signal\n"
+            f"with lindos.atomic_save({self.path('step-2.pt')!r}) as partial:\n"
+            "    open(partial, 'w').write('half')\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        env = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+        subprocess.run([sys.executable, "-c", script], env=env, check=False)
+        self.assertEqual(len(os.listdir(self.folder)), 2, "the half stays")
+        latest = lindos.latest_checkpoint(folder=self.folder)
+        self.assertEqual(latest, self.path("step-1.pt"))
+        with lindos.atomic_save(self.path("step-2.pt")) as partial:
+            pathlib.Path(partial).write_text("whole")
+        self.assertEqual(sorted(os.listdir(self.folder)), ["step-1.pt", "step-2.pt"])
+
+    def test_an_unwritable_folder_is_the_disks_error(self):
+        self.write("file")
+        with self.assertRaises(OSError):
+            with lindos.atomic_save(self.path("file/step-1.pt")):
+                self.fail("there is nothing to write to")
+
+
+class Package(unittest.TestCase):
+    def test_it_needs_nothing_but_the_standard_library(self):
+        script = "import sys, lindos; print(sorted(m for m in sys.modules if 'numpy' in m))"
+        env = {"PYTHONPATH": str(PACKAGE)}
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", script], env=env, capture_output=True, text=True
+        )
+        self.assertEqual((done.stdout, done.stderr), ("[]\n", ""))
+
+
+if __name__ == "__main__":
+    unittest.main()
