@@ -232,7 +232,12 @@ impl Client {
         params.extend(job.map(|job| ("job", job.to_string())));
         // No bound on the whole: a stream may go on for months. Its silence is bounded.
         let response = self.send(self.request(Method::GET, &["events"], &params)?).await?;
-        Ok(EventStream { url: self.url.clone(), response, buffer: Vec::new(), lines: VecDeque::new() })
+        Ok(EventStream {
+            url: self.url.clone(),
+            response,
+            buffer: Vec::new(),
+            lines: VecDeque::new(),
+        })
     }
 
     async fn get<T: DeserializeOwned>(

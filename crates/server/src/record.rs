@@ -1,0 +1,197 @@
+//! What the journal holds: events and when they were taken, in versions that stay readable.
+//!
+//! A change to [`Event`] that changes its bytes needs a `V2` here and a conversion of `V1`; the
+//! golden file `tests/golden/record-v1.txt` fails until there is one.
+
+use lindos_core::Event;
+use lindos_journal::DecodeError;
+use lindos_model::Time;
+use serde::{Deserialize, Serialize};
+
+/// The newest version that this program reads, as it stands in a record's first byte.
+const NEWEST_TAG: u8 = 0;
+
+/// One record of the journal, in postcard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    V1 { at: Time, event: Event },
+}
+
+impl Record {
+    pub fn parts(&self) -> (Time, &Event) {
+        let Record::V1 { at, event } = self;
+        (*at, event)
+    }
+}
+
+impl lindos_journal::Record for Record {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let bytes = postcard::to_stdvec(self).expect("an event is plain data");
+        out.extend_from_slice(&bytes);
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if let Some(version) = newer_version(bytes) {
+            let reason = format!("it has version {version}, this program reads up to 1");
+            return Err(DecodeError(reason));
+        }
+        let (record, rest) =
+            postcard::take_from_bytes(bytes).map_err(|error| DecodeError(error.to_string()))?;
+        if rest.is_empty() {
+            Ok(record)
+        } else {
+            Err(DecodeError(format!("{} bytes are left over", rest.len())))
+        }
+    }
+}
+
+/// The version of a record that only a newer program can read.
+pub(crate) fn newer_version(bytes: &[u8]) -> Option<u32> {
+    bytes.first().filter(|&&tag| tag > NEWEST_TAG).map(|&tag| u32::from(tag) + 1)
+}
+
+/// A snapshot: the core's own bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SnapshotRecord {
+    V1 { core: Vec<u8> },
+}
+
+impl SnapshotRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("bytes are plain data")
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        postcard::from_bytes(bytes).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::to_hex;
+    use lindos_journal::Record as _;
+    use lindos_model::report::Refusal;
+    use lindos_model::{
+        AttemptReport, Epoch, Exit, JobId, NodeId, NodeSpec, Policy, Rank, RankExit, RankReport,
+        ReportedPhase, RequestId, job,
+    };
+    use std::sync::Arc;
+
+    const GOLDEN: &str = include_str!("../tests/golden/record-v1.txt");
+
+    fn attempts() -> Vec<AttemptReport> {
+        let rank = |rank, exit: Option<Exit>| RankReport {
+            rank: Rank(rank),
+            pid: 4000 + rank,
+            exit: exit.map(|exit| RankExit {
+                exit,
+                at: Time(1_700_000_000_100),
+                stopping: rank == 1,
+            }),
+        };
+        let attempt =
+            |job, phase, ranks| AttemptReport { job: JobId(job), epoch: Epoch(2), phase, ranks };
+        vec![
+            attempt(1, ReportedPhase::Running, vec![rank(0, None), rank(1, Some(Exit::Code(3)))]),
+            attempt(
+                2,
+                ReportedPhase::Gone,
+                vec![rank(2, Some(Exit::Signal(9))), rank(3, Some(Exit::OutOfMemory))],
+            ),
+            attempt(
+                3,
+                ReportedPhase::Gone,
+                vec![
+                    rank(4, Some(Exit::Lost)),
+                    rank(5, Some(Exit::NotStarted("no such file".into()))),
+                ],
+            ),
+            attempt(4, ReportedPhase::Refused(Refusal::StaleEpoch { newest: Epoch(3) }), vec![]),
+            attempt(5, ReportedPhase::Refused(Refusal::PortInUse { port: 20_001 }), vec![]),
+            attempt(
+                6,
+                ReportedPhase::Refused(Refusal::Node { reason: "disk full".into() }),
+                vec![],
+            ),
+        ]
+    }
+
+    /// One of every kind. Fields that are optional are given, so that their bytes are there.
+    fn samples() -> Vec<Event> {
+        let request = RequestId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
+        let mut spec = job::sample("gpt", 2, 8);
+        spec.env.insert("SEED".into(), "7".into());
+        spec.time_limit = Some(lindos_model::Millis(3_600_000));
+        spec.progress_pattern = Some("step (?<step>\\d+)".into());
+        let node_spec = NodeSpec {
+            name: "n0".into(),
+            gpus: 8,
+            platform: "hgx-h100".into(),
+            address: "10.0.0.1".into(),
+            location: lindos_model::Location { rack: "r1".into(), ..Default::default() },
+        };
+        let node = NodeId(300);
+        vec![
+            Event::ControlPlaneStarted { policy: Box::new(Policy::default()) },
+            Event::NodeJoined { spec: Box::new(node_spec) },
+            Event::NodeReported { node, incarnation: 3, seq: 1000, attempts: attempts() },
+            Event::NodeSilent { node, last_heard: Time(1_700_000_000_000) },
+            Event::NodeFenced { node },
+            Event::NodeDrained { request, node, reason: "firmware".into() },
+            Event::NodeUndrained { request, node },
+            Event::JobSubmitted { request, user: "ada".into(), spec: Arc::new(spec) },
+            Event::JobCancelled { request, job: JobId(9) },
+            Event::StepReached {
+                job: JobId(9),
+                epoch: Epoch(1),
+                step: 1200,
+                total_steps: Some(5000),
+                loss_micro: Some(-2_310_000),
+            },
+            Event::CheckpointSaved { job: JobId(9), epoch: Epoch(1), step: 1200, blocked_ms: 40 },
+            Event::Tick,
+        ]
+    }
+
+    #[test]
+    fn records_have_the_bytes_that_they_always_had() {
+        let at = Time(1_700_000_000_123);
+        let records = samples().into_iter().map(|event| Record::V1 { at, event });
+        let mut lines = GOLDEN.lines();
+        let mut written = String::new();
+        let mut same = true;
+        for record in records {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            assert_eq!(Record::decode(&bytes).as_ref(), Ok(&record));
+            let line = format!("{} {}", record.parts().1.name(), to_hex(&bytes));
+            same &= lines.next() == Some(&line);
+            written.push_str(&line);
+            written.push('\n');
+        }
+        if std::env::var_os("LINDOS_UPDATE_GOLDEN").is_some() {
+            std::fs::write(
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/record-v1.txt"),
+                written,
+            )
+            .unwrap();
+        } else {
+            assert!(
+                same && lines.next().is_none(),
+                "journals of this version are in the field; now:\n{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_newer_version_or_with_bytes_to_spare_is_refused() {
+        let mut bytes = Vec::new();
+        Record::V1 { at: Time(1), event: Event::Tick }.encode(&mut bytes);
+        bytes.push(0);
+        assert!(Record::decode(&bytes).unwrap_err().0.contains("left over"));
+        bytes[0] = 1;
+        assert!(Record::decode(&bytes).unwrap_err().0.contains("version 2"));
+        assert!(Record::decode(&[]).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! One job, and all of them.
+
+use super::View;
+use lindos_api::user::{AttemptSummary, JobDetail, JobSummary, RankView};
+use lindos_core::gang::attempt::{Attempt, MemberState};
+use lindos_core::job::{Job, PastAttempt};
+use lindos_model::{JobId, JobState};
+
+/// Ranks shown of one job, unless more are asked for.
+pub const RANKS_MAX: usize = 65_536;
+
+/// At most `limit` jobs, those after job `after`, by id.
+pub fn jobs(view: &View<'_>, after: u64, limit: usize) -> Vec<JobSummary> {
+    let later = view.core.jobs().skip_while(|job| job.id.0 <= after);
+    later.take(limit).map(|job| summary(view, job)).collect()
+}
+
+fn summary(view: &View<'_>, job: &Job) -> JobSummary {
+    let readings = view.telemetry.job(job.id).filter(|readings| readings.epoch == job.epoch);
+    let state = job.state();
+    JobSummary {
+        job: job.id.0,
+        name: job.spec.name.clone(),
+        user: job.user.clone(),
+        state,
+        epoch: job.epoch.0,
+        nodes: job.spec.nodes,
+        gpus: u32::try_from(job.gpus()).unwrap_or(u32::MAX),
+        priority: job.spec.priority,
+        submitted_at: job.submitted_at.0,
+        started_at: job.started_at.map(|at| at.0),
+        ended_at: job.ended_at.map(|at| at.0),
+        step: readings.and_then(|readings| readings.step).or_else(|| recorded_step(job)),
+        total_steps: readings.and_then(|readings| readings.total_steps).or(job.total_steps),
+        loss: readings.and_then(|readings| readings.loss).or(from_micro(job.last_loss_micro)),
+        reason: match &job.ended {
+            Some((JobState::Completed, _)) => None,
+            Some((_, reason)) => Some(reason.to_string()),
+            None => view.core.why(job.id).map(|reason| reason.to_string()),
+        },
+    }
+}
+
+/// The newest step that the journal knows of the newest attempt.
+fn recorded_step(job: &Job) -> Option<u64> {
+    match &job.attempt {
+        Some(attempt) => attempt.pace.step,
+        None => job.history.last().and_then(|past| past.last_step),
+    }
+}
+
+fn from_micro(micro: Option<i64>) -> Option<f64> {
+    micro.map(|micro| micro as f64 / 1e6)
+}
+
+/// All about one job.
+pub fn job(view: &View<'_>, id: JobId) -> Option<JobDetail> {
+    job_with_ranks(view, id, RANKS_MAX)
+}
+
+/// All about one job, and at most `ranks_max` of its ranks.
+pub fn job_with_ranks(view: &View<'_>, id: JobId, ranks_max: usize) -> Option<JobDetail> {
+    let job = view.core.job(id)?;
+    let readings = view.telemetry.job(id).filter(|readings| readings.epoch == job.epoch);
+    let summary = summary(view, job);
+    Some(JobDetail {
+        command: job.spec.command.clone(),
+        checkpoint_step: job.checkpoint_step,
+        first_loss: from_micro(job.first_loss_micro)
+            .or(readings.and_then(|readings| readings.first_loss)),
+        last_loss: summary.loss,
+        tokens_per_second: readings.and_then(|readings| readings.tokens_per_second(view.now)),
+        faults: job.faults,
+        retries_left_infrastructure: job
+            .spec
+            .retry_infrastructure
+            .saturating_sub(job.infrastructure_used),
+        retries_left_user: job.spec.retry_user.saturating_sub(job.user_used),
+        wait_reason: view.core.why(id),
+        end_reason: job.ended.as_ref().map(|(_, reason)| reason.clone()),
+        attempts: attempts(job),
+        ranks: job
+            .attempt
+            .as_ref()
+            .map(|attempt| ranks(view, id, attempt).take(ranks_max).collect())
+            .unwrap_or_default(),
+        ledger: job.ledger.at(view.now).into(),
+        summary,
+    })
+}
+
+fn attempts(job: &Job) -> Vec<AttemptSummary> {
+    let mut attempts: Vec<AttemptSummary> = job.history.iter().map(past).collect();
+    let present = job
+        .attempt
+        .as_ref()
+        .filter(|attempt| job.history.last().is_none_or(|newest| newest.epoch < attempt.epoch));
+    attempts.extend(present.map(|attempt| AttemptSummary {
+        epoch: attempt.epoch.0,
+        started_at: attempt.launched_at.0,
+        first_step_at: attempt.first_step_at.map(|at| at.0),
+        ended_at: None,
+        resumed_from: attempt.resumed_from,
+        last_step: attempt.pace.step,
+        end_reason: None,
+        charge: None,
+    }));
+    attempts
+}
+
+fn past(past: &PastAttempt) -> AttemptSummary {
+    AttemptSummary {
+        epoch: past.epoch.0,
+        started_at: past.launched_at.0,
+        first_step_at: past.first_step_at.map(|at| at.0),
+        ended_at: Some(past.ended_at.0),
+        resumed_from: past.resumed_from,
+        last_step: past.last_step,
+        end_reason: Some(past.reason.clone()),
+        charge: Some(past.charge),
+    }
+}
+
+fn ranks<'a>(
+    view: &View<'a>,
+    job: JobId,
+    attempt: &'a Attempt,
+) -> impl Iterator<Item = RankView> + 'a {
+    let epoch = attempt.epoch;
+    let readings = view.telemetry.job(job).filter(|readings| readings.epoch == epoch);
+    let core = view.core;
+    attempt.ranks().map(move |(rank, node, member, state)| {
+        let exit = state.exit.as_ref().map(|exit| exit.exit.clone());
+        let word = match (&exit, member) {
+            (Some(exit), _) if exit.is_success() => "exited",
+            (Some(_), _) | (None, MemberState::Gone) => "failed",
+            (None, _) if state.pid == 0 => "launching",
+            (None, _) => "running",
+        };
+        RankView {
+            rank: rank.0,
+            pid: state.pid,
+            node: core.node(node).map(|node| node.spec.name.clone()).unwrap_or_default(),
+            epoch: epoch.0,
+            state: word.to_string(),
+            step: readings.and_then(|readings| readings.rank_step(rank)),
+            exit,
+        }
+    })
+}

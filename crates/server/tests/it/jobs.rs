@@ -1,0 +1,159 @@
+//! One job, from its submission to its end, and what agents may do on the way.
+
+use crate::bench::{Bench, FakeAgent, request};
+use lindos_api::agent::Order;
+use lindos_api::client::new_request_id;
+use lindos_model::{Exit, JobState, WaitReason};
+
+#[tokio::test]
+async fn a_job_goes_from_its_submission_to_its_end() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    let mut agents = [bench.agent("n0", 2).await, bench.agent("n1", 2).await];
+    for agent in &mut agents {
+        agent.say().await;
+    }
+    let job = bench.submit(2, 2).await;
+    for agent in &mut agents {
+        let command = agent.launch().await;
+        assert_eq!((command.job.0, command.epoch.0, command.incarnation), (job, 1, 1));
+        let Order::Launch(launch) = &command.order else { unreachable!() };
+        assert_eq!((launch.world_size, launch.rank_count, launch.gang.len()), (4, 2, 2));
+        agent.runs(&command);
+        agent.say().await;
+    }
+    agents[0].reached(job, 1, 10, 2.5);
+    agents[0].say().await;
+    agents[0].reached(job, 1, 11, 2.25);
+    agents[0].say().await;
+
+    let detail = client.job(job).await.unwrap();
+    assert_eq!(detail.summary.state, JobState::Running);
+    assert_eq!((detail.summary.step, detail.summary.total_steps), (Some(11), Some(100)));
+    assert_eq!((detail.first_loss, detail.last_loss), (Some(2.5), Some(2.25)));
+    assert_eq!(detail.ranks.len(), 4);
+    assert!(detail.ranks.iter().all(|rank| rank.state == "running" && rank.pid > 0));
+    assert_eq!(detail.ranks[0].step, Some(11));
+    assert!(detail.ledger.total_gpu_ms > 0);
+    let why = client.why(job).await.unwrap();
+    assert!(why.answer.contains("is running"), "{}", why.answer);
+    assert_eq!(client.nodes().await.unwrap()[1].jobs, [job]);
+    let status = client.status().await.unwrap();
+    assert_eq!((status.nodes_up, status.jobs_alive, status.gpus), (2, 1, 4));
+
+    for agent in &mut agents {
+        agent.ended(&Exit::Code(0));
+        agent.say().await;
+    }
+    let detail = client.job(job).await.unwrap();
+    assert_eq!(detail.summary.state, JobState::Completed);
+    assert!(detail.ranks.iter().all(|rank| rank.state == "exited"));
+    assert_eq!(detail.attempts.len(), 1);
+    assert_eq!(detail.ledger.columns.values().sum::<u64>(), detail.ledger.total_gpu_ms);
+    for agent in &mut agents {
+        agent.command(|order| matches!(order, Order::Forget)).await;
+    }
+    let goodput = client.goodput().await.unwrap();
+    assert_eq!(goodput.ledger.columns.values().sum::<u64>(), goodput.ledger.total_gpu_ms);
+    assert!(goodput.goodput > 0.0);
+    bench.server.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_submits_nothing_more() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    let mut request = request(1, 1);
+    request.request = Some(new_request_id().unwrap());
+    let first = client.submit(&request).await.unwrap();
+    let (second, third) = tokio::join!(client.submit(&request), client.submit(&request));
+    assert_eq!(second.unwrap(), first);
+    assert_eq!(third.unwrap(), first);
+    assert_eq!(client.jobs().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn reports_that_come_again_or_late_do_no_harm() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    let mut agent = bench.agent("n0", 1).await;
+    agent.say().await;
+    let job = bench.submit(1, 1).await;
+    let command = agent.launch().await;
+    agent.runs(&command);
+    agent.say().await;
+    let running = agent.report.clone();
+    let events = client.status().await.unwrap().events;
+    for _ in 0..5 {
+        agent.send(&running).await.unwrap();
+    }
+    agent.say().await;
+    assert_eq!(client.status().await.unwrap().events, events, "nothing new was journalled");
+
+    agent.ended(&Exit::Code(0));
+    agent.say().await;
+    let over = client.job(job).await.unwrap();
+    assert_eq!(over.summary.state, JobState::Completed);
+    agent.send(&running).await.expect("a late report is acknowledged");
+    agent.say().await;
+    let after = client.job(job).await.unwrap();
+    assert_eq!((after.summary.state, after.attempts), (JobState::Completed, over.attempts));
+}
+
+#[tokio::test]
+async fn a_new_start_of_an_agent_is_told_again() {
+    let bench = Bench::new().await;
+    let mut agent = bench.agent("n0", 1).await;
+    agent.say().await;
+    bench.submit(1, 1).await;
+    let first = agent.launch().await;
+    // It dies before it has done anything, and comes back.
+    let mut agent = FakeAgent::connect(bench.server(), "n0", 1, 2).await;
+    agent.say().await;
+    let again = agent.launch().await;
+    assert_eq!((again.job, again.incarnation), (first.job, 2));
+}
+
+#[tokio::test]
+async fn a_job_that_can_never_fit_waits_and_says_so() {
+    let bench = Bench::new().await;
+    bench.agent("n0", 4).await.say().await;
+    let job = bench.submit(3, 4).await;
+    let why = bench.client().why(job).await.unwrap();
+    assert!(matches!(why.wait_reason, Some(WaitReason::NeverFits { .. })), "{why:?}");
+    assert_eq!(why.hints[0], "lower gang.nodes to 1");
+
+    bench.client().cancel(job).await.unwrap();
+    let detail = bench.client().job(job).await.unwrap();
+    assert_eq!(detail.summary.state, JobState::Cancelled);
+}
+
+#[tokio::test]
+async fn a_drained_node_takes_no_work_until_it_is_back() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    let mut agent = bench.agent("n0", 1).await;
+    agent.say().await;
+    client.drain("n0", "firmware").await.unwrap();
+    assert_eq!(client.nodes().await.unwrap()[0].drained.as_deref(), Some("firmware"));
+    let job = bench.submit(1, 1).await;
+    let why = client.why(job).await.unwrap();
+    assert!(why.hints[0].contains("undrain n0"), "{why:?}");
+    client.undrain("n0").await.unwrap();
+    assert_eq!(agent.launch().await.job.0, job);
+}
+
+#[tokio::test]
+async fn lists_go_on_where_the_page_ended() {
+    let bench = Bench::new().await;
+    for _ in 0..3 {
+        bench.submit(1, 1).await;
+    }
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/v1/jobs?after=1&limit=1", bench.server().url());
+    let answer = http.get(url).bearer_auth(bench.server().token()).send().await.unwrap();
+    let page: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(page.as_array().unwrap().len(), 1);
+    assert_eq!(page[0]["job"], 2);
+    assert_eq!(bench.client().jobs().await.unwrap().len(), 3);
+}

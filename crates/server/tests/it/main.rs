@@ -1,0 +1,8 @@
+//! The server over real sockets, with agents that do what the test tells them.
+
+mod bench;
+mod disk;
+mod jobs;
+mod refusals;
+mod restart;
+mod streams;
