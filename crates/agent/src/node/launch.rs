@@ -1,0 +1,130 @@
+//! Starting an attempt: is the node able to, then the plan on disk, then the shim.
+
+use crate::config::AgentConfig;
+use crate::files::{self, NodeDir};
+use crate::plan::{Key, Plan};
+use lindos_api::agent::Launch;
+use lindos_hardware::cgroup::Hierarchies;
+use lindos_model::LaunchMode;
+use lindos_model::report::Refusal;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+/// Nothing was started, and nothing will be.
+#[derive(Debug)]
+pub struct NotLaunched(pub Refusal);
+
+fn node(reason: String) -> NotLaunched {
+    NotLaunched(Refusal::Node { reason })
+}
+
+/// Starts the shim of an attempt. When this returns a plan, somebody listens on its socket until
+/// nothing of the attempt lives.
+pub fn launch(
+    config: &AgentConfig,
+    dir: &NodeDir,
+    key: Key,
+    launch: Launch,
+) -> Result<Plan, NotLaunched> {
+    check_port(&launch)?;
+    let checkpoint_dir = launch.spec.checkpoint_dir.as_ref().map_or_else(
+        || config.checkpoints.join(format!("{}-{}", launch.spec.name, key.job)),
+        PathBuf::from,
+    );
+    check_checkpoint_dir(&checkpoint_dir)?;
+    let attempt = dir.attempt(key);
+    let cannot = |what: &Path, error: &io::Error| node(format!("{}: {error}", what.display()));
+    for folder in [&attempt, &dir.log(key)] {
+        files::private_dir(folder).map_err(|error| cannot(folder, &error))?;
+    }
+    let socket_dir = files::socket_dir(&attempt).map_err(|error| cannot(&attempt, &error))?;
+    let plan = Plan {
+        job: key.job,
+        epoch: key.epoch,
+        node: config.node.name.clone(),
+        launch,
+        cookie: cookie(key).map_err(|error| cannot(Path::new("/dev/urandom"), &error))?,
+        checkpoint_dir,
+        log_dir: dir.log(key),
+        socket_dir,
+        cgroup: None,
+    };
+    let plan = with_cgroup(plan);
+    start_shim(config, &attempt, &plan).map_err(|error| {
+        crate::sweep::remove_cgroup(&plan);
+        node(format!("the attempt could not be started: {error}"))
+    })?;
+    Ok(plan)
+}
+
+/// On the first node, rank 0 will listen there. That it is free now is no promise, but that it is
+/// taken is a reason to say so before every rank waits for it in vain.
+fn check_port(launch: &Launch) -> Result<(), NotLaunched> {
+    let meets = matches!(launch.spec.launch, LaunchMode::Torchrun | LaunchMode::Jax);
+    if launch.node_rank != 0 || !meets {
+        return Ok(());
+    }
+    let port = launch.master_port;
+    let Some(first) = launch.gang.first() else { return Ok(()) };
+    match TcpListener::bind((first.address.as_str(), port)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(NotLaunched(Refusal::PortInUse { port }))
+        }
+        // Also an address that is not this machine's own: it may be translated on the way.
+        _ => Ok(()),
+    }
+}
+
+fn check_checkpoint_dir(dir: &Path) -> Result<(), NotLaunched> {
+    let cannot = |what: &str, error: io::Error| {
+        node(format!("the checkpoint folder {} {what}: {error}", dir.display()))
+    };
+    std::fs::create_dir_all(dir).map_err(|error| cannot("cannot be made", error))?;
+    let probe = dir.join(format!(".lindos-probe-{}", std::process::id()));
+    let written = std::fs::write(&probe, [0; 4096]);
+    let _ = std::fs::remove_file(&probe);
+    written.map_err(|error| cannot("cannot be written", error))
+}
+
+fn cookie(key: Key) -> io::Result<String> {
+    let mut random = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(format!("{key}-{:032x}", u128::from_ne_bytes(random)))
+}
+
+/// A control group where this user may make one. Without one, sessions and the cookie must do;
+/// `LINDOS_CGROUPS=off` in the agent's environment says so from the start.
+fn with_cgroup(plan: Plan) -> Plan {
+    if std::env::var_os("LINDOS_CGROUPS").is_some_and(|value| value == "off") {
+        return plan;
+    }
+    let name = format!("lindos-{}", plan.cookie);
+    let group = Hierarchies::detect().and_then(|found| found.place(&name).create().ok());
+    Plan { cgroup: group.map(|group| group.place().clone()), ..plan }
+}
+
+fn start_shim(config: &AgentConfig, attempt: &Path, plan: &Plan) -> io::Result<()> {
+    files::replace_json(&files::spec_file(attempt), plan, true)?;
+    files::sync_parent(attempt)?;
+    let socket = plan.shim_socket();
+    let _ = std::fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket)?;
+    let log = File::options().create(true).append(true).open(attempt.join("shim.log"))?;
+    let mut shim = tokio::process::Command::new(&config.program)
+        .arg("shim")
+        .arg(attempt)
+        .stdin(Stdio::from(OwnedFd::from(listener)))
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    tokio::spawn(async move {
+        // Only so that it does not stay behind as a zombie.
+        let _ = shim.wait().await;
+    });
+    Ok(())
+}
