@@ -3,8 +3,8 @@
 //! A change to [`Event`] that changes its bytes needs a `V2` here and a conversion of `V1`; the
 //! golden file `tests/golden/record-v1.txt` fails until there is one.
 
+use crate::record::{DecodeError, Record};
 use lindos_core::Event;
-use lindos_journal::DecodeError;
 use lindos_model::Time;
 use serde::{Deserialize, Serialize};
 
@@ -13,18 +13,18 @@ const NEWEST_TAG: u8 = 0;
 
 /// One record of the journal, in postcard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Record {
+pub enum EventRecord {
     V1 { at: Time, event: Event },
 }
 
-impl Record {
+impl EventRecord {
     pub fn parts(&self) -> (Time, &Event) {
-        let Record::V1 { at, event } = self;
+        let EventRecord::V1 { at, event } = self;
         (*at, event)
     }
 }
 
-impl lindos_journal::Record for Record {
+impl Record for EventRecord {
     fn encode(&self, out: &mut Vec<u8>) {
         let bytes = postcard::to_stdvec(self).expect("an event is plain data");
         out.extend_from_slice(&bytes);
@@ -46,22 +46,22 @@ impl lindos_journal::Record for Record {
 }
 
 /// The version of a record that only a newer program can read.
-pub(crate) fn newer_version(bytes: &[u8]) -> Option<u32> {
+pub fn newer_version(bytes: &[u8]) -> Option<u32> {
     bytes.first().filter(|&&tag| tag > NEWEST_TAG).map(|&tag| u32::from(tag) + 1)
 }
 
 /// A snapshot: the core's own bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum SnapshotRecord {
+pub enum SnapshotRecord {
     V1 { core: Vec<u8> },
 }
 
 impl SnapshotRecord {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("bytes are plain data")
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         postcard::from_bytes(bytes).map_err(|error| error.to_string())
     }
 }
@@ -69,14 +69,20 @@ impl SnapshotRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::to_hex;
-    use lindos_journal::Record as _;
     use lindos_model::report::Refusal;
     use lindos_model::{
         AttemptReport, Epoch, Exit, JobId, NodeId, NodeSpec, Policy, Rank, RankExit, RankReport,
         ReportedPhase, RequestId, job,
     };
     use std::sync::Arc;
+
+    fn to_hex(bytes: &[u8]) -> String {
+        use std::fmt::Write as _;
+        bytes.iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").expect("a string takes all");
+            hex
+        })
+    }
 
     const GOLDEN: &str = include_str!("../tests/golden/record-v1.txt");
 
@@ -157,14 +163,14 @@ mod tests {
     #[test]
     fn records_have_the_bytes_that_they_always_had() {
         let at = Time(1_700_000_000_123);
-        let records = samples().into_iter().map(|event| Record::V1 { at, event });
+        let records = samples().into_iter().map(|event| EventRecord::V1 { at, event });
         let mut lines = GOLDEN.lines();
         let mut written = String::new();
         let mut same = true;
         for record in records {
             let mut bytes = Vec::new();
             record.encode(&mut bytes);
-            assert_eq!(Record::decode(&bytes).as_ref(), Ok(&record));
+            assert_eq!(EventRecord::decode(&bytes).as_ref(), Ok(&record));
             let line = format!("{} {}", record.parts().1.name(), to_hex(&bytes));
             same &= lines.next() == Some(&line);
             written.push_str(&line);
@@ -187,11 +193,11 @@ mod tests {
     #[test]
     fn a_record_of_a_newer_version_or_with_bytes_to_spare_is_refused() {
         let mut bytes = Vec::new();
-        Record::V1 { at: Time(1), event: Event::Tick }.encode(&mut bytes);
+        EventRecord::V1 { at: Time(1), event: Event::Tick }.encode(&mut bytes);
         bytes.push(0);
-        assert!(Record::decode(&bytes).unwrap_err().0.contains("left over"));
+        assert!(EventRecord::decode(&bytes).unwrap_err().0.contains("left over"));
         bytes[0] = 1;
-        assert!(Record::decode(&bytes).unwrap_err().0.contains("version 2"));
-        assert!(Record::decode(&[]).is_err());
+        assert!(EventRecord::decode(&bytes).unwrap_err().0.contains("version 2"));
+        assert!(EventRecord::decode(&[]).is_err());
     }
 }

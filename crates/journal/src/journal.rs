@@ -250,12 +250,8 @@ impl<D: Disk> Journal<D> {
             let folder = self.disk.folder().to_owned();
             return Err(Error::NoSuchSnapshot { folder, seq });
         }
-        let mut pruned = Pruned::default();
-        while self.snapshots[0] < seq {
-            self.remove(&FileKind::Snapshot.name(self.snapshots[0]))?;
-            self.snapshots.remove(0);
-            pruned.snapshots += 1;
-        }
+        let mut pruned =
+            Pruned { snapshots: self.drop_snapshots_before(seq)?, ..Pruned::default() };
         while self.segments.len() > 1 && self.segments[0].last <= seq {
             self.remove(&self.segments[0].name())?;
             let removed = self.segments.remove(0);
@@ -263,6 +259,18 @@ impl<D: Disk> Journal<D> {
             pruned.bytes += removed.bytes;
         }
         Ok(pruned)
+    }
+
+    /// Remove the snapshots before `seq`, and no record: the whole history stays. How many.
+    pub fn drop_snapshots_before(&mut self, seq: Seq) -> Result<u64> {
+        self.check_sound()?;
+        let mut dropped = 0;
+        while self.snapshots.first().is_some_and(|&first| first < seq) {
+            self.remove(&FileKind::Snapshot.name(self.snapshots[0]))?;
+            self.snapshots.remove(0);
+            dropped += 1;
+        }
+        Ok(dropped)
     }
 
     /// The disk beneath, for its own figures (`available`, `size`).

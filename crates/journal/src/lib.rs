@@ -49,6 +49,7 @@
 mod batch;
 mod disk;
 mod error;
+mod event_record;
 mod files;
 mod format;
 mod journal;
@@ -60,6 +61,7 @@ mod snapshot;
 
 pub use disk::{Disk, Fault, Locked, MemoryDisk, RealDisk, Tail};
 pub use error::{Error, Result};
+pub use event_record::{EventRecord, SnapshotRecord, newer_version};
 pub use format::{BATCH_BYTES_MAX, FORMAT_VERSION, PAYLOAD_BYTES_MAX};
 pub use journal::{Journal, Options, Pruned};
 pub use reader::Reader;

@@ -17,7 +17,6 @@ mod http;
 mod location;
 mod offline;
 mod open;
-mod record;
 mod server;
 mod telemetry;
 mod token;
@@ -28,7 +27,6 @@ pub use error::{OfflineError, StartError};
 pub use http::openapi;
 pub use location::Location;
 pub use offline::{Offline, read_offline};
-pub use record::Record;
 pub use server::{ServerConfig, ServerHandle, start, start_on};
 pub use telemetry::Telemetry;
 

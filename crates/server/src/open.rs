@@ -1,8 +1,8 @@
 //! From a folder to a core: the newest snapshot, and the records after it.
 
-use crate::record::{Record, SnapshotRecord, newer_version};
 use lindos_core::{Core, Effects};
 use lindos_journal::{Disk, Error, Journal, Options, Reader, Record as _, Records, Seq, Snapshot};
+use lindos_journal::{EventRecord, SnapshotRecord, newer_version};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -93,7 +93,7 @@ fn replay<'a, D: Disk + 'a>(
         if let Some(found) = newer_version(bytes) {
             return Err(OpenError::NewerRecord { what: format!("record {seq}"), found });
         }
-        let record = Record::decode(bytes)
+        let record = EventRecord::decode(bytes)
             .map_err(|error| Error::Undecodable { seq, reason: error.to_string() })?;
         let (at, event) = record.parts();
         if at < core.now() {

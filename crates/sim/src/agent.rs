@@ -36,7 +36,6 @@ pub struct LocalAttempt {
     pub ranks: Vec<LocalRank>,
     /// SIGTERM was sent.
     pub stopping: bool,
-    pub world_size: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -100,13 +99,8 @@ impl SimNode {
         if self.attempts.contains_key(&key) {
             return Doing::Nothing;
         }
-        let mut attempt = LocalAttempt {
-            gpus: launch.gpus,
-            refused: None,
-            ranks: Vec::new(),
-            stopping: false,
-            world_size: launch.world_size,
-        };
+        let mut attempt =
+            LocalAttempt { gpus: launch.gpus, refused: None, ranks: Vec::new(), stopping: false };
         if let Some(&newest) = self.floors.get(&key.0).filter(|&&floor| floor >= key.1) {
             attempt.refused = Some(Refusal::StaleEpoch { newest });
             self.attempts.insert(key, attempt);
@@ -137,7 +131,6 @@ impl SimNode {
                     refused: None,
                     ranks: Vec::new(),
                     stopping: true,
-                    world_size: 0,
                 };
                 self.attempts.insert(key, tombstone);
                 Doing::Nothing

@@ -24,7 +24,7 @@ pub struct Checker {
 
 impl Checker {
     /// New ranks run on a node: what else runs there, and where else does the job run?
-    pub fn on_ranks_started(&self, nodes: &[SimNode], node: usize, key: (JobId, Epoch)) {
+    pub fn on_ranks_started(nodes: &[SimNode], node: usize, key: (JobId, Epoch)) {
         let new = &nodes[node].attempts[&key];
         for (other, attempt) in &nodes[node].attempts {
             let overlaps = attempt.is_alive() && attempt.gpus.intersects(new.gpus);

@@ -3,27 +3,11 @@
 
 use lindos_core::edges::{ProgressEdges, Reading, ReportEdges, SilenceWatch, Worth};
 use lindos_core::{Core, Digest, Effects, Event};
-use lindos_journal::{DecodeError, Journal, MemoryDisk, Options, Record, Seq, Tail};
+use lindos_journal::{EventRecord, Journal, MemoryDisk, Options, Record, Seq, Tail};
 use lindos_model::{AttemptReport, Epoch, JobId, Millis, NodeId, Policy, Time};
 
 /// Snapshots are taken so often in a simulation that recovery uses them all the time.
 const RECORDS_PER_SNAPSHOT: u64 = 500;
-
-/// A record of the simulated journal.
-struct SimRecord(Time, Event);
-
-impl Record for SimRecord {
-    fn encode(&self, out: &mut Vec<u8>) {
-        let bytes = postcard::to_stdvec(&(self.0, &self.1)).expect("an event is plain data");
-        out.extend_from_slice(&bytes);
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        postcard::from_bytes(bytes)
-            .map(|(at, event)| SimRecord(at, event))
-            .map_err(|error| DecodeError(error.to_string()))
-    }
-}
 
 /// A reading of one rank, as it comes with a report.
 pub type JobReading = (JobId, Epoch, Reading);
@@ -69,8 +53,9 @@ impl Control {
         let mut effects = Effects::new();
         for entry in journal.iter_from(seq.next()).expect("the journal is readable") {
             let entry = entry.expect("a record that was committed is readable");
-            let SimRecord(at, event) = SimRecord::decode(&entry.payload).expect("our own record");
-            core.step(at, &event, &mut effects);
+            let record = EventRecord::decode(&entry.payload).expect("our own record");
+            let (at, event) = record.parts();
+            core.step(at, event, &mut effects);
             effects.clear();
             seq = entry.seq;
             if let Some(remains) = remains.filter(|remains| remains.stepped == seq) {
@@ -161,7 +146,7 @@ impl Control {
             if self.forget_to_journal && matches!(event, Event::StepReached { .. }) {
                 continue;
             }
-            let record = SimRecord(at, event.clone());
+            let record = EventRecord::V1 { at, event: event.clone() };
             self.journal.append_record(&record).expect("the simulated disk has room");
         }
         self.stepped = self.journal.commit().expect("the simulated disk works");
@@ -192,7 +177,8 @@ impl Control {
         if self.has_waiting() {
             disk.power_off_after(pick(2) as u32);
             let at = now.max(self.core.now());
-            let records = self.waiting.iter().map(|event| SimRecord(at, event.clone()));
+            let records =
+                self.waiting.iter().map(|event| EventRecord::V1 { at, event: event.clone() });
             let written = records.into_iter().all(|r| self.journal.append_record(&r).is_ok());
             // With the power gone it fails, half-way.
             let _ = written && self.journal.commit().is_ok();

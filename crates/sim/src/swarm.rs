@@ -146,7 +146,7 @@ fn random_fault(chance: &mut Stream, setup: &Setup) -> Fault {
         4 => FaultKind::KillAgentAndRanks { node, back_after: Millis(chance.between(10, 3_000)) },
         5 => FaultKind::PowerOff { node, back_after: a_while },
         6 => FaultKind::CutOff { node, lasts: a_while },
-        7 | 8 | 9 => FaultKind::KillControlPlane { back_after: a_while },
+        7..=9 => FaultKind::KillControlPlane { back_after: a_while },
         10 if chance.chance(300_000) => FaultKind::Cancel { job },
         10 => FaultKind::Drain { node },
         _ => FaultKind::Undrain { node },

@@ -147,7 +147,7 @@ struct Run {
     finished: bool,
 }
 
-pub struct World {
+struct World {
     setup: Setup,
     now: Time,
     queue: BTreeMap<(Time, u64), Happening>,
@@ -373,9 +373,12 @@ impl World {
                         let node = self.control.as_ref().and_then(|c| c.core.node_by_name(name));
                         let drained = *drained;
                         let reason = "by the scenario".to_string();
-                        node.map(|node| match drained {
-                            true => Event::NodeDrained { request, node, reason },
-                            false => Event::NodeUndrained { request, node },
+                        node.map(|node| {
+                            if drained {
+                                Event::NodeDrained { request, node, reason }
+                            } else {
+                                Event::NodeUndrained { request, node }
+                            }
                         })
                     }
                 };
@@ -616,7 +619,7 @@ impl World {
     }
 
     fn on_ranks_started(&mut self, node: usize, key: Key, command: &Command) {
-        self.checker.on_ranks_started(&self.nodes, node, key);
+        Checker::on_ranks_started(&self.nodes, node, key);
         let lindos_core::effect::Order::Launch(launch) = &command.order else { return };
         let name = &launch.spec.name;
         let job = self.setup.jobs.iter().find(|job| job.spec.name == *name);

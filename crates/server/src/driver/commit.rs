@@ -3,10 +3,10 @@
 use super::stage::Staged;
 use super::{Driver, Fatal, Input, RETRY_INTERVAL, Waiter};
 use crate::fault::Fault;
-use crate::record::Record;
 use lindos_api::agent::ReportAck;
 use lindos_core::effect::Effect;
 use lindos_core::{Effects, Event};
+use lindos_journal::EventRecord;
 use lindos_journal::{Disk, Error};
 use lindos_model::{Time, TrailEntry, TrailKind};
 use std::collections::VecDeque;
@@ -54,9 +54,9 @@ impl<D: Disk> Driver<D> {
     /// Moves as many events into `batch` as one commit can take.
     fn append(&mut self, at: Time, events: &mut Pending, batch: &mut Pending) -> Result<(), Error> {
         while let Some((event, waiter)) = events.pop_front() {
-            let record = Record::V1 { at, event };
+            let record = EventRecord::V1 { at, event };
             let appended = self.journal.append_record(&record);
-            let Record::V1 { event, .. } = record;
+            let EventRecord::V1 { event, .. } = record;
             match appended {
                 Ok(_) => batch.push_back((event, waiter)),
                 Err(Error::BatchFull { .. }) if !batch.is_empty() => {

@@ -14,16 +14,16 @@ mod stage;
 
 pub(crate) use handle::{Ask, DriverHandle, Shared};
 
+use crate::Fencer;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::fences::Fences;
 use crate::world::World;
-use crate::{Fencer, record};
 use lindos_api::agent::{Message, Report, ReportAck};
 use lindos_core::edges::{ProgressEdges, ReportEdges, SilenceWatch};
 use lindos_core::effect::Reply;
 use lindos_core::{Core, Event};
-use lindos_journal::{Disk, Journal};
+use lindos_journal::{Disk, EventRecord, Journal, SnapshotRecord};
 use lindos_model::{Millis, NodeId, Policy, RequestId, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ const DEAF_MIN: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Between two snapshots: a replay of so many takes about a second.
 const SNAPSHOT_RECORDS: u64 = 100_000;
-/// When there are more snapshots than this, what the last but one stands in for is removed.
+/// When there are more snapshots than this, all but the last two are removed.
 const SNAPSHOTS_MAX: usize = 4;
 
 type Answer<T> = oneshot::Sender<Result<T, Fault>>;
@@ -167,7 +167,7 @@ impl<D: Disk> Driver<D> {
             ended_jobs: 0,
         };
         let event = Event::ControlPlaneStarted { policy: Box::new(policy) };
-        driver.journal.append_record(&record::Record::V1 { at: now, event: event.clone() })?;
+        driver.journal.append_record(&EventRecord::V1 { at: now, event: event.clone() })?;
         driver.journal.commit()?;
         driver.took_effect(now, &event, None);
         driver.listen_anew(now);
@@ -256,7 +256,7 @@ impl<D: Disk> Driver<D> {
             return;
         }
         let began = Instant::now();
-        let payload = record::SnapshotRecord::V1 { core: self.world.core.snapshot() }.encode();
+        let payload = SnapshotRecord::V1 { core: self.world.core.snapshot() }.encode();
         let seq = self.journal.durable();
         // Tried again after as many records, not in every turn: a full disk stays full a while.
         self.since_snapshot = 0;
@@ -268,9 +268,10 @@ impl<D: Disk> Driver<D> {
         let snapshots = self.journal.snapshots();
         if snapshots.len() > SNAPSHOTS_MAX {
             let last_but_one = snapshots[snapshots.len() - 2];
-            match self.journal.prune(last_but_one) {
-                Ok(pruned) => tracing::info!(?pruned, "pruned"),
-                Err(error) => tracing::warn!(%error, "old records were not removed"),
+            // The records stay: a fleet's history is what the twin replays.
+            match self.journal.drop_snapshots_before(last_but_one) {
+                Ok(dropped) => tracing::info!(dropped, "old snapshots removed"),
+                Err(error) => tracing::warn!(%error, "old snapshots were not removed"),
             }
         }
     }

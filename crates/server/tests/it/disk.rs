@@ -2,9 +2,10 @@
 
 use crate::bench::{Bench, request, soon};
 use lindos_core::Event;
+use lindos_journal::EventRecord;
 use lindos_journal::{Fault, Journal, MemoryDisk, Options, Seq, Tail};
 use lindos_model::{JobState, Policy, Time};
-use lindos_server::{Record, StartError};
+use lindos_server::StartError;
 use std::time::Duration;
 
 #[tokio::test]
@@ -141,7 +142,9 @@ async fn a_snapshot_that_cannot_be_used_only_costs_time() {
     let (mut journal, recovered) =
         Journal::open(disk.clone(), Options::new(journal_id(&disk))).unwrap();
     assert!(recovered.snapshot.is_some());
-    journal.append_record(&Record::V1 { at: Time(u64::MAX / 2000), event: Event::Tick }).unwrap();
+    journal
+        .append_record(&EventRecord::V1 { at: Time(u64::MAX / 2000), event: Event::Tick })
+        .unwrap();
     let last = journal.commit().unwrap();
     journal.snapshot(last, b"of another version").unwrap();
     drop(journal);
