@@ -34,12 +34,16 @@ use health::fleet::Fleet;
 use job::Job;
 use ledger::Ledger;
 use lindos_model::{
-    Column, EffectId, EndReason, Epoch, JobId, NodeId, Policy, RequestId, Time, TrailKind,
+    Column, EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, RequestId, Time, TrailKind,
 };
 use queue::order::Queue;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use timer::{Timer, Timers};
+
+/// A driver that comes so much later than it was asked to was not listening: its disk was full, or
+/// its machine asleep. What it has not heard in that time has not been silent.
+const LATE: Millis = Millis::from_secs(2);
 
 /// The state of a fleet and its jobs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -97,6 +101,9 @@ impl Core {
         assert!(at >= self.now, "time went back from {:?} to {at:?}", self.now);
         self.now = at;
         self.ledger.accrue(at);
+        if self.timers.next().is_some_and(|due| at > due + LATE) {
+            self.restart_deadlines();
+        }
 
         match event {
             Event::ControlPlaneStarted { policy } => self.on_control_plane_started(policy, out),

@@ -357,6 +357,34 @@ fn a_control_plane_that_was_away_does_not_take_its_own_absence_for_a_hang() {
 }
 
 #[test]
+fn a_driver_that_could_not_write_for_a_while_does_not_take_that_for_a_hang() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    story.step(id, 1);
+    story.after(1000).step(id, 2);
+    story.after(60_000).tell(Event::Tick);
+    assert_eq!(story.state(id), JobState::Running, "its steps are still to be written down");
+    story.wait(6000);
+    assert_eq!(story.state(id), JobState::Stopping, "now it was listened to, and is silent");
+}
+
+#[test]
+fn word_of_a_checkpoint_that_comes_after_the_death_does_not_hide_the_time_in_between() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    story.step(id, 1);
+    story.after(10_000);
+    let died = story.ended(id, NodeId(0), &killed(), false);
+    story.after(30_000).step(id, 11);
+    story.checkpoint(id, 11);
+    story.report(0, vec![died]);
+    assert_eq!(story.column(Column::Productive), 10_000 * 8);
+    assert_eq!(story.column(Column::Detect), 30_000 * 8);
+}
+
+#[test]
 fn a_lost_launch_is_sent_again_and_a_late_answer_is_taken_once() {
     let mut story = Story::of(1);
     let id = story.submit(job(1));

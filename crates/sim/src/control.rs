@@ -3,7 +3,7 @@
 
 use lindos_core::edges::{ProgressEdges, Reading, ReportEdges, SilenceWatch, Worth};
 use lindos_core::{Core, Digest, Effects, Event};
-use lindos_journal::{EventRecord, Journal, MemoryDisk, Options, Record, Seq, Tail};
+use lindos_journal::{Error, EventRecord, Journal, MemoryDisk, Options, Record, Seq, Tail};
 use lindos_model::{AttemptReport, Epoch, JobId, Millis, NodeId, Policy, Time};
 
 /// Snapshots are taken so often in a simulation that recovery uses them all the time.
@@ -137,8 +137,9 @@ impl Control {
             .min()
     }
 
-    /// Makes everything taken durable, and carries it out.
-    pub fn commit(&mut self, now: Time) -> Effects {
+    /// Makes everything taken durable, and steps the core through it. `None` when the disk is
+    /// full: then all of it goes on waiting.
+    pub fn commit(&mut self, now: Time) -> Option<Effects> {
         let mut effects = Effects::new();
         let events = std::mem::take(&mut self.waiting);
         let at = now.max(self.core.now());
@@ -147,9 +148,17 @@ impl Control {
                 continue;
             }
             let record = EventRecord::V1 { at, event: event.clone() };
-            self.journal.append_record(&record).expect("the simulated disk has room");
+            self.journal.append_record(&record).expect("a batch has room for all that waits");
         }
-        self.stepped = self.journal.commit().expect("the simulated disk works");
+        self.stepped = match self.journal.commit() {
+            Ok(stepped) => stepped,
+            Err(Error::DiskFull { .. }) => {
+                self.journal.discard();
+                self.waiting = events;
+                return None;
+            }
+            Err(error) => panic!("violation: {error}"),
+        };
         for event in &events {
             if let Event::NodeReported { node, incarnation, seq, attempts } = event {
                 self.reports.journalled(*node, *incarnation, *seq, attempts);
@@ -163,10 +172,17 @@ impl Control {
             }
         }
         if self.stepped.0 - self.snapshot_at.0 >= RECORDS_PER_SNAPSHOT {
-            self.journal.snapshot(self.stepped, &self.core.snapshot()).expect("the disk has room");
-            self.snapshot_at = self.stepped;
+            match self.journal.snapshot(self.stepped, &self.core.snapshot()) {
+                Ok(()) | Err(Error::DiskFull { .. }) => self.snapshot_at = self.stepped,
+                Err(error) => panic!("violation: {error}"),
+            }
         }
-        effects
+        Some(effects)
+    }
+
+    /// Nothing more fits on the disk of the journal, until it does again.
+    pub fn set_disk_full(&self, is_full: bool) {
+        self.journal.disk().set_capacity(is_full.then_some(0));
     }
 
     /// The control plane is killed, in the middle of a commit if something waits. `pick(n)`

@@ -43,6 +43,10 @@ pub enum FaultKind {
     KillControlPlane {
         back_after: Millis,
     },
+    /// The disk of the journal is full for a while.
+    FillDisk {
+        lasts: Millis,
+    },
     /// The user cancels the job.
     Cancel {
         job: String,

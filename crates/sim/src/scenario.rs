@@ -88,6 +88,7 @@ pub enum FaultName {
     PowerOff,
     CutOff,
     KillControlPlane,
+    FillDisk,
     Cancel,
     Drain,
     Undrain,
@@ -222,6 +223,7 @@ impl FaultTable {
             FaultName::PowerOff => FaultKind::PowerOff { node: node?, back_after: back_after? },
             FaultName::CutOff => FaultKind::CutOff { node: node?, lasts: lasts? },
             FaultName::KillControlPlane => FaultKind::KillControlPlane { back_after: back_after? },
+            FaultName::FillDisk => FaultKind::FillDisk { lasts: lasts? },
             FaultName::Cancel => FaultKind::Cancel { job: job? },
             FaultName::Drain => FaultKind::Drain { node: node? },
             FaultName::Undrain => FaultKind::Undrain { node: node? },
@@ -242,7 +244,7 @@ impl FaultKind {
             | FaultKind::CutOff { node, .. }
             | FaultKind::Drain { node }
             | FaultKind::Undrain { node } => (None, Some(node)),
-            FaultKind::KillControlPlane { .. } => (None, None),
+            FaultKind::KillControlPlane { .. } | FaultKind::FillDisk { .. } => (None, None),
         }
     }
 }

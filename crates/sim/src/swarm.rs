@@ -136,7 +136,7 @@ fn random_fault(chance: &mut Stream, setup: &Setup) -> Fault {
     let job = chance.pick(&setup.jobs).spec.name.clone();
     let node = chance.pick(&setup.nodes).name.clone();
     let a_while = Millis(chance.between(10, 60_000));
-    let kind = match chance.between(0, 11) {
+    let kind = match chance.between(0, 12) {
         0 | 1 => FaultKind::KillRank { job, rank: chance.between(0, 3) as u32 },
         // A job that tells no steps cannot be seen to hang.
         2 if setup.jobs.iter().any(|j| j.spec.name == job && j.script.reports) => {
@@ -149,6 +149,7 @@ fn random_fault(chance: &mut Stream, setup: &Setup) -> Fault {
         7..=9 => FaultKind::KillControlPlane { back_after: a_while },
         10 if chance.chance(300_000) => FaultKind::Cancel { job },
         10 => FaultKind::Drain { node },
+        11 => FaultKind::FillDisk { lasts: a_while },
         _ => FaultKind::Undrain { node },
     };
     Fault { at: Time(chance.between(1_000, FAULTY - 1)), kind }

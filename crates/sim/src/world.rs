@@ -24,6 +24,8 @@ use std::sync::Arc;
 
 /// A user asks again when there was no answer for so long.
 const ASK_AGAIN: Millis = Millis::from_secs(2);
+/// A commit that found the disk full is tried again after so long.
+const COMMIT_AGAIN: Millis = Millis(500);
 /// The fence takes so long, and the node so long to come back after it.
 const FENCE: Millis = Millis::from_secs(3);
 const REBOOT: Millis = Millis::from_secs(60);
@@ -106,6 +108,7 @@ enum Happening {
         incarnation: u64,
     },
     Fault(usize),
+    DiskFreed,
     Heal,
 }
 
@@ -156,6 +159,7 @@ struct World {
     control: Option<Control>,
     remains: Option<Remains>,
     clock_armed: Option<Time>,
+    disk_full_until: Time,
     nodes: Vec<SimNode>,
     by_name: BTreeMap<String, usize>,
     runs: BTreeMap<Key, Run>,
@@ -189,6 +193,7 @@ impl World {
             control: Some(Control::start(MemoryDisk::new(), &setup.policy, Time::ZERO, None)),
             remains: None,
             clock_armed: None,
+            disk_full_until: Time::ZERO,
             nodes: vec![SimNode::default(); setup.nodes.len()],
             by_name: setup.nodes.iter().enumerate().map(|(i, n)| (n.name.clone(), i)).collect(),
             runs: BTreeMap::new(),
@@ -309,6 +314,11 @@ impl World {
                 let kind = self.setup.faults[index].kind.clone();
                 if !self.healed {
                     self.on_fault(kind);
+                }
+            }
+            Happening::DiskFreed => {
+                if self.disk_full_until <= self.now {
+                    self.fill_disk(false);
                 }
             }
             Happening::Heal => self.heal(),
@@ -437,7 +447,10 @@ impl World {
         let Some(control) = self.control.as_mut().filter(|control| control.has_waiting()) else {
             return;
         };
-        let effects = control.commit(now);
+        let Some(effects) = control.commit(now) else {
+            self.put(COMMIT_AGAIN, Happening::Commit);
+            return;
+        };
         let core = &control.core;
         core.check();
         self.checker.on_commit(core);
@@ -489,13 +502,26 @@ impl World {
         }
     }
 
+    fn fill_disk(&mut self, is_full: bool) {
+        if let Some(control) = &self.control {
+            control.set_disk_full(is_full);
+        } else if let Some(remains) = &self.remains {
+            remains.disk.set_capacity(is_full.then_some(0));
+        }
+    }
+
     fn index_of(&self, id: NodeId) -> usize {
         let control = self.control.as_ref().expect("it is up");
         self.by_name[&control.core.node(id).expect("it knows the node").spec.name]
     }
 
     fn on_control_back(&mut self) {
-        if self.control.is_some() {
+        if self.control.is_some() || self.remains.is_none() {
+            return;
+        }
+        if self.disk_full_until > self.now {
+            // It would say so and end; whoever watches over it starts it again.
+            self.put(COMMIT_AGAIN, Happening::ControlBack);
             return;
         }
         let remains = self.remains.take().expect("it was killed");
@@ -780,6 +806,11 @@ impl World {
                     self.put(back_after, Happening::ControlBack);
                 }
             }
+            FaultKind::FillDisk { lasts } => {
+                self.disk_full_until = self.now + lasts;
+                self.put(lasts, Happening::DiskFreed);
+                self.fill_disk(true);
+            }
             FaultKind::Cancel { job } => self.ask_at(self.now, Ask::Cancel(job)),
             FaultKind::Drain { node } => {
                 self.drained.insert(node.clone());
@@ -821,6 +852,8 @@ impl World {
     /// Nothing goes wrong from now on.
     fn heal(&mut self) {
         self.healed = true;
+        self.disk_full_until = self.now;
+        self.fill_disk(false);
         self.on_control_back();
         for node in 0..self.nodes.len() {
             self.nodes[node].cut_off_until = None;

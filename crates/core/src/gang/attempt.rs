@@ -60,8 +60,10 @@ pub struct Attempt {
     pub pace: Pace,
     /// Training before this moment is safe in a checkpoint; after it, a fault loses it.
     pub at_risk_since: Time,
-    /// By this attempt's checkpoints, as far as the ledger has it.
+    /// For which checkpoints have blocked this attempt, as it says.
     pub blocked_ms: u64,
+    /// The same, as the ledger has it.
+    pub checkpointing: Millis,
     pub resend_wait: Millis,
     /// A node of the gang that went silent, and when it was last heard.
     pub unheard: Option<(NodeId, Time)>,

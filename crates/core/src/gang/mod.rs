@@ -62,6 +62,7 @@ impl Core {
             pace: Pace { step_ms: job.step_ms, ..Pace::default() },
             at_risk_since: now,
             blocked_ms: 0,
+            checkpointing: Millis::ZERO,
             resend_wait: Millis(self.policy.resend_ms),
             unheard: None,
         };
@@ -292,10 +293,13 @@ impl Core {
         let job = self.jobs.get_mut(&id).expect("it was just there");
         job.ledger.accrue(now);
         let attempt = job.attempt.as_ref().expect("it was just there");
-        if attempt.first_step_at.is_some() {
+        if let Some(first_step_at) = attempt.first_step_at {
             if is_fault {
-                let ended = work_ended_at(attempt, reason, now).clamp(attempt.at_risk_since, now);
-                let (lost, unseen) = (ended.since(attempt.at_risk_since), now.since(ended));
+                // Word of a checkpoint may come later than the end of the work that it saved.
+                let earliest = first_step_at + attempt.checkpointing;
+                let ended = work_ended_at(attempt, reason, now).clamp(earliest, now);
+                let at_risk_since = attempt.at_risk_since.min(ended);
+                let (lost, unseen) = (ended.since(at_risk_since), now.since(ended));
                 self.transfer(id, Column::Productive, Column::Lost, lost);
                 self.transfer(id, Column::Productive, Column::Detect, unseen);
             }
@@ -416,6 +420,7 @@ impl Core {
             let at_risk = now.since(attempt.at_risk_since);
             let blocked = Millis(blocked_ms.saturating_sub(attempt.blocked_ms)).min(at_risk);
             attempt.blocked_ms = attempt.blocked_ms.max(blocked_ms);
+            attempt.checkpointing = attempt.checkpointing + blocked;
             // The blocked time has left the window in which a fault loses work.
             let earliest = attempt.at_risk_since + blocked;
             attempt.at_risk_since = attempt.pace.reached_at(step, now).clamp(earliest, now);
@@ -454,14 +459,23 @@ impl Core {
         self.resend_to(id, None, out);
     }
 
-    /// Nobody listened for a while: silence in that time was not the job's.
-    pub(crate) fn restart_deadlines(&mut self, id: JobId) {
-        let job = &self.jobs[&id];
-        let Some(attempt) = &job.attempt else { return };
-        let hang = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
-        for (timer, grace) in [(Timer::Hang(id), hang), (Timer::FirstStep(id), ADOPTION_GRACE)] {
-            if let Some(at) = self.timers.get(timer) {
-                self.timers.set(timer, at.max(self.now + grace));
+    /// Jobs with a gang.
+    pub(crate) fn alive(&self) -> Vec<JobId> {
+        let alive = self.jobs.values().filter(|job| !job.is_over() && job.attempt.is_some());
+        alive.map(|job| job.id).collect()
+    }
+
+    /// Nobody listened for a while: silence in that time was not the jobs'.
+    pub(crate) fn restart_deadlines(&mut self) {
+        for id in self.alive() {
+            let job = &self.jobs[&id];
+            let pace = &job.attempt.as_ref().expect("it is alive").pace;
+            let hang = pace.hang_timeout(job.spec.hang_timeout, &self.policy);
+            for (timer, grace) in [(Timer::Hang(id), hang), (Timer::FirstStep(id), ADOPTION_GRACE)]
+            {
+                if let Some(at) = self.timers.get(timer) {
+                    self.timers.set(timer, at.max(self.now + grace));
+                }
             }
         }
     }

@@ -17,17 +17,10 @@ impl Core {
     pub(crate) fn on_control_plane_started(&mut self, policy: &Policy, out: &mut Effects) {
         self.policy = policy.clone();
         self.must_schedule = true;
-        let alive: Vec<JobId> = self
-            .jobs
-            .values()
-            .filter(|job| !job.is_over() && job.attempt.is_some())
-            .map(|job| job.id)
-            .collect();
+        let alive = self.alive();
         let what = TrailKind::ControlPlaneStarted { jobs_alive: alive.len() as u32 };
         self.say(None, None, what, out);
-        for job in alive {
-            self.restart_deadlines(job);
-        }
+        self.restart_deadlines();
         let silent: Vec<NodeId> = self.nodes_in(NodeState::Silent);
         for node in silent {
             self.fence(node, out);
