@@ -1,1 +1,101 @@
-fn main() {}
+//! The `lindos` binary: words to requests.
+//!
+//! One file a command under [`commands`]; [`connect`] finds whom to ask, [`render`] makes text
+//! from answers, [`local`] runs a whole fleet on this machine, [`failure`] says how a command
+//! ends. `docs/cli.md` is what users may rely on.
+
+mod commands;
+mod connect;
+mod failure;
+mod job_file;
+mod local;
+mod offline;
+mod output;
+mod render;
+mod state;
+
+use clap::Parser;
+use commands::Command;
+use std::process::ExitCode;
+
+/// Control plane for AI training supercomputers: runs training jobs, mends them after faults, and
+/// accounts for every GPU-second.
+#[derive(Parser, Debug)]
+#[command(name = "lindos", version, propagate_version = false, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 bad input, 3 no such job or node,\n\
+                        4 no control plane, 5 state folder unusable, 130 interrupted.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    match commands::dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                output::message(failure.to_string());
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_every_command() {
+        insta::assert_snapshot!(Cli::command().render_help(), @"
+        Control plane for AI training supercomputers: runs training jobs, mends them after faults, and accounts for every GPU-second
+
+        Usage: lindos <COMMAND>
+
+        Commands:
+          run      Run a job here, with a control plane and a fleet of its own, until it ends
+          up       Serve a control plane with agents on this machine
+          submit   Hand a job to the control plane
+          jobs     List the jobs
+          job      Show one job: its attempts, its ranks, where its GPU-time went
+          logs     Print what a rank has written
+          cancel   Stop a job for good
+          why      Say what keeps a job from running
+          nodes    List the nodes
+          drain    Take a node out of service once its jobs have ended
+          undrain  Take a node back into service
+          events   Print what happened, and why
+          goodput  Show where the fleet's GPU-time went
+          sim      Try a fleet, a policy or a fault in virtual time
+          bench    Measure the control plane
+          help     Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help
+          -V, --version  Print version
+
+        Exit status: 0 done, 1 failed, 2 bad input, 3 no such job or node,
+        4 no control plane, 5 state folder unusable, 130 interrupted.
+        ");
+    }
+
+    #[test]
+    fn a_mistyped_command_is_answered_with_the_right_one() {
+        let error = Cli::try_parse_from(["lindos", "goodputt"]).unwrap_err();
+        insta::assert_snapshot!(error, @"
+        error: unrecognized subcommand 'goodputt'
+
+          tip: a similar subcommand exists: 'goodput'
+
+        Usage: lindos <COMMAND>
+
+        For more information, try '--help'.
+        ");
+    }
+}

@@ -1,0 +1,102 @@
+//! One file a command. Each has its arguments and what it does with them.
+
+mod agent;
+mod bench;
+mod cancel;
+mod drain;
+mod events;
+mod goodput;
+mod job;
+mod jobs;
+mod logs;
+mod nodes;
+mod run;
+mod shim;
+mod sim;
+mod submit;
+mod undrain;
+mod up;
+mod why;
+
+use crate::failure::{Exit, Failure};
+use clap::Subcommand;
+pub use logs::no_log;
+use std::future::Future;
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a job here, with a control plane and a fleet of its own, until it ends
+    Run(run::RunArgs),
+    /// Serve a control plane with agents on this machine
+    Up(up::UpArgs),
+    /// Hand a job to the control plane
+    Submit(submit::SubmitArgs),
+    /// List the jobs
+    Jobs(jobs::JobsArgs),
+    /// Show one job: its attempts, its ranks, where its GPU-time went
+    Job(job::JobArgs),
+    /// Print what a rank has written
+    Logs(logs::LogsArgs),
+    /// Stop a job for good
+    Cancel(cancel::CancelArgs),
+    /// Say what keeps a job from running
+    Why(why::WhyArgs),
+    /// List the nodes
+    Nodes(nodes::NodesArgs),
+    /// Take a node out of service once its jobs have ended
+    Drain(drain::DrainArgs),
+    /// Take a node back into service
+    Undrain(undrain::UndrainArgs),
+    /// Print what happened, and why
+    Events(events::EventsArgs),
+    /// Show where the fleet's GPU-time went
+    Goodput(goodput::GoodputArgs),
+    /// Try a fleet, a policy or a fault in virtual time
+    Sim(sim::SimArgs),
+    /// Measure the control plane
+    Bench(bench::BenchArgs),
+    /// Watch one node and run its ranks
+    #[command(hide = true)]
+    Agent(agent::AgentArgs),
+    /// Hold the ranks of one attempt on one node
+    #[command(hide = true)]
+    Shim(shim::ShimArgs),
+}
+
+pub fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => block_on(run::run(args)),
+        Command::Up(args) => block_on(up::run(args)),
+        Command::Submit(args) => block_on(submit::run(args)),
+        Command::Jobs(args) => block_on(jobs::run(args)),
+        Command::Job(args) => block_on(job::run(args)),
+        Command::Logs(args) => block_on(logs::run(args)),
+        Command::Cancel(args) => block_on(cancel::run(args)),
+        Command::Why(args) => block_on(why::run(args)),
+        Command::Nodes(args) => block_on(nodes::run(args)),
+        Command::Drain(args) => block_on(drain::run(args)),
+        Command::Undrain(args) => block_on(undrain::run(args)),
+        Command::Events(args) => block_on(events::run(args)),
+        Command::Goodput(args) => block_on(goodput::run(args)),
+        Command::Sim(args) => sim::run(args),
+        Command::Bench(args) => block_on(bench::run(args)),
+        Command::Agent(args) => agent::run(args),
+        Command::Shim(args) => shim::run(&args),
+    }
+}
+
+/// Nothing here needs a second thread: the control plane's core has its own.
+fn block_on(future: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                format!("the system gives no event loop: {error}"),
+                "check the limits of open files and processes (ulimit -a)",
+            )
+        })?;
+    let result = runtime.block_on(future);
+    // A blocking call that is stuck must not keep a finished command from ending.
+    runtime.shutdown_background();
+    result
+}

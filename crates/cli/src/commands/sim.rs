@@ -1,0 +1,260 @@
+//! `lindos sim`: the core in virtual time.
+
+use crate::failure::{Exit, Failure};
+use crate::output;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use lindos_api::user::{EventView, LedgerView};
+use lindos_model::Column;
+use lindos_sim::scenario::{Scenario, transcript};
+use lindos_sim::swarm::{self, SeedResult};
+use lindos_sim::{Outcome, Plant};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+#[derive(Args, Debug)]
+pub struct SimArgs {
+    #[command(subcommand)]
+    command: SimCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum SimCommand {
+    /// Play a scenario file: its fleet, jobs and faults; print what happened, and the ledger
+    Run(SimRunArgs),
+    /// Play random fleets, jobs and faults, with checkers watching
+    Swarm(SwarmArgs),
+}
+
+#[derive(Args, Debug)]
+struct SimRunArgs {
+    /// The scenario file: see docs/scenario-file.md and the folder scenarios/
+    scenario: PathBuf,
+    /// Another seed than the file's
+    #[arg(long)]
+    seed: Option<u64>,
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct SwarmArgs {
+    /// How many seeds to play
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    seeds: u64,
+    /// The first of them
+    #[arg(long, default_value_t = 0)]
+    first_seed: u64,
+    /// Threads [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Put in a bug on purpose, to see that it is found
+    #[arg(long, value_name = "BUG", value_parser = parse_plant, hide = true)]
+    plant: Option<Plant>,
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_plant(name: &str) -> Result<Plant, String> {
+    let all = || Plant::ALL.map(|(plant, _)| format!("{plant:?}"));
+    Plant::ALL
+        .iter()
+        .find(|(plant, _)| format!("{plant:?}").eq_ignore_ascii_case(name))
+        .map(|&(plant, _)| plant)
+        .ok_or_else(|| format!("one of {}", all().join(", ")))
+}
+
+pub fn run(args: SimArgs) -> Result<(), Failure> {
+    match args.command {
+        SimCommand::Run(args) => run_scenario(&args),
+        SimCommand::Swarm(args) => run_swarm(&args),
+    }
+}
+
+fn run_scenario(args: &SimRunArgs) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(&args.scenario).map_err(|error| {
+        Failure::bad_input(
+            format!("{}: {error}", args.scenario.display()),
+            "ready-made scenarios are in the folder scenarios/ of the repository",
+        )
+    })?;
+    let (scenario, mut setup) = Scenario::parse(&args.scenario, &text)?;
+    setup.seed = args.seed.unwrap_or(setup.seed);
+    let outcome = quietly(|| lindos_sim::run(setup)).map_err(|violation| {
+        Failure::new(
+            Exit::Failed,
+            violation,
+            "a job that cannot end by `limit` needs more time, or `heal`; anything else is a bug \
+             of Lindos: please report it with the scenario",
+        )
+    })?;
+    if args.json {
+        output::json(&ScenarioResult::new(&outcome))
+    } else {
+        output::data(&transcript(&scenario.about, &outcome))
+    }
+}
+
+#[derive(Serialize)]
+struct ScenarioResult {
+    ended_at_ms: u64,
+    total_gpu_ms: u64,
+    columns: std::collections::BTreeMap<String, u64>,
+    goodput: f64,
+    jobs: Vec<JobResult>,
+    events: Vec<EventView>,
+}
+
+#[derive(Serialize)]
+struct JobResult {
+    job: u64,
+    name: String,
+    state: &'static str,
+    attempts: u32,
+    /// Faults that ended an attempt.
+    interruptions: u32,
+    step: Option<u64>,
+    /// Productive time over the time that the job held its gang, from 0 to 1.
+    ettr: f64,
+}
+
+impl ScenarioResult {
+    fn new(outcome: &Outcome) -> Self {
+        let LedgerView { total_gpu_ms, columns } = LedgerView::from(outcome.ledger);
+        ScenarioResult {
+            ended_at_ms: outcome.ended_at.0,
+            total_gpu_ms,
+            columns,
+            goodput: ratio(outcome.ledger[Column::Productive], total_gpu_ms),
+            jobs: outcome
+                .jobs
+                .iter()
+                .map(|job| JobResult {
+                    job: job.job.0,
+                    name: job.name.clone(),
+                    state: job.state.name(),
+                    attempts: job.attempts,
+                    interruptions: job.faults,
+                    step: job.step,
+                    ettr: ratio(job.ledger[Column::Productive], job.ledger.total()),
+                })
+                .collect(),
+            events: outcome.trail.iter().map(EventView::from).collect(),
+        }
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+#[derive(Serialize)]
+struct SwarmResult {
+    seeds: u64,
+    violations: usize,
+    /// What they were, each with the line that plays it again.
+    found: Vec<Violation>,
+    node_hours: f64,
+    happenings: u64,
+    faults: u64,
+    wall_s: f64,
+}
+
+#[derive(Serialize)]
+struct Violation {
+    seed: u64,
+    what: String,
+    reproduce: String,
+}
+
+fn run_swarm(args: &SwarmArgs) -> Result<(), Failure> {
+    let threads = args
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        .clamp(1, 1024);
+    let bar = if output::stderr_is_terminal() && !args.json {
+        ProgressBar::new(args.seeds)
+    } else {
+        ProgressBar::hidden()
+    };
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left {msg}");
+    bar.set_style(style.expect("the template is right"));
+    let next = AtomicU64::new(0);
+    let results: Mutex<Vec<SeedResult>> = Mutex::default();
+    let began = Instant::now();
+    quietly(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        if index >= args.seeds {
+                            break;
+                        }
+                        let result = swarm::play(args.first_seed.wrapping_add(index), args.plant);
+                        if let Some(what) = &result.violation {
+                            bar.suspend(|| output::message(violation_text(result.seed, what)));
+                        }
+                        bar.inc(1);
+                        results.lock().expect("no thread panics while it holds it").push(result);
+                    }
+                });
+            }
+        });
+    })
+    .expect("a seed's panic is its result");
+    bar.finish_and_clear();
+    let mut results = results.into_inner().expect("all threads are done");
+    results.sort_by_key(|result| result.seed);
+    let result = SwarmResult {
+        seeds: args.seeds,
+        node_hours: results.iter().map(|result| result.node_ms as f64).sum::<f64>() / 3_600_000.0,
+        happenings: results.iter().map(|result| result.happenings).sum(),
+        faults: results.iter().map(|result| u64::from(result.faults)).sum(),
+        wall_s: began.elapsed().as_secs_f64(),
+        violations: results.iter().filter(|result| result.violation.is_some()).count(),
+        found: results
+            .into_iter()
+            .filter_map(|result| {
+                let reproduce = swarm::reproduce(result.seed);
+                result.violation.map(|what| Violation { seed: result.seed, what, reproduce })
+            })
+            .collect(),
+    };
+    if args.json {
+        output::json(&result)?;
+    } else {
+        output::data(&format!(
+            "{} seeds, {} violations; {:.0} node-hours, {} happenings and {} faults in {:.1} s\n",
+            result.seeds,
+            result.violations,
+            result.node_hours,
+            result.happenings,
+            result.faults,
+            result.wall_s
+        ))?;
+    }
+    if result.violations == 0 { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
+}
+
+fn violation_text(seed: u64, what: &str) -> String {
+    format!("seed {seed}: {what}\nto see it again: {}", swarm::reproduce(seed))
+}
+
+/// Runs `play` without the default message of a panic; the panic's words are the error.
+fn quietly<R>(play: impl FnOnce() -> R) -> Result<R, String> {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(play));
+    std::panic::set_hook(before);
+    result.map_err(|panic| {
+        panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_else(|| "a panic without words".to_string())
+    })
+}

@@ -1,0 +1,140 @@
+use crate::failure::{Exit, Failure};
+use crate::local::nodes::{self, Wanted};
+use crate::local::{self, Local, Options};
+use crate::render::number::counted;
+use crate::{output, state};
+use clap::Args;
+use lindos_model::NodeSpec;
+use lindos_model::fleet::FleetFile;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[derive(Args, Debug)]
+pub struct UpArgs {
+    /// Nodes, each with an agent of its own
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    nodes: u32,
+    /// GPUs of each node
+    #[arg(long, default_value_t = 2, value_name = "G")]
+    gpus: u16,
+    /// Take the nodes from a fleet file instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "gpus"])]
+    fleet: Option<PathBuf>,
+    /// Address to listen at, on this machine
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// State folder [default: ~/.local/state/lindos]
+    #[arg(long, value_name = "DIR", env = "LINDOS_STATE")]
+    state: Option<PathBuf>,
+}
+
+pub async fn run(args: UpArgs) -> Result<(), Failure> {
+    if !args.listen.ip().is_loopback() {
+        return Err(Failure::bad_input(
+            format!("--listen {}: that is not an address of this machine alone", args.listen),
+            "listen at 127.0.0.1:PORT; reach it from elsewhere through an SSH tunnel",
+        ));
+    }
+    if args.gpus == 0 || args.gpus > lindos_model::node::GPUS_PER_NODE_MAX {
+        return Err(Failure::bad_input(
+            format!("--gpus {}: a node has 1 to {} GPUs", args.gpus, 64),
+            "a machine without GPUs has slots that stand for them",
+        ));
+    }
+    nodes::check_count(u64::from(args.nodes))?;
+    let file = args.fleet.as_deref().map(read_fleet).transpose()?;
+    let folder = state::folder(args.state.as_deref())?;
+    let mut signals = Signals::new()?;
+    let options = Options { state: &folder, listen: args.listen, policy: local::policy(0) };
+    let wanted = Wanted { nodes: args.nodes, gpus: args.gpus };
+    let local = Local::start(options, |known| match file {
+        Some(file) => nodes::fleet_of_file(known, file),
+        None => Ok(nodes::fleet(known, wanted)),
+    })
+    .await?;
+    let result = serve(&local, &folder, &mut signals).await;
+    let alive = local.client.status().await.map_or(0, |status| status.jobs_alive);
+    local.stop().await;
+    local::say_what_runs_on(alive);
+    result
+}
+
+async fn serve(local: &Local, folder: &Path, signals: &mut Signals) -> Result<(), Failure> {
+    let adopted = local.client.status().await?.jobs_alive;
+    local.wait_for_agents().await?;
+    let status = local.client.status().await?;
+    output::message(format!(
+        "control plane at {} with {} of {} nodes up, {} GPUs",
+        local.client.url(),
+        status.nodes_up,
+        status.nodes,
+        status.gpus
+    ));
+    output::message(format!("state in {}; Ctrl-C stops it, jobs run on", folder.display()));
+    if adopted > 0 {
+        output::message(format!("adopted from before: {}", counted(adopted, "job")));
+    }
+    tokio::select! {
+        () = signals.next() => Ok(()),
+        () = local.failed() => Err(control_plane_died(folder)),
+    }
+}
+
+/// The control plane ended of its own accord.
+pub fn control_plane_died(folder: &Path) -> Failure {
+    Failure::new(
+        Exit::StateUnusable,
+        "the control plane has stopped: its state could not be kept",
+        format!(
+            "{} says why; jobs run on, and `lindos up` adopts them",
+            folder.join("server.log").display()
+        ),
+    )
+}
+
+/// SIGINT and SIGTERM, each as often as it comes.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub fn new() -> Result<Signals, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::new(
+                    Exit::Failed,
+                    format!("signals cannot be received: {error}"),
+                    "check the limits of open files (ulimit -n)",
+                )
+            })
+        };
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn read_fleet(path: &Path) -> Result<Vec<NodeSpec>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::bad_input(format!("{}: {error}", path.display()), "name a fleet file")
+    })?;
+    let nodes = FleetFile::parse(path, &text).map_err(|error| {
+        let hint = error.hint.clone();
+        Failure {
+            hint: hint.or_else(|| Some("a group has `count` and `gpus`: [[nodes]]".into())),
+            ..Failure::from(error)
+        }
+    })?;
+    nodes::check_count(nodes.len() as u64)?;
+    Ok(nodes)
+}

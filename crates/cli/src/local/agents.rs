@@ -1,0 +1,211 @@
+//! Keeps one agent process alive for each node of the fleet on this machine.
+//!
+//! An agent that dies is started again. One that lives already, because whoever started it was
+//! killed, is left alone and watched: two agents never serve one node. Agents are told to stop
+//! with SIGTERM; the ranks of their node run on.
+
+use super::{lock, trace};
+use crate::failure::{Exit, Failure};
+use crate::state;
+use lindos_model::NodeSpec;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Before an agent that died is started again; doubled while it keeps dying.
+const RESTART: Duration = Duration::from_millis(100);
+const RESTART_MAX: Duration = Duration::from_secs(5);
+/// An agent that lived this long was well.
+const WELL: Duration = Duration::from_secs(10);
+/// How often an agent that is not our child is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// Before an agent that was told to stop is killed.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Nodes that are being fenced: no agent is started there meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Fencing(Arc<Mutex<BTreeSet<String>>>);
+
+impl Fencing {
+    pub fn begin(&self, node: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_string());
+    }
+
+    pub fn end(&self, node: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+    }
+
+    fn is_under_way(&self, node: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(node)
+    }
+}
+
+pub struct Agents {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    folders: Vec<PathBuf>,
+}
+
+impl Agents {
+    pub fn start(state: &Path, nodes: &[NodeSpec], fencing: &Fencing) -> Result<Agents, Failure> {
+        let program = std::env::current_exe().map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                format!("the path of this program is unknown: {error}"),
+                "run it from where it is installed",
+            )
+        })?;
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mut folders = Vec::new();
+        for node in nodes {
+            let folder = state::node_folder(state, &node.name);
+            state::create(&folder)?;
+            // Opened here once, so that a folder that cannot be written fails at the start.
+            trace::open(&folder.join("agent.log"))?;
+            let keeper = Keeper {
+                program: program.clone(),
+                state: state.to_path_buf(),
+                folder: folder.clone(),
+                node: node.clone(),
+                fencing: fencing.clone(),
+            };
+            folders.push(folder);
+            tasks.spawn(keeper.keep(stopping.clone()));
+        }
+        Ok(Agents { stop, tasks, folders })
+    }
+
+    pub fn count(&self) -> usize {
+        self.folders.len()
+    }
+
+    /// Stops every agent, and waits until all are gone. The ranks run on.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Tells every agent to stop, and waits for none.
+    pub fn abandon(&self) {
+        for folder in &self.folders {
+            lock::terminate(folder);
+        }
+    }
+}
+
+struct Keeper {
+    program: PathBuf,
+    state: PathBuf,
+    folder: PathBuf,
+    node: NodeSpec,
+    fencing: Fencing,
+}
+
+impl Keeper {
+    async fn keep(self, mut stopping: watch::Receiver<bool>) {
+        let mut wait = RESTART;
+        while !*stopping.borrow() {
+            if self.fencing.is_under_way(&self.node.name) {
+                pause(LOOK, &mut stopping).await;
+                continue;
+            }
+            let began = Instant::now();
+            if let Some(holder) = lock::holder(&self.folder) {
+                tracing::info!(
+                    node = self.node.name,
+                    pid = holder.pid,
+                    "an agent lives here already"
+                );
+                self.watch_another(&mut stopping).await;
+            } else {
+                self.run_one(&mut stopping).await;
+            }
+            if began.elapsed() > WELL {
+                wait = RESTART;
+            }
+            pause(wait, &mut stopping).await;
+            wait = (wait * 2).min(RESTART_MAX);
+        }
+    }
+
+    /// Until the agent that is not our child is gone.
+    async fn watch_another(&self, stopping: &mut watch::Receiver<bool>) {
+        while lock::holder(&self.folder).is_some() && !*stopping.borrow() {
+            pause(LOOK, stopping).await;
+        }
+        let told_at = Instant::now();
+        lock::terminate(&self.folder);
+        while lock::holder(&self.folder).is_some() && told_at.elapsed() < STOP {
+            tokio::time::sleep(LOOK / 4).await;
+        }
+    }
+
+    /// Until our own agent is gone.
+    async fn run_one(&self, stopping: &mut watch::Receiver<bool>) {
+        let mut child = match self.spawn() {
+            Ok(child) => child,
+            Err(failure) => {
+                tracing::error!(node = self.node.name, "{failure}");
+                return;
+            }
+        };
+        tokio::select! {
+            status = child.wait() => {
+                let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
+                tracing::warn!(node = self.node.name, status, "the agent died");
+                return;
+            }
+            _ = stopping.wait_for(|&stop| stop) => {}
+        }
+        if let Some(pid) =
+            child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
+        {
+            // Ours, and not waited for yet: the number cannot be anybody else's.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        if tokio::time::timeout(STOP, child.wait()).await.is_err() {
+            tracing::warn!(node = self.node.name, "the agent does not stop; killing it");
+            let _ = child.kill().await;
+        }
+    }
+
+    fn spawn(&self) -> Result<Child, Failure> {
+        let log = trace::open(&self.folder.join("agent.log"))?;
+        let node = &self.node;
+        let failed = |error: std::io::Error| {
+            Failure::new(
+                Exit::Failed,
+                format!("the agent of {} cannot be started: {error}", node.name),
+                "check the limits of processes and open files (ulimit -a)",
+            )
+        };
+        Command::new(&self.program)
+            .arg("agent")
+            .args(["--node", &node.name, "--gpus", &node.gpus.to_string()])
+            .arg("--dir")
+            .arg(&self.folder)
+            .arg("--state")
+            .arg(&self.state)
+            .args(["--platform", &node.platform, "--address", &node.address])
+            .args(["--site", &node.location.site, "--spine", &node.location.spine])
+            .args(["--leaf", &node.location.leaf, "--rack", &node.location.rack])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(failed)?)
+            .stderr(log)
+            // A group of its own: Ctrl-C in the terminal is ours to act upon, not the agents'.
+            .process_group(0)
+            .spawn()
+            .map_err(failed)
+    }
+}
+
+/// Waits, but not longer than until the stop.
+async fn pause(span: Duration, stopping: &mut watch::Receiver<bool>) {
+    let _ = tokio::time::timeout(span, stopping.wait_for(|&stop| stop)).await;
+}

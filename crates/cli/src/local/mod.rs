@@ -1,0 +1,172 @@
+//! A whole fleet on this machine: a control plane inside this process, and one agent process for
+//! each node. When they stop, or are killed, the ranks run on, and the next control plane in the
+//! same state folder adopts them.
+
+mod agents;
+mod lock;
+pub mod nodes;
+pub mod trace;
+
+use crate::failure::{Exit, Failure};
+use crate::{output, state};
+use agents::{Agents, Fencing};
+use lindos_api::client::Client;
+use lindos_api::user::NodeView;
+use lindos_model::{NodeSpec, Policy};
+use lindos_server::{Fencer, ServerConfig, ServerHandle, StartError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Agents on this machine are up within a second; after this long the job is submitted anyway.
+const AGENTS_UP: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Rendezvous ports of one control plane on this machine. Others may run beside it, each with its
+/// own slice of the range, so that their jobs seldom ask for the same port.
+const PORTS: u16 = 100;
+
+/// What whoever stops a control plane should know.
+pub fn say_what_runs_on(jobs_alive: u32) {
+    match jobs_alive {
+        0 => {}
+        1 => output::message("1 job runs on; `lindos up` adopts it"),
+        many => output::message(format!("{many} jobs run on; `lindos up` adopts them")),
+    }
+}
+
+/// The policy of a fleet on this machine.
+pub fn policy(spares: u32) -> Policy {
+    let default = Policy::default();
+    let slices = u32::from(default.port_count / PORTS);
+    let slice = (std::process::id() % slices) as u16;
+    Policy { spares, port_base: default.port_base + slice * PORTS, port_count: PORTS, ..default }
+}
+
+pub struct Local {
+    pub client: Client,
+    server: ServerHandle,
+    agents: Agents,
+}
+
+pub struct Options<'a> {
+    pub state: &'a Path,
+    pub listen: SocketAddr,
+    pub policy: Policy,
+}
+
+impl Local {
+    /// Starts the control plane, asks `fleet` for the nodes there shall be besides those that the
+    /// state knows, and starts their agents.
+    pub async fn start(
+        options: Options<'_>,
+        fleet: impl FnOnce(&[NodeView]) -> Result<Vec<NodeSpec>, Failure>,
+    ) -> Result<Local, Failure> {
+        state::create(options.state)?;
+        trace::to_file(&options.state.join("server.log"))?;
+        let fencing = Fencing::default();
+        let config = ServerConfig {
+            state_dir: options.state.to_path_buf(),
+            listen: options.listen,
+            policy: options.policy,
+            fencer: Arc::new(LocalFencer {
+                nodes: options.state.join("nodes"),
+                fencing: fencing.clone(),
+            }),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+        };
+        let server =
+            lindos_server::start(config).await.map_err(|error| refused(&error, options.state))?;
+        let client = Client::new(server.url(), server.token());
+        let known = match client.nodes().await {
+            Ok(known) => known,
+            Err(error) => {
+                server.stop().await;
+                return Err(error.into());
+            }
+        };
+        let started = fleet(&known).and_then(|nodes| {
+            nodes::check_count(nodes.len() as u64)?;
+            Agents::start(options.state, &nodes, &fencing)
+        });
+        match started {
+            Ok(agents) => Ok(Local { client, server, agents }),
+            Err(failure) => {
+                server.stop().await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Waits until every agent has reported, within a bound: a job submitted before would be told
+    /// that no node fits it.
+    pub async fn wait_for_agents(&self) -> Result<(), Failure> {
+        let began = Instant::now();
+        while began.elapsed() < AGENTS_UP {
+            let nodes = self.client.nodes().await?;
+            let up = nodes.iter().filter(|node| node.state == "up").count();
+            if up >= self.agents.count() {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        tracing::warn!("not every agent is up yet");
+        Ok(())
+    }
+
+    /// Resolves if the control plane dies of its own accord.
+    pub async fn failed(&self) {
+        self.server.failed().await;
+    }
+
+    /// Stops agents and control plane; ranks run on.
+    pub async fn stop(self) {
+        self.agents.stop().await;
+        self.server.stop().await;
+    }
+
+    /// Tells the agents to stop and waits for nobody: for whoever is in a hurry.
+    pub fn abandon(&self) {
+        self.agents.abandon();
+    }
+}
+
+/// Why the control plane did not start, and what to do about it.
+fn refused(error: &StartError, state_folder: &Path) -> Failure {
+    let (exit, hint) = match error {
+        StartError::StateInUse { .. } => {
+            let hint = match state::server_file(state_folder) {
+                Some(file) => format!(
+                    "`lindos submit FILE` hands the job to that one, `lindos run FILE --server {}` \
+                     also waits for it; or use another folder with --state DIR",
+                    file.url
+                ),
+                None => "use another folder with --state DIR".to_string(),
+            };
+            let text = error.to_string();
+            let message = text.split_once("hint:").map_or(text.as_str(), |(message, _)| message);
+            return Failure::state(message.trim_end(), hint);
+        }
+        StartError::PortInUse { .. } | StartError::Listen { .. } => {
+            (Exit::BadInput, "give --listen 127.0.0.1:0, and a free port is chosen")
+        }
+        _ => (Exit::StateUnusable, "use another folder with --state DIR"),
+    };
+    Failure::with_hint_inside(exit, &error.to_string(), hint)
+}
+
+/// Makes sure, from this machine, that nothing of a node of this machine lives.
+struct LocalFencer {
+    nodes: PathBuf,
+    fencing: Fencing,
+}
+
+impl Fencer for LocalFencer {
+    fn fence(&self, node: &str) -> Result<(), String> {
+        self.fencing.begin(node);
+        let result = lindos_agent::fence(&self.nodes.join(node));
+        self.fencing.end(node);
+        result.map_err(|error| format!("{error:#}"))
+    }
+}

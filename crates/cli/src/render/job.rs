@@ -1,0 +1,247 @@
+//! `lindos job ID` and `lindos why ID`
+
+use super::Style;
+use super::number::{loss, or_dash, rate, steps};
+use super::table::{Builder, pairs};
+use super::time::span;
+use super::{ledger, number};
+use lindos_api::user::{AttemptSummary, JobDetail, RankView, Why};
+use lindos_model::Column;
+use lindos_model::reason::Charge;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// More ranks than this are counted by state and node instead of listed.
+const RANKS_LISTED: usize = 32;
+/// Attempts listed; a long job may have hundreds.
+const ATTEMPTS_LISTED: usize = 20;
+
+pub fn detail(job: &JobDetail, style: &Style) -> String {
+    let summary = &job.summary;
+    let mut rows = vec![
+        ("job", format!("{} ({})", summary.job, summary.name)),
+        ("user", or_dash(Some(summary.user.as_str()).filter(|user| !user.is_empty()))),
+        ("state", state(job)),
+        ("command", shell_words(&job.command)),
+        ("gang", format!("{} nodes, {} GPUs", summary.nodes, summary.gpus)),
+        ("priority", summary.priority.to_string()),
+        ("submitted", style.local_and_ago(summary.submitted_at)),
+    ];
+    if let Some(at) = summary.started_at {
+        rows.push(("started", style.local_and_ago(at)));
+    }
+    if let Some(at) = summary.ended_at {
+        rows.push(("ended", style.local_and_ago(at)));
+    }
+    rows.push(("step", steps(summary.step, summary.total_steps)));
+    rows.push(("loss", format!("{} → {}", loss(job.first_loss), loss(job.last_loss))));
+    rows.push(("tokens/s", job.tokens_per_second.map_or_else(|| "-".into(), rate)));
+    rows.push((
+        "checkpoint",
+        job.checkpoint_step.map_or("-".into(), |step| format!("step {step}")),
+    ));
+    rows.push(("faults", job.faults.to_string()));
+    rows.push((
+        "retries left",
+        format!(
+            "{} infrastructure, {} user",
+            job.retries_left_infrastructure, job.retries_left_user
+        ),
+    ));
+    rows.push(("ETTR", ettr(job)));
+    let mut text = pairs(&rows);
+    if !job.attempts.is_empty() {
+        text.push('\n');
+        text.push_str(&attempts(&job.attempts, style));
+    }
+    if !job.ranks.is_empty() {
+        text.push('\n');
+        text.push_str(&ranks(&job.ranks, style));
+    }
+    if job.ledger.total_gpu_ms > 0 {
+        text.push('\n');
+        text.push_str(&ledger::table(&job.ledger, style.width));
+    }
+    text
+}
+
+fn state(job: &JobDetail) -> String {
+    match &job.summary.reason {
+        Some(reason) => format!("{}: {reason}", job.summary.state),
+        None => job.summary.state.to_string(),
+    }
+}
+
+/// Productive ÷ the time in which the job held its gang.
+fn ettr(job: &JobDetail) -> String {
+    match job.ledger.columns.get(Column::Productive.name()) {
+        Some(_) if job.ledger.total_gpu_ms > 0 => ledger::percent(&job.ledger),
+        _ => "-".to_string(),
+    }
+}
+
+/// A command as one could type it.
+fn shell_words(words: &[String]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    let quoted: Vec<String> = words
+        .iter()
+        .map(|word| {
+            if !word.is_empty() && word.chars().all(is_plain) {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        })
+        .collect();
+    quoted.join(" ")
+}
+
+fn attempts(attempts: &[AttemptSummary], style: &Style) -> String {
+    let header = ["ATTEMPT", "STARTED", "RAN", "FROM", "TO", "CHARGED", "END"];
+    let mut table = Builder::new(style.width, &header).right(&[0, 2, 3, 4]);
+    let skipped = attempts.len().saturating_sub(ATTEMPTS_LISTED);
+    for attempt in &attempts[skipped..] {
+        table.row([
+            attempt.epoch.to_string(),
+            style.ago(attempt.started_at),
+            span(attempt.started_at, attempt.ended_at.unwrap_or(style.now)).to_string(),
+            attempt.resumed_from.map_or_else(|| "start".to_string(), |step| step.to_string()),
+            or_dash(attempt.last_step),
+            attempt.charge.map_or("-", charge).to_string(),
+            attempt.end_reason.as_ref().map_or_else(|| "-".to_string(), ToString::to_string),
+        ]);
+    }
+    let mut text = table.finish();
+    if skipped > 0 {
+        let _ = writeln!(text, "({skipped} earlier attempts: --json)");
+    }
+    text
+}
+
+fn charge(charge: Charge) -> &'static str {
+    match charge {
+        Charge::Infrastructure => "infra",
+        Charge::User => "user",
+        Charge::Nobody | Charge::Final => "-",
+    }
+}
+
+fn ranks(ranks: &[RankView], style: &Style) -> String {
+    if ranks.len() > RANKS_LISTED {
+        return counted_ranks(ranks, style);
+    }
+    let header = ["RANK", "NODE", "PID", "STATE", "STEP", "EXIT"];
+    let mut table = Builder::new(style.width, &header).right(&[0, 2, 4]);
+    for rank in ranks {
+        table.row([
+            rank.rank.to_string(),
+            rank.node.clone(),
+            if rank.pid == 0 { "-".to_string() } else { rank.pid.to_string() },
+            rank.state.clone(),
+            or_dash(rank.step),
+            number::or_dash(rank.exit.as_ref()),
+        ]);
+    }
+    table.finish()
+}
+
+/// Ranks by state, with the range of their steps: where one is behind, it shows.
+fn counted_ranks(ranks: &[RankView], style: &Style) -> String {
+    let mut states: BTreeMap<&str, Vec<&RankView>> = BTreeMap::new();
+    for rank in ranks {
+        states.entry(&rank.state).or_default().push(rank);
+    }
+    let mut table = Builder::new(style.width, &["STATE", "RANKS", "STEPS"]).right(&[1]);
+    for (state, of_state) in states {
+        let steps: Vec<u64> = of_state.iter().filter_map(|rank| rank.step).collect();
+        let range = match (steps.iter().min(), steps.iter().max()) {
+            (Some(low), Some(high)) if low == high => low.to_string(),
+            (Some(low), Some(high)) => format!("{low} to {high}"),
+            _ => "-".to_string(),
+        };
+        table.row([state.to_string(), of_state.len().to_string(), range]);
+    }
+    table.finish() + &format!("({} ranks, each one: --json)\n", ranks.len())
+}
+
+pub fn why(why: &Why) -> String {
+    let mut text = format!("job {} is {}: {}\n", why.job, why.state, why.answer);
+    for hint in &why.hints {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    fn a_job_with_a_fault_behind_it() {
+        let text = detail(&sample::detail(), &sample::style());
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        insta::assert_snapshot!(text, @"
+        job           3 (tiny-gpt)
+        user          ada
+        state         running
+        command       python3 train.py --steps 5000
+        gang          2 nodes, 4 GPUs
+        priority      0
+        submitted     2027-01-15T08:00:00+00:00 (3m 20s ago)
+        started       2027-01-15T08:00:00+00:00 (3m 19s ago)
+        step          1200/5000
+        loss          4.1700 → 2.3104
+        tokens/s      41.2k
+        checkpoint    step 1000
+        faults        1
+        retries left  999 infrastructure, 1 user
+        ETTR          92.3%
+
+        ATTEMPT  STARTED        RAN   FROM    TO  CHARGED  END
+              1  3m 19s ago   59.7s  start  1040  infra    rank 1 on local-0 ended
+                                                           first: SIGKILL
+              2  2m 19s ago  2m 19s   1000  1200  -        -
+
+        RANK  NODE      PID  STATE    STEP  EXIT
+           0  local-0  4711  running  1200  -
+           1  local-0  4712  running  1200  -
+           2  local-1  4713  running  1200  -
+           3  local-1  4714  running  1200  -
+
+        COLUMN      GPU-MINUTES      %
+        productive        10.00   92.3
+        lost               0.50    4.6
+        startup            0.33    3.1
+        total             10.83  100.0
+        ");
+    }
+
+    #[test]
+    fn many_ranks_are_counted() {
+        let mut job = sample::detail();
+        let one = job.ranks[0].clone();
+        job.ranks = (0..4096)
+            .map(|rank| RankView { rank, step: Some(1200 + u64::from(rank) % 2), ..one.clone() })
+            .collect();
+        insta::assert_snapshot!(ranks(&job.ranks, &sample::style()), @"
+        STATE    RANKS  STEPS
+        running   4096  1200 to 1201
+        (4096 ranks, each one: --json)
+        ");
+    }
+
+    #[test]
+    fn commands_can_be_typed_again() {
+        let words = ["sh", "-c", "echo it's", ""].map(String::from);
+        assert_eq!(shell_words(&words), r"sh -c 'echo it'\''s' ''");
+    }
+
+    #[test]
+    fn why_is_one_sentence_and_what_would_help() {
+        insta::assert_snapshot!(why(&sample::why()), @"
+        job 4 is queued: it can never start on this fleet: it wants 9 nodes with 2 GPUs each, and the fleet has 3 such nodes
+        hint: ask for 3 nodes or fewer
+        ");
+    }
+}
