@@ -18,8 +18,7 @@ use clap::Parser;
 use commands::Command;
 use std::process::ExitCode;
 
-/// Control plane for AI training supercomputers: runs training jobs, mends them after faults, and
-/// accounts for every GPU-second.
+/// Runs AI training jobs, mends them after faults, accounts for every GPU-second
 #[derive(Parser, Debug)]
 #[command(name = "lindos", version, propagate_version = false, arg_required_else_help = true)]
 #[command(after_help = "Exit status: 0 done, 1 failed, 2 bad input, 3 no such job or node,\n\
@@ -53,8 +52,8 @@ mod tests {
 
     #[test]
     fn the_help_names_every_command() {
-        insta::assert_snapshot!(Cli::command().render_help(), @"
-        Control plane for AI training supercomputers: runs training jobs, mends them after faults, and accounts for every GPU-second
+        insta::assert_snapshot!(Cli::command().term_width(100).render_help(), @"
+        Runs AI training jobs, mends them after faults, accounts for every GPU-second
 
         Usage: lindos <COMMAND>
 

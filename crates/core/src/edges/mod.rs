@@ -145,6 +145,9 @@ struct JobProgress {
     said_step: Option<u64>,
     said_at: Time,
     newest: Reading,
+    /// Not told yet: the first loss of all is told before newer ones.
+    first_loss_micro: Option<i64>,
+    has_said_loss: bool,
     said_checkpoint: Option<u64>,
     said_blocked_ms: u64,
 }
@@ -167,6 +170,8 @@ impl ProgressEdges {
             said_step: None,
             said_at: Time::ZERO,
             newest: Reading::default(),
+            first_loss_micro: None,
+            has_said_loss: false,
             said_checkpoint: None,
             said_blocked_ms: 0,
         };
@@ -181,6 +186,7 @@ impl ProgressEdges {
             newest.step = reading.step;
             newest.loss_micro = reading.loss_micro.or(newest.loss_micro);
         }
+        progress.first_loss_micro = progress.first_loss_micro.or(reading.loss_micro);
         newest.total_steps = reading.total_steps.or(newest.total_steps);
         newest.checkpoint_step = newest.checkpoint_step.max(reading.checkpoint_step);
         newest.blocked_ms = newest.blocked_ms.max(reading.blocked_ms);
@@ -215,13 +221,11 @@ impl JobProgress {
         let is_due =
             self.said_step.is_none() || now.since(self.said_at) >= interval || checkpoint_is_news;
         if let (Some(step), true) = (newest.step, newest.step > self.said_step && is_due) {
-            events.push(Event::StepReached {
-                job,
-                epoch,
-                step,
-                total_steps: newest.total_steps,
-                loss_micro: newest.loss_micro,
-            });
+            let loss_micro =
+                if self.has_said_loss { newest.loss_micro } else { self.first_loss_micro };
+            self.has_said_loss |= loss_micro.is_some();
+            let total_steps = newest.total_steps;
+            events.push(Event::StepReached { job, epoch, step, total_steps, loss_micro });
             self.said_step = Some(step);
             self.said_at = now;
         }
@@ -265,6 +269,24 @@ mod tests {
         assert_eq!(edges.next_deadline(), Some(Time(3000)));
         assert_eq!(names(&edges.due(Time(3000))), ["step 24"]);
         assert_eq!(edges.next_deadline(), None);
+    }
+
+    #[test]
+    fn the_first_loss_is_told_though_the_first_step_came_without() {
+        let mut edges = ProgressEdges::new(Millis(1000));
+        let (job, epoch) = (JobId(1), Epoch(1));
+        let mut losses = Vec::new();
+        let with = |at, loss| Reading { loss_micro: Some(loss), ..step(at) };
+        let readings = [step(1), with(1, 500), with(2, 400), with(3, 300), with(4, 200)];
+        for (index, reading) in readings.iter().enumerate() {
+            for event in edges.on_reading(Time(index as u64 * 400), job, epoch, reading) {
+                if let Event::StepReached { loss_micro, .. } = event {
+                    losses.push(loss_micro);
+                }
+            }
+        }
+        losses.extend(edges.due(Time(9000)).into_iter().map(|_| None));
+        assert_eq!(losses, [None, Some(500), None]);
     }
 
     #[test]
