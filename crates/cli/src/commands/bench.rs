@@ -47,7 +47,11 @@ struct RecoverArgs {
 const RANK: &str = r#"
 n=$(cat "$LINDOS_CHECKPOINT_DIR/n" 2>/dev/null || echo 0)
 while :; do
-  if [ "$RANK" = 0 ]; then n=$((n + 1)); echo "$n" > "$LINDOS_CHECKPOINT_DIR/n"; echo "step $n"; fi
+  if [ "$RANK" = 0 ]; then
+    n=$((n + 1))
+    echo "$n" > "$LINDOS_CHECKPOINT_DIR/new" && mv "$LINDOS_CHECKPOINT_DIR/new" "$LINDOS_CHECKPOINT_DIR/n"
+    echo "step $n"
+  fi
   sleep 0.02
 done
 "#;
