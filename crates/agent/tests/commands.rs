@@ -131,7 +131,7 @@ fn a_checkpoint_folder_that_cannot_be_is_refused() {
     spec.checkpoint_dir = Some(node.work().join("file/below").to_str().unwrap().to_string());
     node.launch(1, 1, spec);
     match refusal(&node, 1) {
-        Refusal::Node { reason } => {
+        Refusal::CheckpointDir { reason } => {
             assert!(reason.contains("file/below cannot be made"), "{reason}");
         }
         other => panic!("{other:?}"),

@@ -4,7 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Lab, is_alive, kill, repository, steps, wait_until};
+use support::{Lab, is_alive, is_over, kill, repository, steps, wait_until};
 
 fn pid(value: &Value) -> i32 {
     i32::try_from(value["pid"].as_i64().unwrap()).unwrap()
@@ -136,7 +136,7 @@ fn a_killed_run_leaves_its_ranks_alive_and_the_next_control_plane_adopts_them() 
     assert_eq!(lab.json(["nodes"]).as_array().unwrap().len(), 3, "no node was added");
     let over = wait_until("the adopted job is over", || {
         let detail = lab.json(["job", "1"]);
-        (detail["state"] != "running").then_some(detail)
+        is_over(&detail).then_some(detail)
     });
     assert_eq!((&over["state"], &over["epoch"]), (&Value::from("completed"), &Value::from(1)));
     up.signal(Signal::TERM);

@@ -4,7 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Lab, is_alive, steps, wait_until};
+use support::{Lab, is_alive, is_over, steps, wait_until};
 
 #[test]
 fn every_command_has_its_answer_and_its_exit_status() {
@@ -94,7 +94,7 @@ fn a_control_plane_that_stops_leaves_jobs_alone() {
     let again = lab.up(&["--nodes", "1", "--gpus", "1"]);
     let over = wait_until("it is over", || {
         let detail = lab.json(["job", "1"]);
-        (detail["state"] != "running").then_some(detail)
+        is_over(&detail).then_some(detail)
     });
     assert_eq!((&over["state"], &over["epoch"]), (&Value::from("completed"), &Value::from(1)));
     again.signal(Signal::TERM);

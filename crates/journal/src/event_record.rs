@@ -120,6 +120,11 @@ mod tests {
                 ReportedPhase::Refused(Refusal::Node { reason: "disk full".into() }),
                 vec![],
             ),
+            attempt(
+                7,
+                ReportedPhase::Refused(Refusal::CheckpointDir { reason: "read-only".into() }),
+                vec![],
+            ),
         ]
     }
 

@@ -136,6 +136,8 @@ impl EndReason {
             | EndReason::AttemptLost { .. } => Charge::Infrastructure,
             EndReason::Refused { refusal, .. } => match refusal {
                 Refusal::Node { .. } => Charge::Infrastructure,
+                // Most often a wrong path; a missing mount is taken for one too.
+                Refusal::CheckpointDir { .. } => Charge::User,
                 Refusal::PortInUse { .. } | Refusal::StaleEpoch { .. } => Charge::Nobody,
             },
         }

@@ -93,6 +93,8 @@ pub enum Refusal {
     PortInUse { port: u16 },
     /// The node could not do it (disk full, no such folder, …).
     Node { reason: String },
+    /// The checkpoint folder that the job names cannot be made or written there.
+    CheckpointDir { reason: String },
 }
 
 impl fmt::Display for Refusal {
@@ -100,7 +102,7 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::StaleEpoch { newest } => write!(f, "it has seen epoch {newest}"),
             Refusal::PortInUse { port } => write!(f, "port {port} is in use"),
-            Refusal::Node { reason } => f.write_str(reason),
+            Refusal::Node { reason } | Refusal::CheckpointDir { reason } => f.write_str(reason),
         }
     }
 }

@@ -144,7 +144,7 @@ impl fmt::Display for TrailKind {
             TrailKind::Resumes { from_step, retries_left, backoff } => {
                 match from_step {
                     Some(step) => write!(f, "resumes from the checkpoint at step {step}")?,
-                    None => f.write_str("starts again from the beginning")?,
+                    None => f.write_str("starts again; it has told of no checkpoint")?,
                 }
                 if backoff.0 > 0 {
                     write!(f, " in {backoff}")?;

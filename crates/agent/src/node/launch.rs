@@ -36,7 +36,12 @@ pub fn launch(
         || config.checkpoints.join(format!("{}-{}", launch.spec.name, key.job)),
         PathBuf::from,
     );
-    check_checkpoint_dir(&checkpoint_dir)?;
+    check_checkpoint_dir(&checkpoint_dir).map_err(|reason| {
+        NotLaunched(match launch.spec.checkpoint_dir {
+            Some(_) => Refusal::CheckpointDir { reason },
+            None => Refusal::Node { reason },
+        })
+    })?;
     let attempt = dir.attempt(key);
     let cannot = |what: &Path, error: &io::Error| node(format!("{}: {error}", what.display()));
     for folder in [&attempt, &dir.log(key)] {
@@ -80,9 +85,9 @@ fn check_port(launch: &Launch) -> Result<(), NotLaunched> {
     }
 }
 
-fn check_checkpoint_dir(dir: &Path) -> Result<(), NotLaunched> {
+fn check_checkpoint_dir(dir: &Path) -> Result<(), String> {
     let cannot = |what: &str, error: io::Error| {
-        node(format!("the checkpoint folder {} {what}: {error}", dir.display()))
+        format!("the checkpoint folder {} {what}: {error}", dir.display())
     };
     std::fs::create_dir_all(dir).map_err(|error| cannot("cannot be made", error))?;
     let probe = dir.join(format!(".lindos-probe-{}", std::process::id()));

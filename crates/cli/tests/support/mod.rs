@@ -152,6 +152,11 @@ pub fn is_alive(pid: i32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
 }
 
+/// Whether the job has ended; one that completes passes through `stopping`.
+pub fn is_over(job: &Value) -> bool {
+    ["completed", "failed", "cancelled"].iter().any(|state| job["state"] == *state)
+}
+
 pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
