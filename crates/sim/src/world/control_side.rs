@@ -1,0 +1,219 @@
+//! The control plane's side of the world: what it hears, writes down and sends, and its users.
+
+use super::{ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, FENCE, Happening, ToControl, World};
+use crate::control::Control;
+use crate::fault::{Network, Plant};
+use lindos_core::effect::Reply;
+use lindos_core::{Effect, Event};
+use lindos_model::{EndReason, Millis, NodeId, TrailEntry, TrailKind};
+use std::sync::Arc;
+
+impl World {
+    pub(super) fn on_control_hears(&mut self, message: ToControl) {
+        let now = self.now;
+        if self.control.is_none() {
+            return;
+        }
+        match message {
+            ToControl::Report { node, incarnation, seq, attempts, readings } => {
+                if self.is_cut_off(node) {
+                    return;
+                }
+                let spec = self.setup.nodes[node].clone();
+                let known = self.control_mut().core.node_by_name(&spec.name);
+                let Some(id) = known else {
+                    // It enrols, and is heard with its next report.
+                    self.take(Event::NodeJoined { spec: Box::new(spec) });
+                    return;
+                };
+                let control = self.control_mut();
+                for event in control.on_report(now, id, incarnation, seq, attempts, &readings) {
+                    self.take(event);
+                }
+            }
+            ToControl::Ask(asked) => {
+                let Asked { request, what, .. } = &self.asked[asked];
+                let request = *request;
+                let event = match what {
+                    Ask::Submit(index) => {
+                        let spec = Arc::clone(&self.setup.jobs[*index].spec);
+                        Some(Event::JobSubmitted { request, user: "sim".into(), spec })
+                    }
+                    Ask::Cancel(name) => {
+                        self.submitted.get(name).map(|&job| Event::JobCancelled { request, job })
+                    }
+                    Ask::Drain(name, drained) => {
+                        let node = self.control.as_ref().and_then(|c| c.core.node_by_name(name));
+                        let drained = *drained;
+                        let reason = "by the scenario".to_string();
+                        node.map(|node| {
+                            if drained {
+                                Event::NodeDrained { request, node, reason }
+                            } else {
+                                Event::NodeUndrained { request, node }
+                            }
+                        })
+                    }
+                };
+                if self.is_planted(Plant::AckEarly) {
+                    self.checker.on_acknowledged(request);
+                }
+                if let Some(event) = event {
+                    self.take(event);
+                }
+            }
+            ToControl::NodeFenced(node) => {
+                let name = &self.setup.nodes[node].name;
+                if let Some(node) = self.control.as_ref().and_then(|c| c.core.node_by_name(name)) {
+                    self.take(Event::NodeFenced { node });
+                }
+            }
+        }
+        self.arm_clock();
+    }
+
+    pub(super) fn take(&mut self, event: Event) {
+        if self.control_mut().take(event) {
+            let after = Millis(self.chances.between(0, 3));
+            self.put(after, Happening::Commit);
+        }
+    }
+
+    pub(super) fn arm_clock(&mut self) {
+        let Some(deadline) = self.control.as_ref().and_then(Control::next_deadline) else { return };
+        if self.clock_armed.is_none_or(|armed| deadline < armed || armed <= self.now) {
+            self.clock_armed = Some(deadline);
+            self.put(deadline.since(self.now), Happening::ControlClock);
+        }
+    }
+
+    pub(super) fn on_control_clock(&mut self) {
+        let now = self.now;
+        self.clock_armed = None;
+        if let Some(control) = &mut self.control {
+            for event in control.on_clock(now) {
+                self.take(event);
+            }
+            self.arm_clock_after_commit();
+        }
+    }
+
+    /// A tick that waits for its commit leaves the core's deadline in the past until then.
+    pub(super) fn arm_clock_after_commit(&mut self) {
+        if self.control.as_ref().is_some_and(|control| !control.has_waiting()) {
+            self.arm_clock();
+        }
+    }
+
+    pub(super) fn on_commit(&mut self) {
+        let now = self.now;
+        let Some(control) = self.control.as_mut().filter(|control| control.has_waiting()) else {
+            return;
+        };
+        let Some(effects) = control.commit(now) else {
+            self.put(COMMIT_AGAIN, Happening::Commit);
+            return;
+        };
+        let core = &control.core;
+        core.check();
+        self.checker.on_commit(core);
+        let seen = self.trail.last().map_or(0, |entry| entry.seq);
+        let fresh: Vec<TrailEntry> = core.trail_after(seen).cloned().collect();
+        for entry in &fresh {
+            if let (
+                TrailKind::Fault { reason: EndReason::Hang { .. }, .. },
+                Some(job),
+                Some(epoch),
+            ) = (&entry.what, entry.job, entry.epoch)
+            {
+                let run = self.runs.get(&(job, epoch)).and_then(|run| run.training.as_ref());
+                let stands = run.is_none_or(|training| training.ended.is_some());
+                // A bad network may hide progress; a good one may not.
+                let is_good = self.setup.network == Network::good() || self.healed;
+                assert!(stands || !is_good, "violation: job {job} is called hung and gets on");
+            }
+            if let (TrailKind::Completed, Some(job)) = (&entry.what, entry.job) {
+                let done = self.runs.iter().any(|((id, _), run)| *id == job && run.finished);
+                assert!(done, "violation: job {job} is called completed and was not finished");
+            }
+        }
+        self.trail.extend(fresh);
+        for effect in effects {
+            self.carry_out(effect);
+        }
+        self.arm_clock();
+    }
+
+    pub(super) fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Trail(_) => {}
+            Effect::Reply { request, reply } => {
+                let asked = self.asked.iter().position(|asked| asked.request == request);
+                let asked = asked.expect("nobody else asks");
+                self.send(&Happening::Answered { asked, reply });
+            }
+            Effect::Command(command) => {
+                let node = self.index_of(command.node);
+                if !self.is_cut_off(node) {
+                    self.send(&Happening::ToAgent(node, command));
+                }
+            }
+            Effect::Fence { node, .. } => {
+                let node = self.index_of(node);
+                self.put(FENCE, Happening::Fenced(node));
+            }
+        }
+    }
+
+    pub(super) fn fill_disk(&mut self, is_full: bool) {
+        if let Some(control) = &self.control {
+            control.set_disk_full(is_full);
+        } else if let Some(remains) = &self.remains {
+            remains.disk.set_capacity(is_full.then_some(0));
+        }
+    }
+
+    pub(super) fn index_of(&self, id: NodeId) -> usize {
+        let control = self.control.as_ref().expect("it is up");
+        self.by_name[&control.core.node(id).expect("it knows the node").spec.name]
+    }
+
+    pub(super) fn on_control_back(&mut self) {
+        if self.control.is_some() || self.remains.is_none() {
+            return;
+        }
+        if self.disk_full_until > self.now {
+            // It would say so and end; whoever watches over it starts it again.
+            self.put(COMMIT_AGAIN, Happening::ControlBack);
+            return;
+        }
+        let remains = self.remains.take().expect("it was killed");
+        let disk = remains.disk.clone();
+        let mut control = Control::start(disk, &self.setup.policy, self.now, Some(&remains));
+        control.forget_to_journal = self.is_planted(Plant::ForgetToJournal);
+        self.checker.on_restart(&control.core);
+        self.control = Some(control);
+        self.put(Millis::ZERO, Happening::Commit);
+    }
+
+    pub(super) fn on_ask(&mut self, asked: usize) {
+        if !self.asked[asked].answered {
+            self.send(&Happening::ToControl(ToControl::Ask(asked)));
+            self.put(ASK_AGAIN, Happening::Ask(asked));
+        }
+    }
+
+    pub(super) fn on_answered(&mut self, index: usize, reply: &Reply) {
+        let asked = &mut self.asked[index];
+        asked.answered = true;
+        match (&asked.what, reply) {
+            (Ask::Submit(job), Reply::Submitted { job: id }) => {
+                let name = self.setup.jobs[*job].spec.name.clone();
+                self.submitted.insert(name, *id);
+                self.checker.on_submitted(asked.request, *id);
+            }
+            (Ask::Submit(_), other) => panic!("violation: a good job was not taken: {other:?}"),
+            _ => {}
+        }
+    }
+}

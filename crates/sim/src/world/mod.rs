@@ -1,0 +1,376 @@
+//! The world in virtual time: nodes, their processes, the network, the users, and a control plane
+//! that may be killed at any event.
+//!
+//! A happening is taken from the queue, in the order of time and then of arrival; whatever it
+//! causes is put back with its own time. The checkers stand in [`crate::check`] and look at the
+//! world's truth, not at what the core believes.
+
+mod control_side;
+mod faults;
+mod node_side;
+
+use crate::agent::SimNode;
+use crate::check::Checker;
+use crate::control::{Control, JobReading, Remains};
+use crate::fault::{Fault, Network, Plant};
+use crate::random::Stream;
+use crate::script::{Script, Training};
+use lindos_core::effect::{Command, Reply};
+use lindos_journal::MemoryDisk;
+use lindos_model::{
+    AttemptReport, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeSpec, Policy, RequestId,
+    Time, TrailEntry,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A user asks again when there was no answer for so long.
+const ASK_AGAIN: Millis = Millis::from_secs(2);
+/// A commit that found the disk full is tried again after so long.
+const COMMIT_AGAIN: Millis = Millis(500);
+/// The fence takes so long, and the node so long to come back after it.
+const FENCE: Millis = Millis::from_secs(3);
+const REBOOT: Millis = Millis::from_secs(60);
+
+#[derive(Clone, Debug)]
+pub struct SimJob {
+    pub at: Time,
+    pub spec: Arc<JobSpec>,
+    pub script: Script,
+}
+
+/// Everything that a run begins with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub seed: u64,
+    pub policy: Policy,
+    pub nodes: Vec<NodeSpec>,
+    pub jobs: Vec<SimJob>,
+    pub faults: Vec<Fault>,
+    pub network: Network,
+    pub heartbeat: Millis,
+    /// When faults end: the network is good from then on, and everything is on again. Without it,
+    /// things stay as the faults leave them.
+    pub healed_at: Option<Time>,
+    /// By then every job must be over.
+    pub limit: Time,
+    pub plant: Option<Plant>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub ended_at: Time,
+    pub trail: Vec<TrailEntry>,
+    pub ledger: lindos_model::Columns,
+    pub jobs: Vec<JobOutcome>,
+    pub happenings: u64,
+    pub node_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct JobOutcome {
+    pub job: JobId,
+    pub name: String,
+    pub state: JobState,
+    pub attempts: u32,
+    pub faults: u32,
+    pub step: Option<u64>,
+    pub ledger: lindos_model::Columns,
+}
+
+#[derive(Clone, Debug)]
+enum Happening {
+    ToControl(ToControl),
+    ToAgent(usize, Command),
+    Answered {
+        asked: usize,
+        reply: Reply,
+    },
+    Ask(usize),
+    Heartbeat {
+        node: usize,
+        incarnation: u64,
+    },
+    Commit,
+    ControlClock,
+    ControlBack,
+    /// What is left of an attempt's ranks on a node ends so.
+    RanksEnd {
+        node: usize,
+        key: Key,
+        exit: Exit,
+    },
+    TrainingDone(Key),
+    BugHits(Key),
+    Fenced(usize),
+    PowerOn(usize),
+    AgentBack {
+        node: usize,
+        incarnation: u64,
+    },
+    Fault(usize),
+    DiskFreed,
+    Heal,
+}
+
+type Key = (JobId, Epoch);
+
+#[derive(Clone, Debug)]
+enum ToControl {
+    Report {
+        node: usize,
+        incarnation: u64,
+        seq: u64,
+        attempts: Vec<AttemptReport>,
+        readings: Vec<JobReading>,
+    },
+    Ask(usize),
+    NodeFenced(usize),
+}
+
+/// A request of a user, repeated until it is answered.
+struct Asked {
+    request: RequestId,
+    what: Ask,
+    answered: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Ask {
+    Submit(usize),
+    Cancel(String),
+    Drain(String, bool),
+}
+
+/// One attempt's processes together, over all nodes.
+struct Run {
+    started: u32,
+    script: Script,
+    training: Option<Training>,
+    broken: bool,
+    finished: bool,
+}
+
+struct World {
+    setup: Setup,
+    now: Time,
+    queue: BTreeMap<(Time, u64), Happening>,
+    arrivals: u64,
+    happenings: u64,
+    control: Option<Control>,
+    remains: Option<Remains>,
+    clock_armed: Option<Time>,
+    disk_full_until: Time,
+    nodes: Vec<SimNode>,
+    by_name: BTreeMap<String, usize>,
+    runs: BTreeMap<Key, Run>,
+    /// The newest durable checkpoint of each job: the storage's truth.
+    storage: BTreeMap<JobId, u64>,
+    asked: Vec<Asked>,
+    submitted: BTreeMap<String, JobId>,
+    healed: bool,
+    drained: BTreeSet<String>,
+    faults_left: usize,
+    trail: Vec<TrailEntry>,
+    checker: Checker,
+    network: Stream,
+    chances: Stream,
+}
+
+/// Plays a setup to its end. Panics with `violation: …` when a checker is not content.
+pub fn run(setup: Setup) -> Outcome {
+    let mut world = World::new(setup);
+    while world.next() {}
+    world.finish()
+}
+
+impl World {
+    fn new(setup: Setup) -> World {
+        let mut world = World {
+            now: Time::ZERO,
+            queue: BTreeMap::new(),
+            arrivals: 0,
+            happenings: 0,
+            control: Some(Control::start(MemoryDisk::new(), &setup.policy, Time::ZERO, None)),
+            remains: None,
+            clock_armed: None,
+            disk_full_until: Time::ZERO,
+            nodes: vec![SimNode::default(); setup.nodes.len()],
+            by_name: setup.nodes.iter().enumerate().map(|(i, n)| (n.name.clone(), i)).collect(),
+            runs: BTreeMap::new(),
+            storage: BTreeMap::new(),
+            asked: Vec::new(),
+            submitted: BTreeMap::new(),
+            healed: false,
+            drained: BTreeSet::new(),
+            faults_left: setup.faults.len(),
+            trail: Vec::new(),
+            checker: Checker::default(),
+            network: Stream::new(setup.seed, "network"),
+            chances: Stream::new(setup.seed, "chances"),
+            setup,
+        };
+        world.control_mut().forget_to_journal = world.is_planted(Plant::ForgetToJournal);
+        world.put(Millis::ZERO, Happening::Commit);
+        for node in 0..world.nodes.len() {
+            world.nodes[node].powered = true;
+            world.start_agent(node);
+        }
+        for index in 0..world.setup.jobs.len() {
+            let at = world.setup.jobs[index].at;
+            world.ask_at(at, Ask::Submit(index));
+        }
+        for index in 0..world.setup.faults.len() {
+            let at = world.setup.faults[index].at;
+            world.put(at.since(Time::ZERO), Happening::Fault(index));
+        }
+        if let Some(at) = world.setup.healed_at {
+            world.put(at.since(Time::ZERO), Happening::Heal);
+        }
+        world
+    }
+
+    fn is_planted(&self, plant: Plant) -> bool {
+        self.setup.plant == Some(plant)
+    }
+
+    fn put(&mut self, after: Millis, happening: Happening) {
+        self.arrivals += 1;
+        self.queue.insert((self.now + after, self.arrivals), happening);
+    }
+
+    fn ask_at(&mut self, at: Time, what: Ask) {
+        let request = RequestId(self.chances.id());
+        self.asked.push(Asked { request, what, answered: false });
+        self.put(at.since(self.now), Happening::Ask(self.asked.len() - 1));
+    }
+
+    fn control_mut(&mut self) -> &mut Control {
+        self.control.as_mut().expect("it is up")
+    }
+
+    /// Lets the next thing happen; false when all is over.
+    fn next(&mut self) -> bool {
+        let nothing_to_come = match self.setup.healed_at {
+            Some(_) => self.healed,
+            None => self.faults_left == 0,
+        };
+        let all_over = nothing_to_come
+            && self.asked.iter().all(|asked| asked.answered)
+            && self.control.as_ref().is_some_and(|c| {
+                !c.has_waiting() && c.core.jobs().all(lindos_core::job::Job::is_over)
+            });
+        if all_over {
+            return false;
+        }
+        let ((at, _), happening) = self.queue.pop_first().expect("agents never fall silent");
+        assert!(at <= self.setup.limit, "violation: some job did not end: {}", self.unfinished());
+        self.now = at;
+        self.happenings += 1;
+        self.happen(happening);
+        true
+    }
+
+    fn unfinished(&self) -> String {
+        let Some(control) = &self.control else { return "the control plane is down".into() };
+        let open = control.core.jobs().filter(|job| !job.is_over());
+        open.map(|job| {
+            format!("job {} is {} ({:?})", job.id, job.state(), control.core.why(job.id))
+        })
+        .chain(
+            self.asked.iter().filter(|a| !a.answered).map(|a| format!("{:?} unanswered", a.what)),
+        )
+        .collect::<Vec<_>>()
+        .join(", ")
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::ToControl(message) => self.on_control_hears(message),
+            Happening::ToAgent(node, command) => self.on_agent_hears(node, &command),
+            Happening::Answered { asked, reply } => self.on_answered(asked, &reply),
+            Happening::Ask(asked) => self.on_ask(asked),
+            Happening::Heartbeat { node, incarnation } => self.on_heartbeat(node, incarnation),
+            Happening::Commit => self.on_commit(),
+            Happening::ControlClock => self.on_control_clock(),
+            Happening::ControlBack => self.on_control_back(),
+            Happening::RanksEnd { node, key, exit } => self.end_ranks(node, key, &exit),
+            Happening::TrainingDone(key) => self.on_training_done(key),
+            Happening::BugHits(key) => self.on_bug(key),
+            Happening::Fenced(node) => self.on_fenced(node),
+            Happening::PowerOn(node) => {
+                if !self.nodes[node].powered {
+                    self.nodes[node].powered = true;
+                    self.start_agent(node);
+                }
+            }
+            Happening::AgentBack { node, incarnation } => {
+                let sim = &self.nodes[node];
+                if sim.powered && !sim.agent_alive && sim.incarnation == incarnation {
+                    self.start_agent(node);
+                }
+            }
+            Happening::Fault(index) => {
+                self.faults_left -= 1;
+                let kind = self.setup.faults[index].kind.clone();
+                if !self.healed {
+                    self.on_fault(kind);
+                }
+            }
+            Happening::DiskFreed => {
+                if self.disk_full_until <= self.now {
+                    self.fill_disk(false);
+                }
+            }
+            Happening::Heal => self.heal(),
+        }
+    }
+
+    /// Sends a message on its way, maybe twice, maybe never.
+    fn send(&mut self, happening: &Happening) {
+        let network = if self.healed { Network::good() } else { self.setup.network.clone() };
+        let copies = 1 + u32::from(self.network.chance(network.repeated_ppm));
+        for _ in 0..copies {
+            if self.network.chance(network.lost_ppm) {
+                continue;
+            }
+            let delay = self.network.between(network.delay_min.0, network.delay_max.0);
+            self.put(Millis(delay), happening.clone());
+        }
+    }
+
+    fn is_cut_off(&self, node: usize) -> bool {
+        self.nodes[node].cut_off_until.is_some_and(|until| until > self.now)
+    }
+
+    fn finish(mut self) -> Outcome {
+        let now = self.now;
+        let leak = u64::from(self.is_planted(Plant::LedgerLeak));
+        let control = self.control.take().expect("it was brought back");
+        let core = &control.core;
+        let ledger = core.ledger_at(now);
+        self.checker.on_end(core, now, ledger.total() - leak);
+        let jobs = core.jobs().map(|job| JobOutcome {
+            job: job.id,
+            name: job.spec.name.clone(),
+            state: job.state(),
+            attempts: job.epoch.0,
+            faults: job.faults,
+            step: job.best_step,
+            ledger: job.ledger.at(now),
+        });
+        let jobs = jobs.collect();
+        // Once more from the journal alone.
+        let remains = control.kill(now, |most| most);
+        Control::start(remains.disk.clone(), &self.setup.policy, now, Some(&remains));
+        Outcome {
+            ended_at: now,
+            trail: self.trail,
+            ledger,
+            jobs,
+            happenings: self.happenings,
+            node_ms: now.0 * self.setup.nodes.len() as u64,
+        }
+    }
+}
