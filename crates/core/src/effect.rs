@@ -3,6 +3,7 @@
 use lindos_model::{
     EffectId, Epoch, GpuSet, JobId, JobSpec, Millis, NodeId, Rank, RequestId, TrailEntry,
 };
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What the core asks for, in the order in which it was decided.
@@ -66,7 +67,7 @@ pub struct GangNode {
     pub address: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Submitted { job: JobId },
     Done,
@@ -74,9 +75,9 @@ pub enum Reply {
 }
 
 /// Why a request was not carried out. Bad input is normal: this is no error of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rejection {
-    InvalidJob { key: &'static str, message: String },
+    InvalidJob { key: String, message: String },
     NoSuchJob { job: JobId },
     JobIsOver { job: JobId, state: lindos_model::JobState },
     NoSuchNode { node: NodeId },

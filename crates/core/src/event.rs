@@ -5,7 +5,7 @@
 //! [`Event::is_exogenous`] says which.
 
 use lindos_model::{
-    AttemptReport, Epoch, JobId, JobSpec, NodeId, NodeSpec, Policy, RequestId, Time,
+    AttemptReport, EffectId, Epoch, JobId, JobSpec, NodeId, NodeSpec, Policy, RequestId, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -35,9 +35,11 @@ pub enum Event {
         node: NodeId,
         last_heard: Time,
     },
-    /// Response to `Fence`: nothing that ran on the node before can still run.
+    /// Response to the `Fence` of this id: nothing that ran on the node when it was asked for can
+    /// still run.
     NodeFenced {
         node: NodeId,
+        fence: EffectId,
     },
     NodeDrained {
         request: RequestId,
@@ -82,7 +84,9 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether the event comes from outside the loop of effects and answers.
+    /// Whether the event comes from outside the loop of effects and answers. A rank that dies by
+    /// itself is told by a `NodeReported`, which also answers commands: what of one is exogenous,
+    /// a replay tells by the commands that came before it.
     pub fn is_exogenous(&self) -> bool {
         match self {
             Event::ControlPlaneStarted { .. }

@@ -35,6 +35,8 @@ pub struct Job {
     pub reports_steps: bool,
     /// As the last attempt showed it.
     pub step_ms: Option<u64>,
+    /// The longest silence that any attempt has shown.
+    pub longest_gap_ms: u64,
     pub best_step: Option<u64>,
     pub total_steps: Option<u64>,
     pub checkpoint_step: Option<u64>,

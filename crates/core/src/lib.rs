@@ -26,7 +26,7 @@ pub mod timer;
 #[cfg(test)]
 mod tests;
 
-pub use effect::{Effect, Effects};
+pub use effect::{Effect, Effects, Reply};
 pub use event::Event;
 
 use explain::trail::Trail;
@@ -34,7 +34,8 @@ use health::fleet::Fleet;
 use job::Job;
 use ledger::Ledger;
 use lindos_model::{
-    Column, EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, RequestId, Time, TrailKind,
+    Column, Columns, EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, RequestId, Time,
+    TrailKind,
 };
 use queue::order::Queue;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,8 @@ const LATE: Millis = Millis::from_secs(2);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Core {
     now: Time,
+    /// Of the present control plane.
+    started_at: Time,
     policy: Policy,
     fleet: Fleet,
     jobs: BTreeMap<JobId, Job>,
@@ -56,9 +59,11 @@ pub struct Core {
     ledger: Ledger,
     timers: Timers,
     trail: Trail,
-    requests: BTreeMap<RequestId, JobId>,
+    requests: BTreeMap<RequestId, Reply>,
     request_order: VecDeque<RequestId>,
     finished: VecDeque<JobId>,
+    /// What stood on the accounts of jobs that are not remembered any more.
+    forgotten: Columns,
     last_job: u64,
     last_effect: u64,
     next_port: u16,
@@ -123,8 +128,8 @@ impl Core {
                     self.stop_attempt(job, reason, out);
                 }
             }
-            Event::NodeFenced { node } => {
-                for job in self.on_node_fenced(*node, out) {
+            Event::NodeFenced { node, fence } => {
+                for job in self.on_node_fenced(*node, *fence, out) {
                     self.settle_attempt(job, out);
                 }
             }
@@ -164,11 +169,14 @@ impl Core {
     /// Moves an attempt on when all of its ranks have succeeded, and ends it when all of its
     /// members are gone.
     fn settle_attempt(&mut self, id: JobId, out: &mut Effects) {
-        let Some(attempt) = self.jobs[&id].attempt.as_ref() else { return };
-        if !attempt.is_stopping() && attempt.all_succeeded() {
+        let job = self.jobs.get(&id).filter(|job| !job.is_over());
+        let Some(attempt) = job.and_then(|job| job.attempt.as_ref()) else { return };
+        let has_succeeded = !attempt.is_stopping() && attempt.all_succeeded();
+        let is_gone = attempt.all_gone();
+        if has_succeeded {
             self.stop_attempt(id, EndReason::Completed, out);
         }
-        if self.jobs[&id].attempt.as_ref().is_some_and(gang::attempt::Attempt::all_gone) {
+        if is_gone {
             self.release_gang(id, out);
             let (reason, verdict) = self.on_attempt_over(id, out);
             self.on_verdict(id, reason, &verdict, out);
@@ -235,7 +243,12 @@ impl Core {
         let mut queued = 0;
         let mut demand = 0;
         let mut allocations = 0;
+        let mut accounts = self.forgotten;
         for job in self.jobs.values() {
+            let account = job.ledger.at(self.now);
+            for column in Column::ALL {
+                accounts[column] += account[column];
+            }
             let is_queued = !job.is_over() && job.attempt.is_none();
             assert_eq!(is_queued, self.queue.contains(job.spec.priority, job.id));
             if is_queued {
@@ -243,6 +256,10 @@ impl Core {
                 demand += job.gpus();
             }
             allocations += self.check_job(job);
+        }
+        let fleet = self.ledger.at(self.now);
+        for column in Column::ALL.into_iter().filter(|column| column.is_on_a_job()) {
+            assert_eq!(accounts[column], fleet[column], "the jobs' {} time differs", column.name());
         }
         assert_eq!(queued, self.queue.len(), "the queue holds unknown jobs");
         assert_eq!(demand, self.queue.demand_gpus(), "the queue's demand is wrong");
@@ -258,6 +275,7 @@ impl Core {
         };
         assert_eq!(attempt.epoch, job.epoch);
         assert!(!attempt.all_gone(), "an attempt of job {} is over and was not settled", job.id);
+        attempt.check();
         let mut in_service = 0;
         for (index, member) in attempt.members.iter().enumerate() {
             let node = self.fleet.node(member.node);

@@ -4,9 +4,11 @@ use crate::effect::{Effect, Effects, Order, Reply};
 use crate::{Core, Event};
 use lindos_model::report::Refusal;
 use lindos_model::{
-    AttemptReport, Column, EndReason, Exit, JobId, JobSpec, JobState, Millis, NodeId, NodeSpec,
-    Policy, Rank, RankExit, RankReport, ReportedPhase, RequestId, Time, WaitReason,
+    AttemptReport, Column, EffectId, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis,
+    NodeId, NodeSpec, Policy, Rank, RankExit, RankReport, ReportedPhase, RequestId, Time,
+    WaitReason,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A core with its invariants checked and its replay compared after every step.
@@ -16,6 +18,7 @@ struct Story {
     now: Time,
     seq: u64,
     requests: u128,
+    fences: BTreeMap<NodeId, EffectId>,
     out: Effects,
 }
 
@@ -32,6 +35,7 @@ impl Story {
             now: Time(1_000_000),
             seq: 0,
             requests: 0,
+            fences: BTreeMap::new(),
             out: Vec::new(),
         };
         story.tell(Event::ControlPlaneStarted { policy: Box::new(policy) });
@@ -53,6 +57,11 @@ impl Story {
         self.out.clear();
         self.core.step(self.now, &event, &mut self.out);
         self.events.push((self.now, event));
+        for effect in &self.out {
+            if let Effect::Fence { id, node } = effect {
+                self.fences.insert(*node, *id);
+            }
+        }
         self.core.check();
     }
 
@@ -100,6 +109,16 @@ impl Story {
             seq: self.seq,
             attempts,
         });
+    }
+
+    /// The newest fence of the node is confirmed.
+    fn fenced(&mut self, node: u32) {
+        let fence = self.fences[&NodeId(node)];
+        self.tell(Event::NodeFenced { node: NodeId(node), fence });
+    }
+
+    fn silent(&mut self, node: u32, last_heard: Time) {
+        self.tell(Event::NodeSilent { node: NodeId(node), last_heard });
     }
 
     /// All ranks of the job's attempt run, on every node of its gang.
@@ -301,7 +320,7 @@ fn a_silent_node_is_fenced_before_the_job_goes_on_elsewhere() {
     let report = story.ended(id, NodeId(0), &Exit::Signal(15), true);
     story.report(0, vec![report]);
     assert_eq!(story.orders(), "", "its ranks on n1 may still be alive");
-    story.after(1000).tell(Event::NodeFenced { node: NodeId(1) });
+    story.after(1000).fenced(1);
     assert_eq!(story.orders(), "forget 1/1 on n0, launch 1/2 on n0, launch 1/2 on n2");
     assert_eq!(story.column(Column::Detect), 5000 * 16);
     assert_eq!(story.column(Column::Repair), 1000 * 8);
@@ -317,7 +336,7 @@ fn peers_of_a_dead_node_are_not_to_blame_though_they_end_first() {
     let peer = story.ended(id, NodeId(0), &Exit::Code(1), false);
     story.report(0, vec![peer]);
     story.after(5000).tell(Event::NodeSilent { node: NodeId(1), last_heard });
-    story.tell(Event::NodeFenced { node: NodeId(1) });
+    story.fenced(1);
     let job = story.core.job(id).unwrap();
     assert_eq!((job.infrastructure_used, job.user_used), (1, 0));
 }
@@ -327,6 +346,7 @@ fn a_hang_is_progress_that_stops_for_three_steps() {
     let mut story = Story::of(1);
     let id = story.submit(job(1));
     story.all_up(id);
+    story.checkpoint(id, 0);
     for step in 1..6 {
         story.after(4000).step(id, step);
     }
@@ -363,6 +383,8 @@ fn a_driver_that_could_not_write_for_a_while_does_not_take_that_for_a_hang() {
     story.all_up(id);
     story.step(id, 1);
     story.after(1000).step(id, 2);
+    story.checkpoint(id, 2);
+    story.after(1000).step(id, 3);
     story.after(60_000).tell(Event::Tick);
     assert_eq!(story.state(id), JobState::Running, "its steps are still to be written down");
     story.wait(6000);
@@ -502,7 +524,7 @@ fn what_is_left_is_enough_when_the_job_says_so() {
     story.after(5000).tell(Event::NodeSilent { node: NodeId(1), last_heard: Time(0) });
     let report = story.ended(id, NodeId(0), &Exit::Signal(15), true);
     story.report(0, vec![report]);
-    story.tell(Event::NodeFenced { node: NodeId(1) });
+    story.fenced(1);
     assert_eq!(story.orders(), "forget 1/1 on n0, launch 1/2 on n0");
     assert_eq!(story.core.job(id).unwrap().attempt.as_ref().unwrap().world_size(), 8);
 }
@@ -535,6 +557,7 @@ fn a_drained_node_takes_no_new_work_and_stands_in_maintenance() {
     let id = story.submit(job(1));
     assert_eq!(story.state(id), JobState::Queued);
     assert!(matches!(story.core.why(id), Some(WaitReason::NodesOut { nodes_out: 1, .. })));
+    let request = RequestId(1000);
     story.after(100).tell(Event::NodeUndrained { request, node: NodeId(0) });
     assert_eq!(story.orders(), "launch 1/1 on n0");
     assert_eq!(story.column(Column::Maintenance), 800);
@@ -552,4 +575,240 @@ fn free_gpus_are_idle_stranded_or_spare() {
     story.tell(Event::Tick);
     assert_eq!(story.core.stranded_by()["never_fits"], 10 * 16);
     story.cancel(id);
+}
+
+#[test]
+fn a_slow_first_checkpoint_is_no_hang_and_a_pause_is_learned() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    for step in 1..=10 {
+        story.after(1000).step(id, step);
+    }
+    story.wait(60_000);
+    assert_eq!(story.state(id), JobState::Running, "a checkpoint that blocks");
+    story.after(0).step(id, 11);
+    story.checkpoint(id, 10);
+    story.wait(119_000);
+    assert_eq!(story.state(id), JobState::Running, "twice the longest pause");
+}
+
+#[test]
+fn an_attempt_that_is_named_twice_in_a_report_ends_once() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    let gone = story.ended(id, NodeId(0), &Exit::Code(0), false);
+    story.report(0, vec![gone.clone(), gone]);
+    assert_eq!(story.state(id), JobState::Completed);
+}
+
+#[test]
+fn an_agent_that_says_it_stopped_what_nobody_stopped_is_not_believed() {
+    let mut story = Story::of(2);
+    let id = story.submit(job(2));
+    story.all_up(id);
+    let report = story.ended(id, NodeId(0), &Exit::Signal(15), true);
+    story.report(0, vec![report]);
+    assert_eq!(story.state(id), JobState::Stopping);
+    let report = story.ended(id, NodeId(1), &Exit::Signal(15), true);
+    story.report(1, vec![report]);
+    assert_eq!(story.state(id), JobState::Starting);
+}
+
+#[test]
+fn a_fence_of_the_silence_before_proves_nothing_now() {
+    let mut story = Story::of(3);
+    story.after(5000).silent(1, Time(0));
+    let old = story.fences[&NodeId(1)];
+    story.after(1000).report(1, vec![]);
+    let id = story.submit(job(3));
+    story.all_up(id);
+    story.after(5000).silent(1, Time(0));
+    for node in [0, 2] {
+        let report = story.ended(id, NodeId(node), &Exit::Signal(15), true);
+        story.report(node, vec![report]);
+    }
+    story.tell(Event::NodeFenced { node: NodeId(1), fence: old });
+    assert_eq!(story.state(id), JobState::Stopping, "its ranks on n1 may be alive");
+    story.fenced(1);
+    assert_eq!(story.state(id), JobState::Queued);
+}
+
+#[test]
+fn a_free_node_that_falls_silent_unblocks_those_behind() {
+    let mut story = Story::of(3);
+    let first = story.submit(job(1));
+    story.all_up(first);
+    story.submit(job(3));
+    let small = story.submit(job(1));
+    let taken = story.gang(first)[0];
+    let free = (0..3).find(|&node| NodeId(node) != taken).unwrap();
+    story.after(5000).silent(free, Time(0));
+    assert_eq!(story.state(small), JobState::Starting);
+}
+
+#[test]
+fn a_policy_that_makes_no_sense_harms_nobody() {
+    let strange = Policy {
+        resend_ms: 0,
+        hang_floor_ms: u64::MAX,
+        port_base: 65_500,
+        port_count: 60_000,
+        ..Policy::default()
+    };
+    let mut story = Story::under(strange, 1);
+    for _ in 0..50 {
+        let id = story.submit(job(1));
+        story.wait(10);
+        story.all_up(id);
+        for step in 1..4 {
+            story.after(1000).step(id, step);
+        }
+        story.all_end(id, &Exit::Code(0), false);
+    }
+    let fewer = Policy { port_base: 65_500, port_count: 10, ..Policy::default() };
+    story.tell(Event::ControlPlaneStarted { policy: Box::new(fewer) });
+    story.submit(job(1));
+}
+
+#[test]
+fn a_script_that_counts_to_the_end_of_numbers_harms_nobody() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    for step in [1, 2, u64::MAX] {
+        story.after(1000).step(id, step);
+    }
+    story.after(1000).checkpoint(id, 5);
+}
+
+#[test]
+fn an_agent_may_be_away_for_as_long_as_silence_is_allowed() {
+    let mut story = Story::under(Policy { node_silent_ms: 15_000, ..Policy::default() }, 1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    story.checkpoint(id, 0);
+    for step in 1..=10 {
+        story.after(1000).step(id, step);
+    }
+    story.wait(14_000);
+    assert_eq!(story.state(id), JobState::Running);
+}
+
+#[test]
+fn a_node_that_was_heard_long_after_a_users_bug_is_not_blamed_for_it() {
+    let mut story = Story::of(2);
+    let id = story.submit(job(2));
+    story.all_up(id);
+    story.step(id, 1);
+    story.after(1000);
+    let bug = story.ended(id, NodeId(0), &Exit::Code(1), false);
+    story.report(0, vec![bug]);
+    let last_heard = story.after(10_000).now;
+    story.after(5000).silent(1, last_heard);
+    story.fenced(1);
+    let job = story.core.job(id).unwrap();
+    assert_eq!((job.infrastructure_used, job.user_used), (0, 1));
+}
+
+#[test]
+fn word_of_a_checkpoint_after_the_end_is_taken_and_gives_back_what_it_saved() {
+    let mut story = Story::of(2);
+    let id = story.submit(job(2));
+    story.all_up(id);
+    story.step(id, 1);
+    story.after(1000).step(id, 11);
+    let report = story.ended(id, NodeId(0), &killed(), false);
+    story.report(0, vec![report]);
+    assert_eq!(story.column(Column::Lost), 16_000);
+    story.checkpoint(id, 11);
+    assert_eq!(story.column(Column::Lost), 0);
+    let report = story.ended(id, NodeId(1), &killed(), true);
+    story.report(1, vec![report]);
+    let (epoch, step) = (Epoch(1), 12);
+    story.tell(Event::CheckpointSaved { job: id, epoch, step, blocked_ms: 0 });
+    assert_eq!(story.core.job(id).unwrap().checkpoint_step, Some(12));
+}
+
+#[test]
+fn a_job_that_tells_no_steps_loses_what_a_fault_takes() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    story.all_up(id);
+    story.wait(36_000_000);
+    story.all_end(id, &killed(), false);
+    assert_eq!((story.column(Column::Startup), story.column(Column::Lost)), (0, 288_000_000));
+}
+
+#[test]
+fn a_drained_node_that_is_switched_off_stays_in_maintenance() {
+    let mut story = Story::of(1);
+    let request = RequestId(9);
+    story.tell(Event::NodeDrained { request, node: NodeId(0), reason: "fan".into() });
+    let now = story.now;
+    story.silent(0, now);
+    story.after(1000);
+    assert_eq!(story.column(Column::Maintenance), 8000);
+}
+
+#[test]
+fn a_request_that_comes_again_is_answered_the_same_and_not_carried_out() {
+    let mut story = Story::of(1);
+    let drain = Event::NodeDrained { request: RequestId(901), node: NodeId(0), reason: "x".into() };
+    story.tell(drain.clone());
+    story.tell(Event::NodeUndrained { request: RequestId(902), node: NodeId(0) });
+    story.tell(drain);
+    assert!(story.core.node(NodeId(0)).unwrap().drained.is_none());
+
+    story.submit(job(1));
+    let waiting = story.submit(job(1));
+    let reply = |story: &Story| {
+        story.out.iter().find(|effect| matches!(effect, Effect::Reply { .. })).cloned()
+    };
+    story.cancel(waiting);
+    let first = reply(&story);
+    story.requests -= 1;
+    story.cancel(waiting);
+    assert_eq!(reply(&story), first);
+}
+
+#[test]
+fn spares_may_be_nodes_that_the_job_could_not_use() {
+    let mut story = Story::under(Policy { spares: 1, ..Policy::default() }, 2);
+    let mut spec = story.core.nodes()[0].spec.clone();
+    (spec.name, spec.gpus) = ("small".into(), 1);
+    story.tell(Event::NodeJoined { spec: Box::new(spec) });
+    story.report(2, vec![]);
+    let first = story.submit(job(1));
+    let both = story.submit(job(2));
+    assert!(matches!(story.core.why(both), Some(WaitReason::Busy { .. })));
+    story.all_end(first, &Exit::Code(0), false);
+    assert_eq!(story.state(both), JobState::Starting);
+}
+
+#[test]
+fn a_time_limit_that_ran_out_while_stopping_is_the_end() {
+    let mut story = Story::of(1);
+    let mut spec = job(1);
+    spec.time_limit = Some(Millis(10_000));
+    let id = story.submit(spec);
+    story.all_up(id);
+    story.step(id, 1);
+    story.after(9000);
+    let mut report = story.ended(id, NodeId(0), &killed(), false);
+    report.phase = ReportedPhase::Running;
+    story.report(0, vec![report]);
+    story.after(2000).all_end(id, &killed(), true);
+    assert_eq!(story.state(id), JobState::Failed);
+}
+
+#[test]
+fn an_agent_that_remembers_more_than_the_journal_is_overtaken_in_one_step() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    let mut report = story.running(id, NodeId(0));
+    report.phase = ReportedPhase::Refused(Refusal::StaleEpoch { newest: Epoch(40) });
+    report.ranks.clear();
+    story.report(0, vec![report]);
+    assert_eq!(story.core.job(id).unwrap().epoch, Epoch(41));
 }

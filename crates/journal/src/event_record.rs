@@ -71,8 +71,8 @@ mod tests {
     use super::*;
     use lindos_model::report::Refusal;
     use lindos_model::{
-        AttemptReport, Epoch, Exit, JobId, NodeId, NodeSpec, Policy, Rank, RankExit, RankReport,
-        ReportedPhase, RequestId, job,
+        AttemptReport, EffectId, Epoch, Exit, JobId, NodeId, NodeSpec, Policy, Rank, RankExit,
+        RankReport, ReportedPhase, RequestId, job,
     };
     use std::sync::Arc;
 
@@ -148,7 +148,7 @@ mod tests {
             Event::NodeJoined { spec: Box::new(node_spec) },
             Event::NodeReported { node, incarnation: 3, seq: 1000, attempts: attempts() },
             Event::NodeSilent { node, last_heard: Time(1_700_000_000_000) },
-            Event::NodeFenced { node },
+            Event::NodeFenced { node, fence: EffectId(70_000) },
             Event::NodeDrained { request, node, reason: "firmware".into() },
             Event::NodeUndrained { request, node },
             Event::JobSubmitted { request, user: "ada".into(), spec: Arc::new(spec) },

@@ -25,8 +25,9 @@ macro_rules! columns {
 }
 
 columns! {
-    /// Work that counts: it is in a durable checkpoint or in a finished job. While an attempt
-    /// runs, its work since the last checkpoint stands here provisionally.
+    /// Work that no fault has undone: it is in a durable checkpoint, or its job completed, was
+    /// cancelled or ran out of its time. While an attempt runs, its work since the last checkpoint
+    /// stands here provisionally.
     Productive = "productive",
     /// Work that had to be done again.
     Lost = "lost",
@@ -44,7 +45,7 @@ columns! {
     Idle = "idle",
     /// Free, and somebody waits who cannot use it.
     Stranded = "stranded",
-    /// Drained by an operator.
+    /// Drained by an operator, whether it is on or off.
     Maintenance = "maintenance",
     /// Being proved before it takes work.
     BurnIn = "burn-in",
@@ -52,6 +53,21 @@ columns! {
     Repair = "repair",
     /// Known to the fleet, but never heard from, or switched off.
     Unpowered = "unpowered",
+}
+
+impl Column {
+    /// Whether a GPU stands there on the account of a job.
+    pub fn is_on_a_job(self) -> bool {
+        matches!(
+            self,
+            Column::Productive
+                | Column::Lost
+                | Column::Checkpoint
+                | Column::Startup
+                | Column::Detect
+                | Column::Waiting
+        )
+    }
 }
 
 /// One number a column.

@@ -43,7 +43,8 @@ impl fmt::Display for WaitReason {
             WaitReason::NeverFits { nodes_wanted, gpus_per_node, nodes_that_could } => write!(
                 f,
                 "it can never start on this fleet: it wants {nodes_wanted} nodes with \
-                 {gpus_per_node} GPUs each, and the fleet has {nodes_that_could} such nodes"
+                 {gpus_per_node} GPUs each, and the fleet has {nodes_that_could} such nodes \
+                 besides its spares"
             ),
             WaitReason::Busy { nodes_wanted, gpus_per_node, nodes_free, spares_kept } => {
                 write!(

@@ -6,6 +6,8 @@
 //! | no two epochs of a job alive together | the processes of a job on all nodes, likewise |
 //! | no acknowledged submission is lost | what users were told, after every restart and at the end |
 //! | the ledger is exact | fleet size × time, summed here on its own |
+//! | nobody is charged or failed without a cause | the scripts' own bugs, at the end (in `world`) |
+//! | no hang is called of what gets on | the training, on a good network (in `world`) |
 //! | completed is finished | the training's own end (in `world`) |
 //! | every job ends when the faults stop | the time limit (in `world`) |
 //! | replay gives the same digest | every recovery from the journal (in `control`) |
@@ -67,9 +69,9 @@ impl Checker {
 
     pub fn on_restart(&mut self, core: &Core) {
         self.check_submissions(core);
+        assert!(core.nodes().len() >= self.joined.len(), "violation: a node was forgotten");
         // What joined in records that were durable, and that nobody had stepped yet.
         self.on_commit(core);
-        assert!(core.nodes().len() >= self.joined.len(), "violation: a node was forgotten");
     }
 
     fn check_submissions(&self, core: &Core) {

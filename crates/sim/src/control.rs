@@ -50,6 +50,13 @@ impl Control {
             None => (Core::new(), Seq(0)),
         };
         let snapshot_at = seq;
+        let check = |core: &Core, seq| {
+            if let Some(remains) = remains.filter(|remains| remains.stepped == seq) {
+                let same = core.digest() == remains.digest;
+                assert!(same, "violation: replay came out differently");
+            }
+        };
+        check(&core, seq);
         let mut effects = Effects::new();
         for entry in journal.iter_from(seq.next()).expect("the journal is readable") {
             let entry = entry.expect("a record that was committed is readable");
@@ -58,9 +65,7 @@ impl Control {
             core.step(at, event, &mut effects);
             effects.clear();
             seq = entry.seq;
-            if let Some(remains) = remains.filter(|remains| remains.stepped == seq) {
-                assert_eq!(core.digest(), remains.digest, "violation: replay came out differently");
-            }
+            check(&core, seq);
         }
         if let Some(remains) = remains {
             assert!(seq >= remains.stepped, "violation: an acknowledged record is lost");
@@ -103,15 +108,19 @@ impl Control {
         attempts: Vec<AttemptReport>,
         readings: &[JobReading],
     ) -> Vec<Event> {
-        let mut events = Vec::new();
-        match self.reports.on_report(node, incarnation, seq, &attempts) {
-            Worth::Stale => return events,
-            Worth::Unchanged => {}
-            Worth::News => events.push(Event::NodeReported { node, incarnation, seq, attempts }),
+        let has_strangers = self.core.has_strangers(node, &attempts);
+        let worth = self.reports.on_report(node, incarnation, seq, &attempts, has_strangers);
+        if worth == Worth::Stale {
+            return Vec::new();
         }
         self.silence.heard(node, now);
-        for (job, epoch, reading) in readings {
-            events.extend(self.progress.on_reading(now, *job, *epoch, reading));
+        // The last steps before the end that the same report tells of.
+        let mut events: Vec<Event> = readings
+            .iter()
+            .flat_map(|(job, epoch, reading)| self.progress.on_reading(now, *job, *epoch, reading))
+            .collect();
+        if worth == Worth::News {
+            events.push(Event::NodeReported { node, incarnation, seq, attempts });
         }
         events
     }

@@ -89,7 +89,7 @@ pub enum Plant {
     LedgerLeak,
     /// An agent calls an attempt gone that lives.
     AgentLies,
-    /// The core's word that all is stopped never reaches anybody: an agent reports no end.
+    /// Agents leave out of their reports every attempt in which a rank failed.
     ReportsDropped,
     /// A killed rank is reported to have succeeded.
     FalseSuccess,

@@ -181,7 +181,7 @@ impl JobTable {
         if self.reports {
             spec.progress_pattern = Some("step (?<step>[0-9]+)".into());
         }
-        spec.validate().map_err(|invalid| ("jobs", format!("{}: {invalid}", self.name)))?;
+        spec.validate_at_edge().map_err(|invalid| ("jobs", format!("{}: {invalid}", self.name)))?;
         if self.step.0 == Millis::ZERO || self.steps == 0 {
             return Err(("jobs", format!("{}: a job has steps, and a step takes time", self.name)));
         }

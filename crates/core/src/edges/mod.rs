@@ -81,12 +81,16 @@ pub enum Worth {
 }
 
 impl ReportEdges {
+    /// `has_strangers`: some attempt in it is none that the core has there
+    /// ([`crate::Core::has_strangers`]). Such a report is news until there are none, so that what
+    /// the core answers to it is said again.
     pub fn on_report(
         &mut self,
         node: NodeId,
         incarnation: u64,
         seq: u64,
         attempts: &[AttemptReport],
+        has_strangers: bool,
     ) -> Worth {
         let last = self.last.entry(node).or_insert(LastReport { incarnation, seq, attempts: None });
         if (incarnation, seq) < (last.incarnation, last.seq) {
@@ -96,7 +100,11 @@ impl ReportEdges {
             last.attempts = None;
         }
         (last.incarnation, last.seq) = (incarnation, seq);
-        if last.attempts.as_deref() == Some(attempts) { Worth::Unchanged } else { Worth::News }
+        if last.attempts.as_deref() == Some(attempts) && !has_strangers {
+            Worth::Unchanged
+        } else {
+            Worth::News
+        }
     }
 
     pub fn journalled(
@@ -149,7 +157,6 @@ struct JobProgress {
     first_loss_micro: Option<i64>,
     has_said_loss: bool,
     said_checkpoint: Option<u64>,
-    said_blocked_ms: u64,
 }
 
 impl ProgressEdges {
@@ -173,7 +180,6 @@ impl ProgressEdges {
             first_loss_micro: None,
             has_said_loss: false,
             said_checkpoint: None,
-            said_blocked_ms: 0,
         };
         let progress = self.jobs.entry(job).or_insert_with(|| fresh.clone());
         if epoch > progress.epoch {
@@ -232,7 +238,6 @@ impl JobProgress {
         if let (Some(step), true) = (newest.checkpoint_step, checkpoint_is_news) {
             events.push(Event::CheckpointSaved { job, epoch, step, blocked_ms: newest.blocked_ms });
             self.said_checkpoint = Some(step);
-            self.said_blocked_ms = newest.blocked_ms;
         }
         events
     }
@@ -320,14 +325,19 @@ mod tests {
     fn a_report_that_says_nothing_new_is_dropped_until_the_node_was_silent() {
         let mut edges = ReportEdges::default();
         let node = NodeId(0);
-        assert_eq!(edges.on_report(node, 1, 1, &[]), Worth::News);
-        assert_eq!(edges.on_report(node, 1, 1, &[]), Worth::News, "it was not journalled yet");
+        assert_eq!(edges.on_report(node, 1, 1, &[], false), Worth::News);
+        assert_eq!(
+            edges.on_report(node, 1, 1, &[], false),
+            Worth::News,
+            "it was not journalled yet"
+        );
         edges.journalled(node, 1, 1, &[]);
-        assert_eq!(edges.on_report(node, 1, 2, &[]), Worth::Unchanged);
-        assert_eq!(edges.on_report(node, 2, 1, &[]), Worth::News);
+        assert_eq!(edges.on_report(node, 1, 2, &[], false), Worth::Unchanged);
+        assert_eq!(edges.on_report(node, 1, 2, &[], true), Worth::News, "it is to be answered");
+        assert_eq!(edges.on_report(node, 2, 1, &[], false), Worth::News);
         edges.journalled(node, 2, 1, &[]);
         edges.forget(node);
-        assert_eq!(edges.on_report(node, 1, 9, &[]), Worth::Stale, "of the agent before");
-        assert_eq!(edges.on_report(node, 2, 2, &[]), Worth::News);
+        assert_eq!(edges.on_report(node, 1, 9, &[], false), Worth::Stale, "of the agent before");
+        assert_eq!(edges.on_report(node, 2, 2, &[], false), Worth::News);
     }
 }

@@ -6,7 +6,9 @@ use crate::Core;
 use crate::health::fleet::Node;
 use crate::job::Job;
 use crate::queue::order::Queue;
-use lindos_model::{Columns, JobId, NodeId, Policy, RequestId, Time, TrailEntry, WaitReason};
+use lindos_model::{
+    AttemptReport, Columns, JobId, NodeId, Policy, RequestId, Time, TrailEntry, WaitReason,
+};
 use std::collections::BTreeMap;
 
 impl Core {
@@ -48,6 +50,15 @@ impl Core {
     /// Whether a submission was taken, as far back as requests are remembered.
     pub fn knows_request(&self, request: RequestId) -> bool {
         self.requests.contains_key(&request)
+    }
+
+    /// Whether any of these attempts is none that the core has on the node.
+    pub fn has_strangers(&self, node: NodeId, attempts: &[AttemptReport]) -> bool {
+        let Some(node) = self.fleet.get(node) else { return false };
+        let is_known = |report: &AttemptReport| {
+            node.allocations.iter().any(|a| (a.job, a.epoch) == (report.job, report.epoch))
+        };
+        !attempts.iter().all(is_known)
     }
 
     /// GPU-milliseconds by column at `now`, which is not before the last step.

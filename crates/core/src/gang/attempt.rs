@@ -51,6 +51,7 @@ pub struct Attempt {
     /// In rank order.
     pub members: Vec<Member>,
     pub gpus: u64,
+    pub tally: Tally,
     pub master_port: u16,
     pub launched_at: Time,
     pub all_up_at: Option<Time>,
@@ -64,15 +65,44 @@ pub struct Attempt {
     pub blocked_ms: u64,
     /// The same, as the ledger has it.
     pub checkpointing: Millis,
+    /// The work that the ledger has called lost: since when, until when.
+    pub lost: Option<(Time, Time)>,
+    /// The silence that the present hang timer allows.
+    pub hang_limit: Millis,
     pub resend_wait: Millis,
-    /// A node of the gang that went silent, and when it was last heard.
-    pub unheard: Option<(NodeId, Time)>,
+    /// A node of the gang that went silent, and when it was last heard, if anybody knows.
+    pub unheard: Option<(NodeId, Option<Time>)>,
+}
+
+/// Sums over the gang, so that a report does not cost a pass over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Tally {
+    pub ranks: u32,
+    /// Ranks that ended with status 0.
+    pub succeeded: u32,
+    /// Members of which nothing was heard yet.
+    pub launching: u32,
+    pub gone: u32,
+}
+
+impl Tally {
+    pub fn of(members: &[Member]) -> Tally {
+        let mut tally = Tally::default();
+        for member in members {
+            tally.launching += u32::from(member.state == MemberState::Launching);
+            tally.gone += u32::from(member.state == MemberState::Gone);
+            tally.ranks += member.ranks.len() as u32;
+            tally.succeeded += member.succeeded();
+        }
+        tally
+    }
 }
 
 /// The hang timeout of a job that has shown one step and never a second.
 const PACE_UNKNOWN: Millis = Millis::from_secs(600);
-/// The least hang timeout between the first and the second step of a later attempt.
-const PACE_UNSETTLED: Millis = Millis::from_secs(30);
+/// The least hang timeout before a job has shown its pace in this attempt, and a checkpoint in any:
+/// a first checkpoint may block for as long as this, and nothing before tells so.
+const PACE_UNSETTLED: Millis = Millis::from_secs(60);
 
 /// How fast an attempt gets on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -84,8 +114,11 @@ pub struct Pace {
     pub step_ms: Option<u64>,
     /// Whether this attempt itself has shown its pace.
     pub is_settled: bool,
-    /// The longest time between two readings of progress.
+    /// The longest time between two readings of progress, in any attempt; a silence that was
+    /// called a hang counts too, so that a pause that comes again is called one only once or twice.
     pub longest_gap_ms: u64,
+    /// Whether the job has told of a checkpoint, in any attempt.
+    pub has_checkpointed: bool,
 }
 
 impl Pace {
@@ -110,14 +143,18 @@ impl Pace {
     }
 
     /// The longest silence that is not a hang: three step times, twice the longest pause seen, or
-    /// the floor, and the interval at which readings come. Longer while the pace is not known:
-    /// after the first step of an attempt, programs still compile and warm up.
+    /// the floor, and the interval at which readings come; and never shorter than the silence that
+    /// an agent is allowed. Longer while the pace is not known: after the first step of an attempt,
+    /// programs still compile and warm up.
     pub fn hang_timeout(&self, given: Option<Millis>, policy: &Policy) -> Millis {
         given.unwrap_or_else(|| {
             let Some(step_ms) = self.step_ms else { return PACE_UNKNOWN };
-            let bound = policy.hang_floor_ms.max(3 * step_ms).max(2 * self.longest_gap_ms);
-            let bound = Millis(bound + policy.progress_interval_ms);
-            if self.is_settled { bound } else { bound.max(PACE_UNSETTLED) }
+            let bound = Millis(policy.hang_floor_ms.max(policy.node_silent_ms))
+                .max(Millis(step_ms).times(3))
+                .max(Millis(self.longest_gap_ms).times(2));
+            let is_known = self.is_settled && self.has_checkpointed;
+            let bound = if is_known { bound } else { bound.max(PACE_UNSETTLED) };
+            bound + Millis(policy.progress_interval_ms)
         })
     }
 
@@ -126,7 +163,8 @@ impl Pace {
         match self.step {
             Some(newest) if step < newest => {
                 let step_ms = self.step_ms.unwrap_or(0);
-                Time(self.step_at.0.saturating_sub((newest - step) * step_ms))
+                let behind = (newest - step).saturating_mul(step_ms);
+                Time(self.step_at.0.saturating_sub(behind))
             }
             _ => now,
         }
@@ -158,19 +196,20 @@ impl Attempt {
     }
 
     pub fn all_gone(&self) -> bool {
-        self.members.iter().all(|member| member.state == MemberState::Gone)
+        self.tally.gone as usize == self.members.len()
     }
 
     /// Whether every rank has ended with status 0.
     pub fn all_succeeded(&self) -> bool {
-        self.members
-            .iter()
-            .flat_map(|member| &member.ranks)
-            .all(|rank| rank.exit.as_ref().is_some_and(|exit| exit.exit.is_success()))
+        self.tally.succeeded == self.tally.ranks
     }
 
     pub fn world_size(&self) -> u32 {
-        self.members.iter().map(|member| member.ranks.len() as u32).sum()
+        self.tally.ranks
+    }
+
+    pub fn check(&self) {
+        assert_eq!(self.tally, Tally::of(&self.members), "the gang's tally is wrong");
     }
 
     /// Every rank with the node it is on.
@@ -192,10 +231,12 @@ impl Attempt {
     ) -> Changes {
         let mut changes = Changes::default();
         let launched_at = self.launched_at;
+        let is_stopping = self.is_stopping();
         let member = &mut self.members[index];
         if member.state == MemberState::Gone {
             return changes;
         }
+        let before = Tally::of(std::slice::from_ref(member));
         let first = member.first_rank.0;
         for said in &report.ranks {
             let Some(rank) =
@@ -210,7 +251,9 @@ impl Attempt {
             if let (None, Some(exit)) = (&rank.exit, &said.exit) {
                 // A node's clock may be off; an end is neither before the launch nor to come.
                 let at = exit.at.max(launched_at).min(now);
-                rank.exit = Some(RankExit { at, ..exit.clone() });
+                // Nor was anybody told to stop of whom we did not ask it.
+                let stopping = exit.stopping && is_stopping;
+                rank.exit = Some(RankExit { exit: exit.exit.clone(), at, stopping });
             }
         }
         match &report.phase {
@@ -221,7 +264,7 @@ impl Attempt {
             }
             ReportedPhase::Gone => {
                 member.state = MemberState::Gone;
-                member.lose_ranks(now, matches!(self.phase, Phase::Stopping { .. }));
+                member.lose_ranks(now, is_stopping);
             }
             ReportedPhase::Refused(refusal) => {
                 member.state = MemberState::Gone;
@@ -239,20 +282,39 @@ impl Attempt {
                 exit: exit.exit.clone(),
             });
         }
+        let after = Tally::of(std::slice::from_ref(member));
+        self.count(before, after);
         changes
+    }
+
+    /// A member went from one tally to another.
+    fn count(&mut self, before: Tally, after: Tally) {
+        let tally = &mut self.tally;
+        tally.succeeded = tally.succeeded + after.succeeded - before.succeeded;
+        tally.launching = tally.launching + after.launching - before.launching;
+        tally.gone = tally.gone + after.gone - before.gone;
     }
 
     /// The member's node was fenced: whatever ran there is over.
     pub fn on_fenced(&mut self, index: usize, now: Time) {
         let member = &mut self.members[index];
         if member.state != MemberState::Gone {
+            let before = Tally::of(std::slice::from_ref(member));
             member.state = MemberState::Gone;
             member.lose_ranks(now, true);
+            let after = Tally::of(std::slice::from_ref(member));
+            self.count(before, after);
         }
     }
 }
 
 impl Member {
+    fn succeeded(&self) -> u32 {
+        let ended_well =
+            |rank: &&RankState| rank.exit.as_ref().is_some_and(|e| e.exit.is_success());
+        self.ranks.iter().filter(ended_well).count() as u32
+    }
+
     /// Ranks of which nobody has seen the end are lost.
     fn lose_ranks(&mut self, at: Time, stopping: bool) {
         for rank in &mut self.ranks {
@@ -281,7 +343,7 @@ mod tests {
     fn the_hang_timeout_follows_the_jobs_own_pace() {
         let policy =
             Policy { hang_floor_ms: 5000, progress_interval_ms: 1000, ..Policy::default() };
-        let mut pace = Pace::default();
+        let mut pace = Pace { has_checkpointed: true, ..Pace::default() };
         assert!(pace.on_step(Time(0), 1));
         assert_eq!(pace.hang_timeout(None, &policy), PACE_UNKNOWN);
         assert!(pace.on_step(Time(4000), 2));
@@ -290,9 +352,9 @@ mod tests {
         assert_eq!(pace.longest_gap_ms, 30_000);
         assert_eq!(pace.hang_timeout(None, &policy), Millis(61_000));
         assert_eq!(pace.hang_timeout(Some(Millis(7)), &policy), Millis(7));
-        let mut next = Pace { step_ms: Some(10), ..Pace::default() };
+        let mut next = Pace { step_ms: Some(10), has_checkpointed: true, ..Pace::default() };
         next.on_step(Time(0), 5);
-        assert_eq!(next.hang_timeout(None, &policy), PACE_UNSETTLED);
+        assert_eq!(next.hang_timeout(None, &policy), PACE_UNSETTLED + Millis(1000));
         next.on_step(Time(10), 6);
         assert_eq!(next.hang_timeout(None, &policy), Millis(6000));
     }

@@ -7,7 +7,7 @@ use crate::effect::{Command, Effect, Effects, GangNode, Launch, Order};
 use crate::health::fleet::{Allocation, NodeState};
 use crate::placement::Placement;
 use crate::timer::Timer;
-use attempt::{Attempt, Member, MemberState, Pace, Phase, RankState};
+use attempt::{Attempt, Member, MemberState, Pace, Phase, RankState, Tally};
 use lindos_model::{
     AttemptReport, Column, EndReason, Epoch, GpuSet, JobId, Millis, NodeId, Rank, ReportedPhase,
     Time, TrailKind,
@@ -29,8 +29,9 @@ impl Core {
     /// Launches the next epoch of a job on the nodes that were found for it.
     pub(crate) fn start_attempt(&mut self, id: JobId, placement: &Placement, out: &mut Effects) {
         let now = self.now;
-        let master_port = self.policy.port_base + self.next_port;
-        self.next_port = (self.next_port + 1) % self.policy.port_count.max(1);
+        let slot = self.next_port % self.policy.port_count.max(1);
+        let master_port = self.policy.port_base.saturating_add(slot);
+        self.next_port = slot.wrapping_add(1);
         let job = self.jobs.get_mut(&id).expect("only a known job starts");
         assert!(job.attempt.is_none(), "job {id} would be alive twice");
         job.epoch = job.epoch.next();
@@ -53,16 +54,24 @@ impl Core {
             epoch: job.epoch,
             phase: Phase::Launching,
             gpus: members.iter().map(|member| u64::from(member.gpus.len())).sum(),
+            tally: Tally::of(&members),
             members,
             master_port,
             launched_at: now,
             all_up_at: None,
             first_step_at: None,
             resumed_from: job.checkpoint_step,
-            pace: Pace { step_ms: job.step_ms, ..Pace::default() },
+            pace: Pace {
+                step_ms: job.step_ms,
+                longest_gap_ms: job.longest_gap_ms,
+                has_checkpointed: job.checkpoint_step.is_some(),
+                ..Pace::default()
+            },
             at_risk_since: now,
             blocked_ms: 0,
             checkpointing: Millis::ZERO,
+            lost: None,
+            hang_limit: Millis::ZERO,
             resend_wait: Millis(self.policy.resend_ms),
             unheard: None,
         };
@@ -83,7 +92,7 @@ impl Core {
         if let Some(left) = time_left {
             self.timers.set(Timer::TimeLimit(id), now + left);
         }
-        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms));
+        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
         self.refresh_job_ledger(id);
         let name = |&(node, _): &(NodeId, GpuSet)| self.fleet.node(node).spec.name.clone();
         let nodes = placement.nodes.iter().map(name).collect();
@@ -154,12 +163,15 @@ impl Core {
         attempts: &[AttemptReport],
         out: &mut Effects,
     ) -> Vec<(JobId, Option<EndReason>)> {
-        let mut follows = Vec::new();
+        let mut follows: Vec<(JobId, Option<EndReason>)> = Vec::new();
         for report in attempts {
             match self.find_member(node, report.job, report.epoch) {
                 Some(member) => {
                     let fault = self.on_member_reported(node, member, report, out);
-                    follows.push((report.job, fault));
+                    match follows.iter_mut().find(|(job, _)| *job == report.job) {
+                        Some((_, before)) => *before = before.take().or(fault),
+                        None => follows.push((report.job, fault)),
+                    }
                 }
                 None => self.on_stranger_reported(node, report, out),
             }
@@ -202,7 +214,7 @@ impl Core {
         let job = self.jobs.get_mut(&report.job).expect("it holds GPUs");
         let attempt = job.attempt.as_mut().expect("it holds GPUs");
         let changes = attempt.on_report(member, name, report, now);
-        let all_up = attempt.members.iter().all(|member| member.state != MemberState::Launching);
+        let all_up = attempt.tally.launching == 0;
         if attempt.phase == Phase::Launching && all_up {
             attempt.phase = Phase::Up;
             attempt.all_up_at = Some(now);
@@ -238,7 +250,7 @@ impl Core {
         job.attempt.as_mut().expect("it holds GPUs").on_fenced(member, now);
     }
 
-    pub(crate) fn note_unheard(&mut self, id: JobId, node: NodeId, last_heard: Time) {
+    pub(crate) fn note_unheard(&mut self, id: JobId, node: NodeId, last_heard: Option<Time>) {
         let job = self.jobs.get_mut(&id).expect("it holds GPUs");
         let attempt = job.attempt.as_mut().expect("it holds GPUs");
         attempt.unheard.get_or_insert((node, last_heard));
@@ -247,7 +259,7 @@ impl Core {
     /// An attempt is over for this reason: the ledger judges its work, and every node is told.
     pub(crate) fn stop_attempt(&mut self, id: JobId, reason: EndReason, out: &mut Effects) {
         let now = self.now;
-        let job = self.jobs.get_mut(&id).expect("only a known job is stopped");
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return };
         let Some(attempt) = job.attempt.as_mut() else { return };
         if let Phase::Stopping { reason: before, .. } = &mut attempt.phase {
             // There is no retry after a cancel, whatever the attempt was being stopped for.
@@ -260,7 +272,13 @@ impl Core {
         attempt.resend_wait = Millis(self.policy.resend_ms);
         let (epoch, step) = (attempt.epoch, attempt.pace.step);
         job.reports_steps |= step.is_some();
-        job.step_ms = job.attempt.as_ref().and_then(|attempt| attempt.pace.step_ms);
+        if let Some(attempt) = &job.attempt {
+            job.step_ms = attempt.pace.step_ms;
+            job.longest_gap_ms = attempt.pace.longest_gap_ms;
+        }
+        if let EndReason::Hang { silent, .. } = &reason {
+            job.longest_gap_ms = job.longest_gap_ms.max(silent.0);
+        }
         let is_fault = reason.charge() != lindos_model::reason::Charge::Final
             || matches!(reason, EndReason::RankExited { .. });
         let node = match &reason {
@@ -275,10 +293,11 @@ impl Core {
         for timer in [Timer::Hang(id), Timer::FirstStep(id), Timer::TimeLimit(id)] {
             self.timers.cancel(timer);
         }
-        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms));
+        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
         if is_fault {
             let job = self.jobs.get_mut(&id).expect("it was just there");
-            job.faults += 1;
+            // What costs nobody a retry is no fault to count: a taken port, an old epoch.
+            job.faults += u32::from(reason.charge() != lindos_model::reason::Charge::Nobody);
             let what = TrailKind::Fault { reason: reason.clone(), step: step.unwrap_or(0) };
             self.say(Some((id, Some(epoch))), node, what, out);
         }
@@ -300,12 +319,19 @@ impl Core {
                 let ended = work_ended_at(attempt, reason, now).clamp(earliest, now);
                 let at_risk_since = attempt.at_risk_since.min(ended);
                 let (lost, unseen) = (ended.since(at_risk_since), now.since(ended));
+                job.attempt.as_mut().expect("it was just there").lost =
+                    Some((at_risk_since, ended));
                 self.transfer(id, Column::Productive, Column::Lost, lost);
                 self.transfer(id, Column::Productive, Column::Detect, unseen);
             }
-        } else if let (EndReason::Completed, Some(all_up_at)) = (reason, attempt.all_up_at) {
-            // It never told a step, and it has done its work all the same.
-            self.transfer(id, Column::Startup, Column::Productive, now.since(all_up_at));
+        } else if let Some(all_up_at) = attempt.all_up_at {
+            // A job that tells no steps works all the same.
+            let ran = now.since(all_up_at);
+            if *reason == EndReason::Completed {
+                self.transfer(id, Column::Startup, Column::Productive, ran);
+            } else if is_fault && !job.is_expected_to_report() {
+                self.transfer(id, Column::Startup, Column::Lost, ran);
+            }
         }
     }
 
@@ -390,6 +416,7 @@ impl Core {
         } else {
             attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy)
         };
+        attempt.hang_limit = wait;
         self.timers.set(Timer::Hang(id), now + wait);
         if attempt.first_step_at.is_none() {
             attempt.first_step_at = Some(now);
@@ -411,32 +438,46 @@ impl Core {
     ) {
         let now = self.now;
         let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return };
-        let Some(attempt) = job.attempt.as_mut().filter(|a| a.epoch == epoch) else { return };
-        if job.checkpoint_step >= Some(step) {
+        // It is durable, whatever has become of the attempt that saved it.
+        if epoch > job.epoch || job.checkpoint_step >= Some(step) {
             return;
         }
         job.checkpoint_step = Some(step);
-        if !attempt.is_stopping() && attempt.first_step_at.is_some() {
-            let at_risk = now.since(attempt.at_risk_since);
-            let blocked = Millis(blocked_ms.saturating_sub(attempt.blocked_ms)).min(at_risk);
-            attempt.blocked_ms = attempt.blocked_ms.max(blocked_ms);
-            attempt.checkpointing = attempt.checkpointing + blocked;
-            // The blocked time has left the window in which a fault loses work.
-            let earliest = attempt.at_risk_since + blocked;
-            attempt.at_risk_since = attempt.pace.reached_at(step, now).clamp(earliest, now);
-            job.ledger.accrue(now);
-            self.transfer(id, Column::Productive, Column::Checkpoint, blocked);
+        if let Some(attempt) = job.attempt.as_mut().filter(|attempt| attempt.epoch == epoch) {
+            attempt.pace.has_checkpointed = true;
+            // The pause is known before the next step shows it; a fault may come in between.
+            let pause = blocked_ms.saturating_sub(attempt.blocked_ms);
+            attempt.pace.longest_gap_ms = attempt.pace.longest_gap_ms.max(pause);
+            job.longest_gap_ms = job.longest_gap_ms.max(attempt.pace.longest_gap_ms);
+            if attempt.is_stopping() {
+                // Word of it comes after the fault: what it saved was not lost.
+                if let Some((since, until)) = attempt.lost {
+                    let saved = attempt.pace.reached_at(step, until).clamp(since, until);
+                    attempt.lost = Some((saved, until));
+                    self.transfer(id, Column::Lost, Column::Productive, saved.since(since));
+                }
+            } else if attempt.first_step_at.is_some() {
+                let at_risk = now.since(attempt.at_risk_since);
+                let blocked = Millis(blocked_ms.saturating_sub(attempt.blocked_ms)).min(at_risk);
+                attempt.blocked_ms = attempt.blocked_ms.max(blocked_ms);
+                attempt.checkpointing = attempt.checkpointing + blocked;
+                // The blocked time has left the window in which a fault loses work.
+                let earliest = attempt.at_risk_since + blocked;
+                attempt.at_risk_since = attempt.pace.reached_at(step, now).clamp(earliest, now);
+                job.ledger.accrue(now);
+                self.transfer(id, Column::Productive, Column::Checkpoint, blocked);
+            }
         }
         self.say(Some((id, Some(epoch))), None, TrailKind::Checkpoint { step }, out);
     }
 
     pub(crate) fn on_hang(&mut self, id: JobId) -> Option<EndReason> {
         let job = &self.jobs[&id];
-        let pace = &job.attempt.as_ref()?.pace;
+        let attempt = job.attempt.as_ref()?;
         Some(EndReason::Hang {
-            last_step: pace.step?,
-            silent: self.now.since(pace.step_at),
-            timeout: pace.hang_timeout(job.spec.hang_timeout, &self.policy),
+            last_step: attempt.pace.step?,
+            silent: self.now.since(attempt.pace.step_at),
+            timeout: attempt.hang_limit,
         })
     }
 
@@ -454,7 +495,7 @@ impl Core {
         let Some(attempt) = self.jobs.get_mut(&id).and_then(|job| job.attempt.as_mut()) else {
             return;
         };
-        attempt.resend_wait = attempt.resend_wait.times(2).min(longest);
+        attempt.resend_wait = attempt.resend_wait.times(2).min(longest).max(Millis(1));
         self.timers.set(Timer::Resend(id), self.now + attempt.resend_wait);
         self.resend_to(id, None, out);
     }
@@ -490,7 +531,10 @@ fn work_ended_at(attempt: &Attempt, reason: &EndReason, now: Time) -> Time {
             .and_then(|(.., state)| state.exit.as_ref())
             .map_or(now, |exit| exit.at),
         EndReason::Hang { .. } => attempt.pace.step_at + Millis(attempt.pace.step_ms.unwrap_or(0)),
-        EndReason::NodeSilent { .. } => attempt.unheard.map_or(now, |(_, last_heard)| last_heard),
+        EndReason::NodeSilent { .. } => {
+            let last_heard = attempt.unheard.and_then(|(_, last_heard)| last_heard);
+            last_heard.unwrap_or(attempt.pace.step_at)
+        }
         _ => now,
     }
 }

@@ -1,6 +1,6 @@
 //! The nodes: which are there, which are in service, and what stands on each of their GPUs.
 
-use lindos_model::{Column, Columns, Epoch, GpuSet, JobId, NodeId, NodeSpec};
+use lindos_model::{Column, Columns, EffectId, Epoch, GpuSet, JobId, NodeId, NodeSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -43,6 +43,8 @@ pub struct Node {
     pub spec: NodeSpec,
     pub state: NodeState,
     pub drained: Option<String>,
+    /// The first fence that was asked for in the present silence.
+    pub fence: Option<EffectId>,
     /// Of the newest report.
     pub incarnation: u64,
     pub seq: u64,
@@ -71,6 +73,9 @@ impl Node {
         let all = u64::from(self.spec.gpus);
         match self.state {
             NodeState::Expected => columns[Column::Unpowered] = all,
+            NodeState::Silent | NodeState::Fenced if self.drained.is_some() => {
+                columns[Column::Maintenance] = all;
+            }
             NodeState::Silent | NodeState::Fenced => columns[Column::Repair] = all,
             NodeState::Up => {
                 let mut free = all;
@@ -173,6 +178,7 @@ impl Fleet {
             spec,
             state: NodeState::Expected,
             drained: None,
+            fence: None,
             incarnation: 0,
             seq: 0,
             allocations: Vec::new(),

@@ -6,16 +6,22 @@ use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
 use crate::timer::Timer;
 use fleet::NodeState;
+use lindos_model::node::GPUS_PER_NODE_MAX;
 use lindos_model::{
-    EndReason, JobId, Millis, NodeId, NodeSpec, Policy, RequestId, Time, TrailKind,
+    EffectId, EndReason, JobId, Millis, NodeId, NodeSpec, Policy, RequestId, Time, TrailKind,
 };
 
 /// A fence that was not confirmed is asked for again after this long.
 const FENCE_AGAIN: Millis = Millis::from_secs(30);
 
+/// A node that was heard no later than this after the control plane started was not heard: the
+/// drivers begin to count its silence then.
+const HEARD_AT_ALL: Millis = Millis::from_secs(1);
+
 impl Core {
     pub(crate) fn on_control_plane_started(&mut self, policy: &Policy, out: &mut Effects) {
         self.policy = policy.clone();
+        self.started_at = self.now;
         self.must_schedule = true;
         let alive = self.alive();
         let what = TrailKind::ControlPlaneStarted { jobs_alive: alive.len() as u32 };
@@ -34,6 +40,9 @@ impl Core {
 
     pub(crate) fn on_node_joined(&mut self, spec: &NodeSpec, out: &mut Effects) {
         let gpus = spec.gpus;
+        if gpus > GPUS_PER_NODE_MAX {
+            return;
+        }
         let (node, is_new) = self.fleet.join(spec.clone());
         if is_new {
             self.say(None, Some(node), TrailKind::NodeJoined { gpus }, out);
@@ -58,6 +67,7 @@ impl Core {
             node.incarnation = incarnation;
             node.seq = seq;
             node.state = NodeState::Up;
+            node.fence = None;
         });
         if state != NodeState::Up {
             self.timers.cancel(Timer::Fence(id));
@@ -89,10 +99,14 @@ impl Core {
         }
         let name = node.spec.name.clone();
         self.fleet.update(id, |node| node.state = NodeState::Silent);
+        // A job that waited for busy nodes may now wait for this one, and block nobody.
+        self.must_schedule = true;
         let unheard = self.now.since(last_heard);
         self.say(None, Some(id), TrailKind::NodeSilent { unheard }, out);
         self.fence(id, out);
         let jobs = self.jobs_on(id);
+        // Nobody listened before the control plane started: it may have died long before.
+        let last_heard = (last_heard > self.started_at + HEARD_AT_ALL).then_some(last_heard);
         for &job in &jobs {
             self.refresh_job_ledger(job);
             self.note_unheard(job, id, last_heard);
@@ -102,6 +116,9 @@ impl Core {
 
     pub(crate) fn fence(&mut self, node: NodeId, out: &mut Effects) {
         let id = self.next_effect();
+        self.fleet.update(node, |node| {
+            node.fence.get_or_insert(id);
+        });
         out.push(Effect::Fence { id, node });
         self.timers.set(Timer::Fence(node), self.now + FENCE_AGAIN);
     }
@@ -114,8 +131,16 @@ impl Core {
 
     /// Nothing that ran on the node can still run: the jobs that this concerns. A node that has spoken since says itself what
     /// became of its ranks.
-    pub(crate) fn on_node_fenced(&mut self, id: NodeId, out: &mut Effects) -> Vec<JobId> {
-        if self.fleet.get(id).is_none_or(|node| node.state != NodeState::Silent) {
+    pub(crate) fn on_node_fenced(
+        &mut self,
+        id: NodeId,
+        fence: EffectId,
+        out: &mut Effects,
+    ) -> Vec<JobId> {
+        let Some(node) = self.fleet.get(id) else { return Vec::new() };
+        // A fence of an earlier silence says nothing of what was started since.
+        let counts = node.fence.is_some_and(|first| fence >= first);
+        if node.state != NodeState::Silent || !counts {
             return Vec::new();
         }
         self.timers.cancel(Timer::Fence(id));
@@ -136,9 +161,12 @@ impl Core {
         reason: Option<&String>,
         out: &mut Effects,
     ) {
+        if self.has_answered(request, out) {
+            return;
+        }
         if self.fleet.get(id).is_none() {
             let reason = Rejection::NoSuchNode { node: id };
-            out.push(Effect::Reply { request, reply: Reply::Rejected { reason } });
+            self.answer(request, Reply::Rejected { reason }, out);
             return;
         }
         let changed = self.fleet.node(id).drained.as_ref() != reason;
@@ -151,7 +179,7 @@ impl Core {
             self.say(None, Some(id), what, out);
             self.must_schedule = true;
         }
-        out.push(Effect::Reply { request, reply: Reply::Done });
+        self.answer(request, Reply::Done, out);
     }
 
     fn jobs_on(&self, id: NodeId) -> Vec<JobId> {

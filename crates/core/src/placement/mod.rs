@@ -14,7 +14,7 @@ pub struct Request<'a> {
     pub gpus_per_node: u16,
     /// Whole free nodes that must be left over.
     pub spares: u32,
-    /// Nodes that are taken first, all else being equal: where the job ran before.
+    /// Nodes that are taken first, all else being equal: where the job ran before. Sorted.
     pub prefer: &'a [NodeId],
 }
 
@@ -76,7 +76,8 @@ fn best_group<'c>(
         })
         .filter(|group| usable(fleet, group, request.spares) >= request.nodes)
         .min_by_key(|group| {
-            let strangers = request.prefer.iter().filter(|id| !group.contains(id)).count();
+            let friends = group.iter().filter(|&&id| is_preferred(request, id)).count();
+            let strangers = request.prefer.len() - friends;
             let free: u64 = group.iter().map(|&id| u64::from(fleet.node(id).free().len())).sum();
             (strangers, free, group[0])
         })
@@ -84,14 +85,19 @@ fn best_group<'c>(
 
 /// The gang within a group: preferred nodes, then the fullest, then by place.
 fn choose(fleet: &Fleet, group: &[NodeId], request: &Request<'_>) -> Placement {
-    let mut ranked: Vec<(bool, u16, usize)> = group
+    // Where spares are kept, a whole node is touched only when no broken one will do.
+    let spared = |node: &Node| request.spares > 0 && node.is_whole();
+    let mut ranked: Vec<(bool, bool, u16, usize)> = group
         .iter()
         .enumerate()
-        .map(|(place, &id)| (!request.prefer.contains(&id), fleet.node(id).free().len(), place))
+        .map(|(place, &id)| {
+            let node = fleet.node(id);
+            (!is_preferred(request, id), spared(node), node.free().len(), place)
+        })
         .collect();
     ranked.sort_unstable();
     let mut places: Vec<usize> =
-        ranked[..request.nodes as usize].iter().map(|&(_, _, place)| place).collect();
+        ranked[..request.nodes as usize].iter().map(|&(.., place)| place).collect();
     places.sort_unstable();
     Placement {
         nodes: places
@@ -105,16 +111,24 @@ fn choose(fleet: &Fleet, group: &[NodeId], request: &Request<'_>) -> Placement {
     }
 }
 
+fn is_preferred(request: &Request<'_>, id: NodeId) -> bool {
+    request.prefer.binary_search(&id).is_ok()
+}
+
 fn wait_reason(fleet: &Fleet, request: &Request<'_>, usable: u32) -> WaitReason {
     let (nodes_wanted, gpus_per_node) = (request.nodes, request.gpus_per_node);
-    let (mut large_enough, mut out) = (0, 0);
+    let (mut large_enough, mut out, mut too_small) = (0, 0, 0);
     for node in fleet.nodes() {
         if node.spec.gpus >= gpus_per_node {
             large_enough += 1;
             out += u32::from(!node.in_service());
+        } else {
+            too_small += u32::from(node.in_service());
         }
     }
-    let nodes_that_could = u32::saturating_sub(large_enough, request.spares);
+    // The spares may be nodes that this job could not use anyway.
+    let spares = request.spares.saturating_sub(too_small);
+    let nodes_that_could = u32::saturating_sub(large_enough, spares);
     if nodes_that_could < nodes_wanted {
         WaitReason::NeverFits { nodes_wanted, gpus_per_node, nodes_that_could }
     } else if nodes_that_could - out.min(nodes_that_could) < nodes_wanted {

@@ -19,32 +19,41 @@ impl Core {
         spec: &Arc<JobSpec>,
         out: &mut Effects,
     ) {
-        let reply = if let Some(&job) = self.requests.get(&request) {
-            Reply::Submitted { job }
-        } else if let Err(invalid) = spec.validate() {
-            let reason = Rejection::InvalidJob { key: invalid.key, message: invalid.message };
-            Reply::Rejected { reason }
-        } else {
-            Reply::Submitted { job: self.accept(request, user, spec, out) }
+        if self.has_answered(request, out) {
+            return;
+        }
+        let reply = match spec.validate() {
+            Ok(()) => Reply::Submitted { job: self.accept(user, spec, out) },
+            Err(invalid) => {
+                let key = invalid.key.to_string();
+                let reason = Rejection::InvalidJob { key, message: invalid.message };
+                Reply::Rejected { reason }
+            }
         };
-        out.push(Effect::Reply { request, reply });
+        self.answer(request, reply, out);
     }
 
-    fn accept(
-        &mut self,
-        request: RequestId,
-        user: &str,
-        spec: &Arc<JobSpec>,
-        out: &mut Effects,
-    ) -> JobId {
-        self.last_job += 1;
-        let id = JobId(self.last_job);
-        self.requests.insert(request, id);
+    /// Whether a request was answered before, as far back as requests are remembered; if so, it is
+    /// answered the same again.
+    pub(crate) fn has_answered(&self, request: RequestId, out: &mut Effects) -> bool {
+        let before = self.requests.get(&request);
+        out.extend(before.map(|reply| Effect::Reply { request, reply: reply.clone() }));
+        before.is_some()
+    }
+
+    pub(crate) fn answer(&mut self, request: RequestId, reply: Reply, out: &mut Effects) {
+        self.requests.insert(request, reply.clone());
         self.request_order.push_back(request);
         while self.request_order.len() > self.policy.requests_max as usize {
             let oldest = self.request_order.pop_front().expect("it is not empty");
             self.requests.remove(&oldest);
         }
+        out.push(Effect::Reply { request, reply });
+    }
+
+    fn accept(&mut self, user: &str, spec: &Arc<JobSpec>, out: &mut Effects) -> JobId {
+        self.last_job += 1;
+        let id = JobId(self.last_job);
         let job = Job {
             id,
             user: user.to_string(),
@@ -63,6 +72,7 @@ impl Core {
             failures_without_progress: 0,
             reports_steps: false,
             step_ms: None,
+            longest_gap_ms: 0,
             best_step: None,
             total_steps: None,
             checkpoint_step: None,
@@ -91,6 +101,9 @@ impl Core {
         id: JobId,
         out: &mut Effects,
     ) -> Option<EndReason> {
+        if self.has_answered(request, out) {
+            return None;
+        }
         let (reply, follows) = match self.jobs.get(&id) {
             None => (Err(Rejection::NoSuchJob { job: id }), None),
             Some(job) if job.is_over() => {
@@ -107,7 +120,7 @@ impl Core {
             Ok(()) => Reply::Done,
             Err(reason) => Reply::Rejected { reason },
         };
-        out.push(Effect::Reply { request, reply });
+        self.answer(request, reply, out);
         follows
     }
 
@@ -163,7 +176,10 @@ impl Core {
         self.finished.push_back(id);
         while self.finished.len() > self.policy.finished_jobs_max as usize {
             let oldest = self.finished.pop_front().expect("it is not empty");
-            self.jobs.remove(&oldest);
+            let job = self.jobs.remove(&oldest).expect("it was not forgotten before");
+            for (column, gpu_ms) in job.ledger.totals.iter() {
+                self.forgotten[column] += gpu_ms;
+            }
         }
     }
 
@@ -202,7 +218,8 @@ impl Core {
         }
         let is_restart = job.epoch.0 > 0;
         let spec = Arc::clone(&job.spec);
-        let prefer = job.last_nodes.clone();
+        let mut prefer = job.last_nodes.clone();
+        prefer.sort_unstable();
         let request = |nodes| Request {
             nodes,
             gpus_per_node: spec.gpus_per_node,

@@ -7,8 +7,12 @@ use crate::effect::Effects;
 use crate::gang::attempt::{Attempt, Phase};
 use crate::job::{HISTORY_MAX, PastAttempt};
 use lindos_model::reason::Charge;
-use lindos_model::{EndReason, JobId, TrailKind};
+use lindos_model::report::Refusal;
+use lindos_model::{EndReason, Epoch, JobId, TrailKind};
 use rules::Verdict;
+
+/// The most epochs that a job skips because an agent has seen them.
+const EPOCH_LEAP: u32 = 1_000_000;
 
 impl Core {
     /// An attempt is over and its GPUs are free: who is to blame, who pays, what comes next.
@@ -35,6 +39,10 @@ impl Core {
         };
         let step = attempt.pace.step;
         let job = self.jobs.get_mut(&id).expect("it was just there");
+        if let EndReason::Refused { refusal: Refusal::StaleEpoch { newest }, .. } = &reason {
+            // An agent remembers more than this journal: go on above what it has seen.
+            job.epoch = job.epoch.max((*newest).min(Epoch(job.epoch.0.saturating_add(EPOCH_LEAP))));
+        }
         let got_on = step > job.best_step;
         job.best_step = job.best_step.max(step);
         job.failures_without_progress =
@@ -74,18 +82,16 @@ impl Core {
             return first.clone();
         }
         let name = |node| self.fleet.node(node).spec.name.clone();
-        let blamed = rules::blame(attempt).map_or_else(
-            || first.clone(),
-            |(rank, node, exit)| EndReason::RankExited {
-                rank,
-                node: name(node),
-                exit: exit.exit.clone(),
-            },
-        );
+        let Some((rank, node, exit)) = rules::blame(attempt) else { return first.clone() };
+        let blamed = EndReason::RankExited { rank, node: name(node), exit: exit.exit.clone() };
         match attempt.unheard {
-            // Peers of a dead node exit by themselves, long before its silence is noticed.
-            Some((node, _)) if blamed.charge() == Charge::User => {
-                EndReason::NodeSilent { node: name(node) }
+            // Peers of a dead node exit by themselves, long before its silence is noticed; but a
+            // node that was heard long after the exit did not cause it.
+            Some((silent, last_heard))
+                if blamed.charge() == Charge::User
+                    && last_heard.is_none_or(|heard| heard <= exit.at + rules::SPREAD) =>
+            {
+                EndReason::NodeSilent { node: name(silent) }
             }
             _ => blamed,
         }

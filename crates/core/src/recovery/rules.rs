@@ -7,7 +7,7 @@ use lindos_model::{EndReason, Exit, Millis, NodeId, Policy, Rank, RankExit};
 
 /// Ends within this time of each other may be one fault that spread: peers of a killed rank lose
 /// their connection and exit by themselves, and their reports may come first.
-const SPREAD: Millis = Millis(5_000);
+pub const SPREAD: Millis = Millis(5_000);
 
 /// The rank to blame among those that ended on their own account, if the attempt ended by that.
 ///
@@ -50,6 +50,12 @@ pub enum Verdict {
 /// What becomes of a job whose attempt has ended for `reason`.
 pub fn verdict(job: &Job, reason: &EndReason, policy: &Policy) -> Verdict {
     let charge = reason.charge();
+    if job.spec.time_limit.is_some_and(|limit| Millis(job.held_ms) >= limit)
+        && *reason != EndReason::Completed
+    {
+        // A next attempt would be stopped as soon as it was launched.
+        return if *reason == EndReason::Cancelled { Verdict::Cancelled } else { Verdict::Failed };
+    }
     match reason {
         EndReason::Completed => return Verdict::Completed,
         EndReason::Cancelled => return Verdict::Cancelled,

@@ -132,13 +132,13 @@ impl<D: Disk> Driver<D> {
                     self.world.agents.command(&node.spec, &command);
                 }
             }
-            Effect::Fence { node, .. } => {
+            Effect::Fence { id: fence, node } => {
                 let Some(known) = self.world.core.node(node) else { return };
                 let (name, sender) = (known.spec.name.clone(), self.sender.clone());
                 tracing::warn!(node = name, "fencing");
                 self.fences.begin(node, name, Arc::clone(&self.fencer), move |outcome| {
                     // When the control plane has ended meanwhile, the next one fences again.
-                    let _ = sender.send(Input::Fenced { node, outcome });
+                    let _ = sender.send(Input::Fenced { node, fence, outcome });
                 });
             }
             Effect::Trail(entry) => self.on_trail(&entry),

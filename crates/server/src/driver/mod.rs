@@ -24,7 +24,7 @@ use lindos_core::edges::{ProgressEdges, ReportEdges, SilenceWatch};
 use lindos_core::effect::Reply;
 use lindos_core::{Core, Event};
 use lindos_journal::{Disk, EventRecord, Journal, SnapshotRecord};
-use lindos_model::{Millis, NodeId, Policy, RequestId, Time};
+use lindos_model::{EffectId, Millis, NodeId, Policy, RequestId, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -71,6 +71,7 @@ pub(crate) enum Input {
     },
     Fenced {
         node: NodeId,
+        fence: EffectId,
         outcome: Result<(), String>,
     },
     Read(Read),

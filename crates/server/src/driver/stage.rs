@@ -74,10 +74,10 @@ impl<D: Disk> Driver<D> {
                 };
                 let _ = answer.send(outcome);
             }
-            Input::Fenced { node, outcome } => {
+            Input::Fenced { node, fence, outcome } => {
                 self.fences.ended(node);
                 match outcome {
-                    Ok(()) => staged.events.push((Event::NodeFenced { node }, None)),
+                    Ok(()) => staged.events.push((Event::NodeFenced { node, fence }, None)),
                     Err(error) => {
                         tracing::error!(%node, error, "fencing failed; it will be tried again");
                     }
@@ -144,7 +144,8 @@ impl<D: Disk> Driver<D> {
         let is_late = (incarnation, seq) < (known.incarnation, known.seq);
         let is_up = known.state == NodeState::Up;
         let moved = NodeSpec { gpus: known.spec.gpus, ..spec.clone() } != known.spec;
-        let worth = self.reports.on_report(node, incarnation, seq, &report.attempts);
+        let has_strangers = self.world.core.has_strangers(node, &report.attempts);
+        let worth = self.reports.on_report(node, incarnation, seq, &report.attempts, has_strangers);
         if is_late || worth == Worth::Stale {
             let _ = answer.send(Ok(ReportAck { seq }));
             return;

@@ -60,7 +60,9 @@ pub(super) async fn submit(
         let message = format!("user: a name has at most {USER_MAX} bytes");
         return Err(Fault::bad_request("invalid_user", message));
     }
-    body.spec.validate().map_err(|invalid| Fault::invalid_job(invalid.key, &invalid.message))?;
+    body.spec
+        .validate_at_edge()
+        .map_err(|invalid| Fault::invalid_job(invalid.key, &invalid.message))?;
     match app.driver.ask(request, Ask::Submit { user, spec: Arc::new(body.spec) }).await? {
         Reply::Submitted { job } => Ok(Json(Submitted { job: job.0 })),
         other => unreachable!("the core answered a submission with {other:?}"),

@@ -62,10 +62,10 @@ impl World {
                     self.take(event);
                 }
             }
-            ToControl::NodeFenced(node) => {
+            ToControl::NodeFenced(node, fence) => {
                 let name = &self.setup.nodes[node].name;
                 if let Some(node) = self.control.as_ref().and_then(|c| c.core.node_by_name(name)) {
-                    self.take(Event::NodeFenced { node });
+                    self.take(Event::NodeFenced { node, fence });
                 }
             }
         }
@@ -74,7 +74,9 @@ impl World {
 
     pub(super) fn take(&mut self, event: Event) {
         if self.control_mut().take(event) {
-            let after = Millis(self.chances.between(0, 3));
+            // Most commits are quick; some find the disk busy, and may be cut by a crash.
+            let is_slow = self.chances.chance(20_000);
+            let after = Millis(self.chances.between(0, if is_slow { 400 } else { 3 }));
             self.put(after, Happening::Commit);
         }
     }
@@ -158,9 +160,9 @@ impl World {
                     self.send(&Happening::ToAgent(node, command));
                 }
             }
-            Effect::Fence { node, .. } => {
+            Effect::Fence { id, node } => {
                 let node = self.index_of(node);
-                self.put(FENCE, Happening::Fenced(node));
+                self.put(FENCE, Happening::Fenced(node, id));
             }
         }
     }

@@ -18,8 +18,8 @@ use crate::script::{Script, Training};
 use lindos_core::effect::{Command, Reply};
 use lindos_journal::MemoryDisk;
 use lindos_model::{
-    AttemptReport, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeSpec, Policy, RequestId,
-    Time, TrailEntry,
+    AttemptReport, EffectId, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeSpec, Policy,
+    RequestId, Time, TrailEntry,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -103,7 +103,7 @@ enum Happening {
     },
     TrainingDone(Key),
     BugHits(Key),
-    Fenced(usize),
+    Fenced(usize, EffectId),
     PowerOn(usize),
     AgentBack {
         node: usize,
@@ -126,7 +126,7 @@ enum ToControl {
         readings: Vec<JobReading>,
     },
     Ask(usize),
-    NodeFenced(usize),
+    NodeFenced(usize, EffectId),
 }
 
 /// A request of a user, repeated until it is answered.
@@ -298,7 +298,7 @@ impl World {
             Happening::RanksEnd { node, key, exit } => self.end_ranks(node, key, &exit),
             Happening::TrainingDone(key) => self.on_training_done(key),
             Happening::BugHits(key) => self.on_bug(key),
-            Happening::Fenced(node) => self.on_fenced(node),
+            Happening::Fenced(node, fence) => self.on_fenced(node, fence),
             Happening::PowerOn(node) => {
                 if !self.nodes[node].powered {
                     self.nodes[node].powered = true;
@@ -351,6 +351,24 @@ impl World {
         let core = &control.core;
         let ledger = core.ledger_at(now);
         self.checker.on_end(core, now, ledger.total() - leak);
+        for job in core.jobs() {
+            let script = self.setup.jobs.iter().find(|known| known.spec.name == job.spec.name);
+            let script = &script.expect("nobody else submits").script;
+            let has_bug = script.bug.is_some();
+            assert!(
+                has_bug || job.user_used == 0,
+                "violation: job {} has no bug, and its user was charged: {:?}",
+                job.id,
+                job.history
+            );
+            let may_fail = has_bug || job.spec.time_limit.is_some();
+            assert!(
+                may_fail || job.state() != JobState::Failed,
+                "violation: job {} failed without a cause: {:?}",
+                job.id,
+                job.ended
+            );
+        }
         let jobs = core.jobs().map(|job| JobOutcome {
             job: job.id,
             name: job.spec.name.clone(),

@@ -8,7 +8,7 @@ use crate::fault::Plant;
 use crate::script::Training;
 use lindos_core::edges::Reading;
 use lindos_core::effect::Command;
-use lindos_model::{Exit, Millis, Time};
+use lindos_model::{EffectId, Exit, Millis, Time};
 
 impl World {
     pub(super) fn start_agent(&mut self, node: usize) {
@@ -201,11 +201,11 @@ impl World {
         }
     }
 
-    pub(super) fn on_fenced(&mut self, node: usize) {
+    pub(super) fn on_fenced(&mut self, node: usize, fence: EffectId) {
         if !self.is_planted(Plant::FenceLies) {
             self.power_off(node, REBOOT);
         }
-        self.send(&Happening::ToControl(ToControl::NodeFenced(node)));
+        self.send(&Happening::ToControl(ToControl::NodeFenced(node, fence)));
     }
 
     pub(super) fn power_off(&mut self, node: usize, back_after: Millis) {
