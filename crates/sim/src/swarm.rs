@@ -125,7 +125,7 @@ fn random_job(chance: &mut Stream, number: u64, largest: u32, gpus: u16) -> SimJ
             steps: chance.between(1, 400),
             step: Millis(chance.between(20, 4_000)),
             checkpoint_every: chance.between(0, 40),
-            checkpoint: Millis(chance.between(0, 60_000)),
+            checkpoint: Millis(chance.between(0, 50_000)),
             reports,
             bug,
         },

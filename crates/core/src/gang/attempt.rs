@@ -67,6 +67,8 @@ pub struct Attempt {
     pub checkpointing: Millis,
     /// The work that the ledger has called lost: since when, until when.
     pub lost: Option<(Time, Time)>,
+    /// When the newest step or checkpoint was told.
+    pub sign_at: Time,
     /// The silence that the present hang timer allows.
     pub hang_limit: Millis,
     pub resend_wait: Millis,

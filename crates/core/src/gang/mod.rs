@@ -449,6 +449,12 @@ impl Core {
             let pause = blocked_ms.saturating_sub(attempt.blocked_ms);
             attempt.pace.longest_gap_ms = attempt.pace.longest_gap_ms.max(pause);
             job.longest_gap_ms = job.longest_gap_ms.max(attempt.pace.longest_gap_ms);
+            if self.timers.get(Timer::Hang(id)).is_some() {
+                // Whoever saves a checkpoint does not hang.
+                let wait = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
+                attempt.hang_limit = attempt.hang_limit.max(wait);
+                self.timers.set(Timer::Hang(id), now + attempt.hang_limit);
+            }
             if attempt.is_stopping() {
                 // Word of it comes after the fault: what it saved was not lost.
                 if let Some((since, until)) = attempt.lost {
