@@ -71,6 +71,7 @@ impl Core {
             blocked_ms: 0,
             checkpointing: Millis::ZERO,
             lost: None,
+            sign_at: now,
             hang_limit: Millis::ZERO,
             resend_wait: Millis(self.policy.resend_ms),
             unheard: None,
@@ -416,6 +417,7 @@ impl Core {
         } else {
             attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy)
         };
+        attempt.sign_at = now;
         attempt.hang_limit = wait;
         self.timers.set(Timer::Hang(id), now + wait);
         if attempt.first_step_at.is_none() {
@@ -452,6 +454,7 @@ impl Core {
             if self.timers.get(Timer::Hang(id)).is_some() {
                 // Whoever saves a checkpoint does not hang.
                 let wait = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
+                attempt.sign_at = now;
                 attempt.hang_limit = attempt.hang_limit.max(wait);
                 self.timers.set(Timer::Hang(id), now + attempt.hang_limit);
             }
@@ -482,7 +485,7 @@ impl Core {
         let attempt = job.attempt.as_ref()?;
         Some(EndReason::Hang {
             last_step: attempt.pace.step?,
-            silent: self.now.since(attempt.pace.step_at),
+            silent: self.now.since(attempt.sign_at),
             timeout: attempt.hang_limit,
         })
     }
@@ -536,7 +539,7 @@ fn work_ended_at(attempt: &Attempt, reason: &EndReason, now: Time) -> Time {
             .find(|(number, ..)| number == rank)
             .and_then(|(.., state)| state.exit.as_ref())
             .map_or(now, |exit| exit.at),
-        EndReason::Hang { .. } => attempt.pace.step_at + Millis(attempt.pace.step_ms.unwrap_or(0)),
+        EndReason::Hang { .. } => attempt.sign_at + Millis(attempt.pace.step_ms.unwrap_or(0)),
         EndReason::NodeSilent { .. } => {
             let last_heard = attempt.unheard.and_then(|(_, last_heard)| last_heard);
             last_heard.unwrap_or(attempt.pace.step_at)
