@@ -9,7 +9,29 @@ use crate::placement::{self, Placement, Request};
 use crate::recovery::rules::Verdict;
 use crate::timer::Timer;
 use lindos_model::{EndReason, Epoch, JobId, JobSpec, JobState, RequestId, TrailKind, WaitReason};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// All of a job that its placement depends on, but for the nodes that it likes best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Shape {
+    nodes: u32,
+    min_nodes: u32,
+    gpus_per_node: u16,
+    is_restart: bool,
+}
+
+impl Shape {
+    fn of(job: &Job) -> Shape {
+        let spec = &job.spec;
+        Shape {
+            nodes: spec.nodes,
+            min_nodes: spec.min_nodes,
+            gpus_per_node: spec.gpus_per_node,
+            is_restart: job.epoch.0 > 0,
+        }
+    }
+}
 
 impl Core {
     pub(crate) fn on_job_submitted(
@@ -188,10 +210,19 @@ impl Core {
         self.queue.blocked_by = None;
         self.queue.first_wait = None;
         let mut previous = None;
+        // What could not be placed in this pass cannot be later in it: starts only take.
+        let mut failed: BTreeMap<Shape, WaitReason> = BTreeMap::new();
         while let Some(next) = self.queue.after(previous) {
             previous = Some(next);
             let id = next.1;
-            match self.place(id) {
+            let shape = Shape::of(&self.jobs[&id]);
+            let placed = match failed.get(&shape) {
+                Some(reason) if self.timers.get(Timer::Backoff(id)).is_none() => {
+                    Err(reason.clone())
+                }
+                _ => self.place(id),
+            };
+            match placed {
                 Ok(placement) => {
                     self.dequeue(id);
                     self.must_schedule = false;
@@ -199,6 +230,9 @@ impl Core {
                 }
                 Err(reason) => {
                     let blocks = matches!(reason, WaitReason::Busy { .. });
+                    if !matches!(reason, WaitReason::Backoff { .. }) {
+                        failed.entry(shape).or_insert_with(|| reason.clone());
+                    }
                     self.queue.first_wait.get_or_insert_with(|| reason.name().to_string());
                     self.note_wait(id, reason, out);
                     if blocks {
