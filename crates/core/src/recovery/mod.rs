@@ -43,7 +43,9 @@ impl Core {
             // An agent remembers more than this journal: go on above what it has seen.
             job.epoch = job.epoch.max((*newest).min(Epoch(job.epoch.0.saturating_add(EPOCH_LEAP))));
         }
-        let got_on = step > job.best_step;
+        // A job that tells no steps is taken to get on when it runs for longer than it would wait.
+        let ran_long = now.since(past.launched_at).0 >= self.policy.backoff_max_ms;
+        let got_on = step > job.best_step || (!job.is_expected_to_report() && ran_long);
         job.best_step = job.best_step.max(step);
         job.failures_without_progress =
             if got_on { 1 } else { job.failures_without_progress.saturating_add(1) };
