@@ -43,7 +43,9 @@ fn every_command_has_its_answer_and_its_exit_status() {
         .collect();
     assert_eq!(kinds[0], "submitted");
     assert!(kinds.contains(&Value::from("placed")), "{kinds:?}");
-    assert!(lab.output(["goodput"]).stdout.contains("productive"));
+    wait_until("it has trained", || {
+        lab.output(["goodput"]).stdout.contains("productive").then_some(())
+    });
     let goodput = lab.json(["goodput"]);
     let sum: u64 =
         goodput["columns"].as_object().unwrap().values().map(|ms| ms.as_u64().unwrap()).sum();
