@@ -8,6 +8,11 @@ use lindos_core::{Effect, Event};
 use lindos_model::{EndReason, Millis, NodeId, TrailEntry, TrailKind};
 use std::sync::Arc;
 
+/// Fleets of no more nodes than this are checked after every commit …
+const CHECKED_ALWAYS: usize = 64;
+/// … and larger ones about once in so many happenings.
+const CHECKED_EVERY: u64 = 1024;
+
 impl World {
     pub(super) fn on_control_hears(&mut self, message: ToControl) {
         let now = self.now;
@@ -117,7 +122,11 @@ impl World {
             return;
         };
         let core = &control.core;
-        core.check();
+        // A check is a pass over everything: after each commit of a small fleet, now and then of a
+        // large one.
+        if core.nodes().len() <= CHECKED_ALWAYS || self.happenings.is_multiple_of(CHECKED_EVERY) {
+            core.check();
+        }
         self.checker.on_commit(core);
         let seen = self.trail.last().map_or(0, |entry| entry.seq);
         let fresh: Vec<TrailEntry> = core.trail_after(seen).cloned().collect();
