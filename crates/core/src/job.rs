@@ -37,6 +37,8 @@ pub struct Job {
     pub step_ms: Option<u64>,
     /// The longest silence that any attempt has shown.
     pub longest_gap_ms: u64,
+    /// Whether a checkpoint of a running attempt has shown how long it blocks.
+    pub is_pause_known: bool,
     pub best_step: Option<u64>,
     pub total_steps: Option<u64>,
     pub checkpoint_step: Option<u64>,

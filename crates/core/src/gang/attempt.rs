@@ -119,7 +119,7 @@ pub struct Pace {
     /// The longest time between two readings of progress, in any attempt; a silence that was
     /// called a hang counts too, so that a pause that comes again is called one only once or twice.
     pub longest_gap_ms: u64,
-    /// Whether the job has told of a checkpoint, in any attempt.
+    /// Whether a checkpoint has shown how long it blocks, in any attempt.
     pub has_checkpointed: bool,
 }
 

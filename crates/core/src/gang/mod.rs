@@ -64,7 +64,7 @@ impl Core {
             pace: Pace {
                 step_ms: job.step_ms,
                 longest_gap_ms: job.longest_gap_ms,
-                has_checkpointed: job.checkpoint_step.is_some(),
+                has_checkpointed: job.is_pause_known,
                 ..Pace::default()
             },
             at_risk_since: now,
@@ -448,7 +448,10 @@ impl Core {
         if let Some(attempt) = job.attempt.as_mut().filter(|attempt| attempt.epoch == epoch) {
             attempt.pace.has_checkpointed = true;
             // The pause is known before the next step shows it; a fault may come in between.
-            let pause = blocked_ms.saturating_sub(attempt.blocked_ms);
+            let blocked = blocked_ms.saturating_sub(attempt.blocked_ms);
+            let silent = if attempt.is_stopping() { 0 } else { now.since(attempt.sign_at).0 };
+            let pause = blocked.max(silent);
+            job.is_pause_known = true;
             attempt.pace.longest_gap_ms = attempt.pace.longest_gap_ms.max(pause);
             job.longest_gap_ms = job.longest_gap_ms.max(attempt.pace.longest_gap_ms);
             if self.timers.get(Timer::Hang(id)).is_some() {

@@ -95,6 +95,7 @@ impl Core {
             reports_steps: false,
             step_ms: None,
             longest_gap_ms: 0,
+            is_pause_known: false,
             best_step: None,
             total_steps: None,
             checkpoint_step: None,
