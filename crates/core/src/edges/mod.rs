@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 pub struct SilenceWatch {
     silent_after: Millis,
-    /// Since when silence counts for nodes that were never heard from.
     nodes: Vec<Heard>,
+    /// Nobody can have become silent before this: words only put it off, so it is made anew only
+    /// when it has come.
+    look_at: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +26,7 @@ struct Heard {
 
 impl SilenceWatch {
     pub fn new(silent_after: Millis) -> Self {
-        SilenceWatch { silent_after, nodes: Vec::new() }
+        SilenceWatch { silent_after, nodes: Vec::new(), look_at: None }
     }
 
     /// The node was heard from; also to begin the watch over it.
@@ -33,25 +35,34 @@ impl SilenceWatch {
         if self.nodes.len() <= node.index() {
             self.nodes.resize(node.index() + 1, unknown);
         }
+        let before = self.nodes[node.index()];
+        if !before.known || before.said_silent {
+            let due = at + self.silent_after;
+            self.look_at = Some(self.look_at.map_or(due, |look_at| look_at.min(due)));
+        }
         self.nodes[node.index()] = Heard { known: true, ..unknown };
     }
 
     /// The nodes that became silent, each told once, and when they were last heard.
     pub fn silent(&mut self, now: Time) -> Vec<(NodeId, Time)> {
         let mut silent = Vec::new();
+        if self.look_at.is_none_or(|look_at| look_at > now) {
+            return silent;
+        }
         for (index, heard) in self.nodes.iter_mut().enumerate() {
             if heard.known && !heard.said_silent && now.since(heard.at) >= self.silent_after {
                 heard.said_silent = true;
                 silent.push((NodeId(index as u32), heard.at));
             }
         }
+        let watched = self.nodes.iter().filter(|heard| heard.known && !heard.said_silent);
+        self.look_at = watched.map(|heard| heard.at + self.silent_after).min();
         silent
     }
 
-    /// When [`SilenceWatch::silent`] will next have something to say, if nothing is heard.
+    /// When [`SilenceWatch::silent`] may next have something to say.
     pub fn next_deadline(&self) -> Option<Time> {
-        let watched = self.nodes.iter().filter(|heard| heard.known && !heard.said_silent);
-        watched.map(|heard| heard.at + self.silent_after).min()
+        self.look_at
     }
 }
 
