@@ -30,11 +30,6 @@ impl Core {
         self.jobs.values()
     }
 
-    /// The job ids that are waiting, in the order in which they are looked at.
-    pub fn queued(&self) -> impl Iterator<Item = JobId> + '_ {
-        self.queue.iter()
-    }
-
     pub fn nodes(&self) -> &[Node] {
         self.fleet.nodes()
     }
