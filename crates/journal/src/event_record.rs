@@ -141,6 +141,7 @@ mod tests {
             platform: "hgx-h100".into(),
             address: "10.0.0.1".into(),
             location: lindos_model::Location { rack: "r1".into(), ..Default::default() },
+            labels: std::iter::once(("disk".to_string(), "nvme".to_string())).collect(),
         };
         let node = NodeId(300);
         vec![

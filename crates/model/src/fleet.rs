@@ -86,6 +86,7 @@ pub fn expand(groups: &[NodeGroup]) -> Result<Vec<NodeSpec>, String> {
                 platform: group.platform.clone(),
                 address: group.address.clone(),
                 location: group.location(index),
+                labels: std::collections::BTreeMap::new(),
             });
         }
     }

@@ -3,9 +3,9 @@
 
 use crate::file::{FileError, Source};
 use crate::node::GPUS_PER_NODE_MAX;
-use crate::{Millis, report::Exit};
+use crate::{JobId, Level, Millis, report::Exit};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -14,6 +14,9 @@ pub const GANG_NODES_MAX: u32 = 1_000_000;
 /// Ranks in one gang; rank numbers and ports are counted in 32 bits with room to spare.
 pub const RANKS_MAX: u64 = 16_000_000;
 pub const RANKS_PER_NODE_MAX: u16 = 1024;
+/// Jobs of one array.
+pub const ARRAY_MAX: u32 = 100_000;
+const AFTER_MAX: usize = 1000;
 const NAME_MAX: usize = 64;
 const PRIORITY_MAX: u32 = 1000;
 
@@ -46,8 +49,26 @@ pub struct JobSpec {
     pub min_nodes: u32,
     pub gpus_per_node: u16,
     pub ranks_per_node: u16,
-    /// Higher goes first; within one priority, the older job does.
+    /// A gang, or each of its segments, lies within one place of this level.
+    pub within: Level,
+    /// The gang is cut into segments of so many nodes, and `within` holds for each of them.
+    pub segment: Option<u32>,
+    /// Hardware designs that will do; empty: any. One gang is of one design.
+    pub platforms: Vec<String>,
+    /// Labels that each of its nodes has.
+    pub labels: BTreeMap<String, String>,
+    /// Names of nodes that it does not go to.
+    pub exclude: BTreeSet<String>,
+    /// Whose share it takes; empty: nobody's in particular.
+    pub team: String,
+    /// A priority class of the policy; empty: none.
+    pub class: String,
+    /// Higher goes first; within one priority, the older job does. A class has its own.
     pub priority: i32,
+    /// Jobs that come before it.
+    pub after: Vec<After>,
+    /// So many jobs alike are submitted at once, numbered from 0.
+    pub array: Option<u32>,
     pub time_limit: Option<Millis>,
     /// `None`: follows the job's own step time.
     pub hang_timeout: Option<Millis>,
@@ -64,6 +85,14 @@ pub struct JobSpec {
     pub stop_grace: Millis,
     pub log_bytes_max: u64,
     pub log_files_max: u32,
+}
+
+/// A job waits for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct After {
+    pub job: JobId,
+    /// Whether it will do that the other is over, however it ended.
+    pub any_end: bool,
 }
 
 impl JobSpec {
@@ -131,6 +160,22 @@ impl JobSpec {
         }
         if u64::from(self.nodes) * u64::from(self.ranks_per_node) > RANKS_MAX {
             return bad("gang.ranks_per_node", format!("a gang has at most {RANKS_MAX} ranks"));
+        }
+        if let Some(segment) = self.segment {
+            let whole = segment > 0 && self.nodes.is_multiple_of(segment);
+            if !whole || !self.min_nodes.is_multiple_of(segment) {
+                let message = format!(
+                    "nodes ({}) and min_nodes ({}) must be whole segments",
+                    self.nodes, self.min_nodes
+                );
+                return bad("gang.segment", message);
+            }
+        }
+        if self.after.len() > AFTER_MAX {
+            return bad("after", format!("a job waits for at most {AFTER_MAX} others"));
+        }
+        if self.array.is_some_and(|size| size == 0 || size > ARRAY_MAX) {
+            return bad("array", format!("an array has 1 to {ARRAY_MAX} jobs"));
         }
         if self.priority.unsigned_abs() > PRIORITY_MAX {
             return bad("priority", format!("a priority is -{PRIORITY_MAX} to {PRIORITY_MAX}"));
@@ -246,7 +291,18 @@ pub struct JobFile {
     #[serde(default)]
     pub launch: LaunchMode,
     #[serde(default)]
+    pub team: String,
+    #[serde(default)]
+    pub class: String,
+    #[serde(default)]
     pub priority: i32,
+    /// Jobs that must have completed before it starts.
+    #[serde(default)]
+    pub after: Vec<u64>,
+    /// Jobs that must be over before it starts, however they end.
+    #[serde(default)]
+    pub after_any: Vec<u64>,
+    pub array: Option<u32>,
     pub time_limit: Option<HumanSpan>,
     pub gang: GangTable,
     #[serde(default)]
@@ -270,6 +326,19 @@ pub struct GangTable {
     pub min_nodes: Option<u32>,
     pub gpus_per_node: u16,
     pub ranks_per_node: Option<u16>,
+    #[serde(default)]
+    pub within: Level,
+    pub segment: Option<u32>,
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub exclude: BTreeSet<String>,
+}
+
+fn after(jobs: &[u64], any_end: bool) -> impl Iterator<Item = After> + '_ {
+    jobs.iter().map(move |&job| After { job: JobId(job), any_end })
 }
 
 #[derive(Clone, Debug, Deserialize, Default)]
@@ -341,7 +410,16 @@ impl JobFile {
             min_nodes: self.gang.min_nodes.unwrap_or(self.gang.nodes),
             gpus_per_node: self.gang.gpus_per_node,
             ranks_per_node: self.gang.ranks_per_node.unwrap_or(self.gang.gpus_per_node),
+            within: self.gang.within,
+            segment: self.gang.segment,
+            platforms: self.gang.platforms,
+            labels: self.gang.labels,
+            exclude: self.gang.exclude,
+            team: self.team,
+            class: self.class,
             priority: self.priority,
+            after: after(&self.after, false).chain(after(&self.after_any, true)).collect(),
+            array: self.array,
             time_limit: span(self.time_limit),
             hang_timeout: span(self.progress.hang_timeout),
             startup_timeout: span(self.progress.startup_timeout),
@@ -384,7 +462,16 @@ pub fn sample(name: &str, nodes: u32, gpus_per_node: u16) -> JobSpec {
         min_nodes: nodes,
         gpus_per_node,
         ranks_per_node: gpus_per_node,
+        within: Level::Fleet,
+        segment: None,
+        platforms: Vec::new(),
+        labels: BTreeMap::new(),
+        exclude: BTreeSet::new(),
+        team: String::new(),
+        class: String::new(),
         priority: 0,
+        after: Vec::new(),
+        array: None,
         time_limit: None,
         hang_timeout: None,
         startup_timeout: None,

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod reason;
 pub mod report;
 pub mod time;
+pub mod topology;
 pub mod trail;
 
 pub use column::{Column, Columns};
@@ -26,4 +27,5 @@ pub use policy::Policy;
 pub use reason::{EndReason, WaitReason};
 pub use report::{AttemptReport, Exit, RankExit, RankReport, ReportedPhase};
 pub use time::{Millis, Time};
+pub use topology::Level;
 pub use trail::{TrailEntry, TrailKind};

@@ -1,19 +1,53 @@
 //! One machine of the fleet, and sets of its GPUs.
 
+use crate::topology::Level;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The most GPUs that one node may have: a [`GpuSet`] is one machine word.
 pub const GPUS_PER_NODE_MAX: u16 = 64;
 
-/// Where a node stands in the physical tree and in the network tree. Empty means unknown.
+/// Where a node stands in the physical tree (site, hall, row, rack), in the network tree (spine,
+/// leaf, NVLink domain) and in the power tree (PDU). Empty means unknown.
+///
+/// For placement, one tree is made of them: site, hall, spine, leaf, rack, NVLink domain, each
+/// within the one before; so one name under two parents is two places. An NVLink domain that spans
+/// racks stands above them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 pub struct Location {
     pub site: String,
+    pub hall: String,
     pub spine: String,
     pub leaf: String,
     pub rack: String,
+    /// Only of a domain that is larger than the node.
+    pub nvlink: String,
+    pub nvlink_spans_racks: bool,
+    /// Of no matter to placement.
+    pub row: String,
+    pub pdu: String,
+}
+
+impl Location {
+    /// The names on the way from the whole fleet down to the node, without the unknown ones.
+    pub fn path(&self) -> impl Iterator<Item = (Level, &str)> {
+        let rack = (Level::Rack, self.rack.as_str());
+        let nvlink = (Level::Nvlink, self.nvlink.as_str());
+        let (upper, lower) =
+            if self.nvlink_spans_racks { (nvlink, rack) } else { (rack, nvlink) };
+        [
+            (Level::Site, self.site.as_str()),
+            (Level::Hall, self.hall.as_str()),
+            (Level::Spine, self.spine.as_str()),
+            (Level::Leaf, self.leaf.as_str()),
+            upper,
+            lower,
+        ]
+        .into_iter()
+        .filter(|(_, name)| !name.is_empty())
+    }
 }
 
 /// What is known of a node before it says anything.
@@ -28,6 +62,9 @@ pub struct NodeSpec {
     /// The address at which other nodes reach its ranks.
     pub address: String,
     pub location: Location,
+    /// What jobs may ask for by `labels`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Some of one node's GPUs, bit by bit.

@@ -3,6 +3,46 @@
 
 use crate::Millis;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How the queue is ordered, and who may overtake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueRule {
+    /// Priority, then age; nobody overtakes a job that waits for busy nodes.
+    Fifo,
+    /// Priority, then age; a job may overtake when that delays no reserved start.
+    Backfill,
+    /// Priority, then the team that has used least of its share, then age; with backfill.
+    #[default]
+    Fair,
+}
+
+/// A team, and what it may hold of the fleet. Teams stand in a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Team {
+    pub name: String,
+    /// The team that it is a part of; empty: of the fleet itself.
+    #[serde(default)]
+    pub parent: String,
+    /// GPUs that it can have back whenever it wants them: others may borrow them until then.
+    #[serde(default)]
+    pub share: u64,
+    /// GPUs that it and its parts never hold more of together.
+    pub limit: Option<u64>,
+}
+
+/// A priority class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    pub name: String,
+    pub priority: i32,
+    /// Whether its jobs may stop those of a lower priority to start.
+    #[serde(default)]
+    pub preempts: bool,
+}
 
 /// Spans in milliseconds where the name ends in `_ms`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +61,24 @@ pub struct Policy {
     pub fault_grace_ms: u64,
     /// Whole nodes kept free for gangs that lose one.
     pub spares: u32,
+    /// Who is next among those that wait.
+    pub queue: QueueRule,
+    /// The teams that share the fleet. Without any, a job may name any team, and all of them have
+    /// equal weight and no guarantee.
+    pub teams: Vec<Team>,
+    /// The priority classes that jobs may name.
+    pub classes: Vec<Class>,
+    /// What a team has used counts half as much after this long.
+    pub usage_half_life_ms: u64,
+    /// A job that has waited longer than this goes before all that have not, the oldest first,
+    /// whatever its priority and its team: no job starves.
+    pub wait_max_ms: u64,
+    /// Blocked gangs whose start is reserved, the foremost of the queue.
+    pub reservations_max: u32,
+    /// Jobs that are looked at in one pass over the queue behind the first that is blocked.
+    pub backfill_max: u32,
+    /// A job that was preempted is not preempted again before it has held a gang for this long.
+    pub preempt_grace_ms: u64,
     /// A job whose attempts fail again and again without one new step waits this long before the
     /// second retry, then twice as long each time, up to `backoff_max_ms`.
     pub backoff_base_ms: u64,
@@ -46,6 +104,14 @@ impl Default for Policy {
             resend_ms: 1_000,
             fault_grace_ms: 1_000,
             spares: 0,
+            queue: QueueRule::Fair,
+            teams: Vec::new(),
+            classes: Vec::new(),
+            usage_half_life_ms: 7 * 24 * 3_600_000,
+            wait_max_ms: 3 * 24 * 3_600_000,
+            reservations_max: 8,
+            backfill_max: 10_000,
+            preempt_grace_ms: 3_600_000,
             backoff_base_ms: 1_000,
             backoff_max_ms: 60_000,
             port_base: 20_000,
@@ -57,7 +123,87 @@ impl Default for Policy {
     }
 }
 
+/// What is wrong with a policy, and the key that it is wrong in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct InvalidPolicy {
+    pub key: &'static str,
+    pub message: String,
+}
+
 impl Policy {
+    /// The policies that have a name, for `lindos sim`.
+    pub fn named(name: &str) -> Option<Policy> {
+        let queue = match name {
+            "fifo" => QueueRule::Fifo,
+            "backfill" => QueueRule::Backfill,
+            "default" => QueueRule::Fair,
+            _ => return None,
+        };
+        // Plain backfill, as it is known, reserves the start of one job.
+        let reservations_max =
+            if queue == QueueRule::Backfill { 1 } else { Policy::default().reservations_max };
+        Some(Policy { queue, reservations_max, ..Policy::default() })
+    }
+
+    /// The rules that a person's policy has to keep; the core takes any.
+    pub fn validate(&self) -> Result<(), InvalidPolicy> {
+        let bad = |key, message| Err(InvalidPolicy { key, message });
+        let mut teams: BTreeMap<&str, &Team> = BTreeMap::new();
+        for team in &self.teams {
+            if team.name.is_empty() {
+                return bad("teams", "a team has a name".to_string());
+            }
+            if teams.insert(&team.name, team).is_some() {
+                return bad("teams", format!("two teams are named `{}`", team.name));
+            }
+            if team.limit.is_some_and(|limit| limit < team.share) {
+                let name = &team.name;
+                return bad("teams", format!("`{name}` has a share above its limit"));
+            }
+        }
+        for team in &self.teams {
+            let mut above = team;
+            for _ in 0..=self.teams.len() {
+                if above.parent.is_empty() {
+                    break;
+                }
+                let Some(parent) = teams.get(above.parent.as_str()) else {
+                    let (name, parent) = (&above.name, &above.parent);
+                    return bad("teams", format!("`{name}` is part of `{parent}`, which is no team"));
+                };
+                above = parent;
+            }
+            if !above.parent.is_empty() {
+                return bad("teams", format!("`{}` is part of itself", team.name));
+            }
+            let parts = self.teams.iter().filter(|part| part.parent == team.name);
+            let (mut count, mut shares) = (0, 0u64);
+            for part in parts {
+                count += 1;
+                shares = shares.saturating_add(part.share);
+            }
+            if count > 0 && shares > team.share {
+                let (name, share) = (&team.name, team.share);
+                return bad(
+                    "teams",
+                    format!("the parts of `{name}` have shares of {shares} GPUs, it has {share}"),
+                );
+            }
+        }
+        let mut classes: BTreeMap<&str, &Class> = BTreeMap::new();
+        for class in &self.classes {
+            if class.name.is_empty() || classes.insert(&class.name, class).is_some() {
+                let name = &class.name;
+                return bad("classes", format!("`{name}`: a class has a name of its own"));
+            }
+        }
+        if self.usage_half_life_ms == 0 {
+            return bad("usage_half_life_ms", "it must be longer than zero".to_string());
+        }
+        Ok(())
+    }
+
     /// The wait before retry number `failures_without_progress` (from 1): none before the first.
     pub fn backoff(&self, failures_without_progress: u32) -> Millis {
         if failures_without_progress <= 1 {
@@ -71,6 +217,28 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn teams_that_make_no_tree_are_refused() {
+        let team = |name: &str, parent: &str, share, limit| Team {
+            name: name.into(),
+            parent: parent.into(),
+            share,
+            limit,
+        };
+        let error = |teams: Vec<Team>| {
+            let policy = Policy { teams, ..Policy::default() };
+            policy.validate().map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        assert_eq!(error(vec![team("a", "", 8, Some(8)), team("b", "a", 8, None)]), "");
+        assert!(error(vec![team("a", "b", 0, None)]).contains("`b`, which is no team"));
+        let ring = vec![team("a", "b", 0, None), team("b", "a", 0, None)];
+        assert!(error(ring).contains("part of itself"));
+        assert!(error(vec![team("a", "", 9, Some(8))]).contains("above its limit"));
+        let greedy = vec![team("a", "", 8, None), team("b", "a", 9, None)];
+        assert!(error(greedy).contains("shares of 9 GPUs, it has 8"));
+        assert!(error(vec![team("a", "", 0, None), team("a", "", 0, None)]).contains("two teams"));
+    }
 
     #[test]
     fn the_first_retry_is_at_once_and_later_ones_double_up_to_the_cap() {

@@ -69,6 +69,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
             platform: "sim".into(),
             address: "127.0.0.1".into(),
             location: Location { rack: format!("r{}", index / per_rack), ..Location::default() },
+            labels: std::collections::BTreeMap::new(),
         })
         .collect();
     let largest = count.saturating_sub(policy.spares).max(1);

@@ -20,6 +20,7 @@ fn main() -> anyhow::Result<()> {
                 platform: "generic".to_string(),
                 address: "127.0.0.1".to_string(),
                 location: Location::default(),
+                labels: std::collections::BTreeMap::new(),
             },
             dir: dir.into(),
             checkpoints: checkpoints.into(),

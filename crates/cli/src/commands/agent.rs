@@ -51,7 +51,9 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
                 spine: args.spine,
                 leaf: args.leaf,
                 rack: args.rack,
+                ..Location::default()
             },
+            labels: std::collections::BTreeMap::new(),
         },
         dir: args.dir,
         checkpoints: args.state.join("checkpoints"),

@@ -89,6 +89,7 @@ pub fn fleet(known: &[NodeView], wanted: Wanted) -> Vec<NodeSpec> {
         platform: PLATFORM.to_string(),
         address: ADDRESS.to_string(),
         location: Location::default(),
+        labels: std::collections::BTreeMap::new(),
     }));
     nodes
 }
@@ -125,7 +126,9 @@ fn spec_of(view: &NodeView) -> NodeSpec {
             spine: view.spine.clone(),
             leaf: view.leaf.clone(),
             rack: view.rack.clone(),
+            ..Location::default()
         },
+        labels: std::collections::BTreeMap::new(),
     }
 }
 

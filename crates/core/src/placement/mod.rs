@@ -165,7 +165,9 @@ mod tests {
                         spine: "x".into(),
                         leaf: format!("leaf{}", rack / 2),
                         rack: letter.to_string(),
+                        ..Location::default()
                     },
+                    labels: std::collections::BTreeMap::new(),
                 });
                 fleet.update(id, |node| node.state = NodeState::Up);
             }

@@ -44,6 +44,7 @@ impl Story {
                 platform: "p".into(),
                 address: "127.0.0.1".into(),
                 location: lindos_model::Location::default(),
+                labels: BTreeMap::new(),
             };
             story.tell(Event::NodeJoined { spec: Box::new(spec) });
             story.report(index, vec![]);

@@ -141,6 +141,7 @@ impl FakeAgent {
             platform: "generic".into(),
             address: "127.0.0.1".into(),
             location: Location::default(),
+            labels: std::collections::BTreeMap::new(),
         };
         let report = Report {
             node,
