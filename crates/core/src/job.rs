@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 /// Past attempts remembered of one job.
 pub const HISTORY_MAX: usize = 100;
+/// Of a gang larger than this, only so many attempts remember their nodes.
+const GANG_REMEMBERED: usize = 64;
+const NODES_REMEMBERED: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -46,8 +49,6 @@ pub struct Job {
     pub last_loss_micro: Option<i64>,
     /// Time for which earlier attempts have held a gang.
     pub held_ms: u64,
-    /// Where the last attempt ran.
-    pub last_nodes: Vec<NodeId>,
     pub ledger: JobLedger,
 }
 
@@ -62,6 +63,8 @@ pub struct PastAttempt {
     pub last_step: Option<u64>,
     pub reason: EndReason,
     pub charge: Charge,
+    /// Where it ran, in rank order. Of a large gang, only the newest attempts remember.
+    pub nodes: Vec<NodeId>,
 }
 
 /// GPU-milliseconds of one job by column: what the fleet's ledger holds on its account.
@@ -115,6 +118,25 @@ impl Job {
     /// Whether a first step is to be expected at all.
     pub fn is_expected_to_report(&self) -> bool {
         self.reports_steps || self.spec.progress_pattern.is_some()
+    }
+
+    /// Where the last attempt ran.
+    pub fn last_nodes(&self) -> &[NodeId] {
+        self.history.last().map_or(&[], |past| &past.nodes)
+    }
+
+    /// Remembers an attempt that is over.
+    pub fn remember(&mut self, past: PastAttempt) {
+        if self.history.len() == HISTORY_MAX {
+            self.history.remove(0);
+        }
+        self.history.push(past);
+        let old = self.history.len().checked_sub(NODES_REMEMBERED + 1);
+        if let Some(past) = old.map(|old| &mut self.history[old]) {
+            if past.nodes.len() > GANG_REMEMBERED {
+                past.nodes = Vec::new();
+            }
+        }
     }
 
     pub fn is_over(&self) -> bool {

@@ -304,7 +304,10 @@ impl Core {
     }
 
     pub fn restore(bytes: &[u8]) -> Result<Core, SnapshotError> {
-        postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))
+        let mut core: Core =
+            postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))?;
+        core.fleet.rebuild();
+        Ok(core)
     }
 
     pub fn digest(&self) -> Digest {

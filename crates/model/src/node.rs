@@ -35,8 +35,7 @@ impl Location {
     pub fn path(&self) -> impl Iterator<Item = (Level, &str)> {
         let rack = (Level::Rack, self.rack.as_str());
         let nvlink = (Level::Nvlink, self.nvlink.as_str());
-        let (upper, lower) =
-            if self.nvlink_spans_racks { (nvlink, rack) } else { (rack, nvlink) };
+        let (upper, lower) = if self.nvlink_spans_racks { (nvlink, rack) } else { (rack, nvlink) };
         [
             (Level::Site, self.site.as_str()),
             (Level::Hall, self.hall.as_str()),

@@ -170,7 +170,10 @@ impl Policy {
                 }
                 let Some(parent) = teams.get(above.parent.as_str()) else {
                     let (name, parent) = (&above.name, &above.parent);
-                    return bad("teams", format!("`{name}` is part of `{parent}`, which is no team"));
+                    return bad(
+                        "teams",
+                        format!("`{name}` is part of `{parent}`, which is no team"),
+                    );
                 };
                 above = parent;
             }

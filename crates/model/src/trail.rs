@@ -1,7 +1,7 @@
 //! The trail: what happened and why, in the order in which the core decided it.
 
 use crate::reason::Charge;
-use crate::{EndReason, Epoch, JobId, Millis, Rank, Time, WaitReason};
+use crate::{EndReason, Epoch, JobId, Level, Millis, Rank, Time, WaitReason};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -43,8 +43,11 @@ pub enum TrailKind {
         reason: WaitReason,
     },
     Placed {
-        nodes: Vec<String>,
+        nodes: u32,
+        /// The first few of them, in rank order.
+        first: Vec<String>,
         ranks: u32,
+        span: Span,
     },
     RankStarted {
         rank: Rank,
@@ -123,8 +126,16 @@ impl fmt::Display for TrailKind {
                 write!(f, "submitted {name}: {nodes} nodes of {gpus_per_node} GPUs")
             }
             TrailKind::Waiting { reason } => write!(f, "waits: {reason}"),
-            TrailKind::Placed { nodes, ranks } => {
-                write!(f, "placed {ranks} ranks on {}", short_list(nodes))
+            TrailKind::Placed { nodes, first, ranks, span } => {
+                write!(f, "placed {ranks} ranks on {}", first.join(", "))?;
+                let more = *nodes as usize - first.len();
+                if more > 0 {
+                    write!(f, " and {more} more")?;
+                }
+                if *nodes > 1 {
+                    write!(f, ", {span}")?;
+                }
+                Ok(())
             }
             TrailKind::RankStarted { rank, pid } => write!(f, "rank {rank} started, pid {pid}"),
             TrailKind::FirstStep { after } => write!(f, "first step {after} after launch"),
@@ -158,13 +169,45 @@ impl fmt::Display for TrailKind {
     }
 }
 
-/// The first few names, and how many more there are.
-fn short_list(names: &[String]) -> String {
-    const SHOWN: usize = 4;
-    if names.len() <= SHOWN {
-        names.join(", ")
-    } else {
-        format!("{} and {} more", names[..SHOWN].join(", "), names.len() - SHOWN)
+impl TrailKind {
+    /// Nodes of a gang that are named.
+    pub const PLACED_FIRST: usize = 4;
+}
+
+/// How far apart the nodes of a gang are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// The lowest level at which one place holds all of it, and that place.
+    pub level: Level,
+    pub name: String,
+    /// Places of each lower level that it takes nodes of, where it is more than one.
+    pub parts: Vec<(Level, u32)>,
+    /// Other places of the level that would have held it, and had more left over.
+    pub rivals: u32,
+    /// Free nodes that are left over in the place.
+    pub left: u32,
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.level, self.name.as_str()) {
+            (Level::Fleet, _) => f.write_str("across the fleet")?,
+            (level, name) => write!(f, "within {} {name}", level.noun())?,
+        }
+        let parts: Vec<String> = self
+            .parts
+            .iter()
+            .rev()
+            .filter(|&&(_, count)| count > 1)
+            .map(|&(level, count)| format!("{count} {}", level.plural()))
+            .collect();
+        if !parts.is_empty() {
+            write!(f, " ({})", parts.join(", "))?;
+        }
+        if self.rivals > 0 {
+            write!(f, ", the tightest of {}", self.rivals + 1)?;
+        }
+        Ok(())
     }
 }
 

@@ -56,19 +56,10 @@ impl World {
         } else {
             // An attempt that is over: its nodes, in rank order, as it was placed.
             let index = (rank.0 / u32::from(known.spec.ranks_per_node)) as usize;
-            let placed = self.core.trail_after(0).find_map(|entry| match &entry.what {
-                TrailKind::Placed { nodes, ranks }
-                    if entry.job == Some(job) && entry.epoch == Some(epoch) =>
-                {
-                    Some((nodes.get(index).cloned(), *ranks))
-                }
-                _ => None,
-            });
-            let last = || {
-                let node = known.last_nodes.get(index).and_then(|&node| self.node_name(node));
-                (node, known.spec.ranks(known.last_nodes.len() as u32))
-            };
-            placed.unwrap_or_else(last)
+            let past = known.history.iter().find(|past| past.epoch == epoch);
+            let nodes = past.map_or(&[][..], |past| &past.nodes[..]);
+            let node = nodes.get(index).and_then(|&node| self.node_name(node));
+            (node, known.spec.ranks(nodes.len() as u32))
         };
         node.ok_or_else(|| {
             let message = format!("attempt {epoch} of job {job} had {ranks} ranks, from 0");

@@ -96,8 +96,13 @@ impl Core {
         self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
         self.refresh_job_ledger(id);
         let name = |&(node, _): &(NodeId, GpuSet)| self.fleet.node(node).spec.name.clone();
-        let nodes = placement.nodes.iter().map(name).collect();
-        self.say(Some((id, Some(epoch))), None, TrailKind::Placed { nodes, ranks }, out);
+        let what = TrailKind::Placed {
+            nodes: placement.nodes.len() as u32,
+            first: placement.nodes.iter().take(TrailKind::PLACED_FIRST).map(name).collect(),
+            ranks,
+            span: placement.span.clone(),
+        };
+        self.say(Some((id, Some(epoch))), None, what, out);
         self.resend_to(id, None, out);
     }
 
@@ -389,7 +394,6 @@ impl Core {
                 self.command(node, id, epoch, Order::Forget, out);
             }
         }
-        self.jobs.get_mut(&id).expect("its attempt is over").last_nodes = nodes;
     }
 
     pub(crate) fn on_step_reached(

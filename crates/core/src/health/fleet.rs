@@ -1,5 +1,6 @@
 //! The nodes: which are there, which are in service, and what stands on each of their GPUs.
 
+use crate::placement::index::Index;
 use lindos_model::{Column, Columns, EffectId, Epoch, GpuSet, JobId, NodeId, NodeSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ pub struct Node {
     pub incarnation: u64,
     pub seq: u64,
     pub allocations: Vec<Allocation>,
+    /// A gang whose start is reserved: nobody else is placed here, but for those that end before.
+    pub held_for: Option<JobId>,
 }
 
 impl Node {
@@ -60,6 +63,11 @@ impl Node {
     pub fn free(&self) -> GpuSet {
         let taken = self.allocations.iter().fold(GpuSet::EMPTY, |set, a| set.union(a.gpus));
         GpuSet::first(self.spec.gpus).without(taken)
+    }
+
+    /// GPUs that new work may take; `None` when it may take none, whatever is free.
+    pub fn room(&self) -> Option<u16> {
+        self.in_service().then(|| self.free().len())
     }
 
     pub fn is_whole(&self) -> bool {
@@ -102,9 +110,9 @@ pub struct Fleet {
     /// In service and without any allocation.
     whole_free: u32,
     whole_free_gpus: u64,
-    /// Node ids along the network tree; empty when it must be made anew.
+    /// What the nodes have free, along the tree: see [`Fleet::rebuild`].
     #[serde(skip)]
-    order: Vec<NodeId>,
+    index: Index,
 }
 
 impl Fleet {
@@ -149,27 +157,19 @@ impl Fleet {
         self.whole_free_gpus
     }
 
-    /// Node ids sorted by site, spine, leaf, rack, id.
-    pub fn order(&mut self) -> &[NodeId] {
-        if self.order.len() != self.nodes.len() {
-            self.order = (0..self.nodes.len()).map(|index| NodeId(index as u32)).collect();
-            self.order.sort_by(|a, b| {
-                let location = |id: &NodeId| &self.nodes[id.index()].spec.location;
-                location(a).cmp(location(b)).then(a.cmp(b))
-            });
-        }
-        &self.order
-    }
-
     /// Adds a node, or takes over what may have changed of a known one. Whether it is new.
     pub fn join(&mut self, spec: NodeSpec) -> (NodeId, bool) {
         if let Some(id) = self.by_name(&spec.name) {
             let node = &mut self.nodes[id.index()];
-            if node.spec.location != spec.location {
-                self.order.clear();
-            }
             let gpus = node.spec.gpus;
-            node.spec = NodeSpec { gpus, ..spec };
+            let spec = NodeSpec { gpus, ..spec };
+            let has_moved = node.spec.location != spec.location
+                || node.spec.platform != spec.platform
+                || node.spec.labels != spec.labels;
+            node.spec = spec;
+            if has_moved {
+                self.rebuild();
+            }
             return (id, false);
         }
         let id = NodeId(self.nodes.len() as u32);
@@ -182,7 +182,9 @@ impl Fleet {
             incarnation: 0,
             seq: 0,
             allocations: Vec::new(),
+            held_for: None,
         });
+        self.index.add(&self.nodes[id.index()].spec);
         let columns = self.nodes[id.index()].columns();
         add(&mut self.columns, &columns);
         (id, true)
@@ -209,7 +211,45 @@ impl Fleet {
         for column in Column::ALL {
             self.columns[column] = self.columns[column] + after[column] - before[column];
         }
+        self.reindex(id);
         result
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub fn index_mut(&mut self) -> &mut Index {
+        &mut self.index
+    }
+
+    /// Makes the index anew: after a snapshot was read, and when a node has moved.
+    pub fn rebuild(&mut self) {
+        self.index = Index::default();
+        for node in &self.nodes {
+            self.index.add(&node.spec);
+        }
+        for id in 0..self.nodes.len() {
+            self.reindex(NodeId(id as u32));
+        }
+    }
+
+    /// Tells the index how a node stands.
+    pub fn reindex(&mut self, id: NodeId) {
+        let node = &self.nodes[id.index()];
+        self.index.set(id, node.room(), node.held_for.is_some());
+    }
+
+    /// Tells the index that a node is open, or that it takes no work, until [`Fleet::reindex`].
+    pub fn index_as(&mut self, id: NodeId, is_open: bool) {
+        let room = self.nodes[id.index()].room().filter(|_| is_open);
+        self.index.set(id, room, false);
+    }
+
+    /// Holds a node for a gang, or lets it go.
+    pub fn hold(&mut self, id: NodeId, job: Option<JobId>) {
+        self.nodes[id.index()].held_for = job;
+        self.reindex(id);
     }
 
     pub fn allocate(&mut self, id: NodeId, allocation: Allocation) {
@@ -266,6 +306,8 @@ impl Fleet {
         assert_eq!(columns, self.columns, "the fleet's columns are not the sum of its nodes");
         assert_eq!((whole, whole_gpus), (self.whole_free, self.whole_free_gpus));
         assert_eq!(self.by_name.len(), self.nodes.len());
+        let nodes = self.nodes.iter();
+        self.index.check(nodes.map(|node| (&node.spec, node.room(), node.held_for.is_some())));
     }
 }
 

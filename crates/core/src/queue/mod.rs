@@ -102,7 +102,6 @@ impl Core {
             first_loss_micro: None,
             last_loss_micro: None,
             held_ms: 0,
-            last_nodes: Vec::new(),
             ledger: JobLedger::default(),
         };
         self.queue.push(spec.priority, id, job.gpus());
@@ -253,13 +252,13 @@ impl Core {
         }
         let is_restart = job.epoch.0 > 0;
         let spec = Arc::clone(&job.spec);
-        let mut prefer = job.last_nodes.clone();
+        let mut prefer = job.last_nodes().to_vec();
         prefer.sort_unstable();
         let request = |nodes| Request {
             nodes,
-            gpus_per_node: spec.gpus_per_node,
             spares: if is_restart { 0 } else { self.policy.spares },
             prefer: &prefer,
+            ..Request::of(&spec)
         };
         let whole = placement::place(&mut self.fleet, &request(spec.nodes));
         match whole {

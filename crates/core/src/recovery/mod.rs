@@ -5,7 +5,7 @@ pub mod rules;
 use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::{Attempt, Phase};
-use crate::job::{HISTORY_MAX, PastAttempt};
+use crate::job::PastAttempt;
 use lindos_model::reason::Charge;
 use lindos_model::report::Refusal;
 use lindos_model::{EndReason, Epoch, JobId, TrailKind};
@@ -36,6 +36,7 @@ impl Core {
             last_step: attempt.pace.step,
             reason: reason.clone(),
             charge,
+            nodes: attempt.members.iter().map(|member| member.node).collect(),
         };
         let step = attempt.pace.step;
         let job = self.jobs.get_mut(&id).expect("it was just there");
@@ -49,10 +50,7 @@ impl Core {
         job.best_step = job.best_step.max(step);
         job.failures_without_progress =
             if got_on { 1 } else { job.failures_without_progress.saturating_add(1) };
-        if job.history.len() == HISTORY_MAX {
-            job.history.remove(0);
-        }
-        job.history.push(past);
+        job.remember(past);
         let verdict = rules::verdict(job, &reason, &self.policy);
         if let Verdict::Retry { charge, .. } = verdict {
             match charge {

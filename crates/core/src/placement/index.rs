@@ -1,0 +1,235 @@
+//! How many nodes of each kind have how many GPUs free, below every vertex of the tree.
+//!
+//! A change of one node costs a walk to the root. Two planes are kept: what is free at all, and
+//! what of it is open, that is, not held for a gang whose start is reserved.
+
+use super::tree::{PoolId, SlotId, Tree, VertexId};
+use lindos_model::{Level, NodeId, NodeSpec};
+use std::collections::BTreeSet;
+
+/// Which free GPUs count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum View {
+    /// Those not held for anybody.
+    Open,
+    /// All.
+    Free,
+}
+
+/// In place of a number of free GPUs: the node takes no work.
+const OUT: u8 = u8::MAX;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Plane {
+    /// By node: GPUs free, or `OUT`.
+    free: Vec<u8>,
+    /// By slot and number: nodes with at least so many free.
+    at_least: Vec<u32>,
+}
+
+/// The whole free nodes of each slot, in order: best fit is a look-up.
+#[derive(Clone, Debug, Default)]
+struct Tight {
+    /// By pool and level.
+    sets: Vec<[BTreeSet<(u32, VertexId)>; Level::ALL.len()]>,
+    /// By slot: the count as it stands in its set.
+    noted: Vec<u32>,
+    is_dirty: Vec<bool>,
+    dirty: Vec<SlotId>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    tree: Tree,
+    open: Plane,
+    free: Plane,
+    tight: Tight,
+}
+
+impl Index {
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Adds the node that has the next id. It takes no work yet.
+    pub fn add(&mut self, spec: &NodeSpec) {
+        let added = self.tree.add(spec);
+        for plane in [&mut self.open, &mut self.free] {
+            plane.free.push(OUT);
+            plane.at_least.resize(added.counts as usize, 0);
+        }
+        self.tight.noted.resize(added.slots as usize, 0);
+        self.tight.is_dirty.resize(added.slots as usize, false);
+        self.tight.sets.resize_with(self.tree.pools().len(), Default::default);
+    }
+
+    /// A node has so many GPUs free now (`None`: it takes no work).
+    pub fn set(&mut self, node: NodeId, free: Option<u16>, is_held: bool) {
+        let free = free.map_or(OUT, |gpus| gpus as u8);
+        self.free.set(&self.tree, node, free, None);
+        let open = if is_held { OUT } else { free };
+        self.open.set(&self.tree, node, open, Some(&mut self.tight));
+    }
+
+    /// Brings the order of best fit up to date; before every search in it.
+    pub fn settle(&mut self) {
+        while let Some(slot) = self.tight.dirty.pop() {
+            self.tight.is_dirty[slot as usize] = false;
+            let known = &self.tree.slots()[slot as usize];
+            let whole = self.open.whole(&self.tree, slot);
+            let before = std::mem::replace(&mut self.tight.noted[slot as usize], whole);
+            if before != whole {
+                let set = &mut self.tight.sets[usize::from(known.pool)][known.level.index()];
+                if before > 0 {
+                    set.remove(&(before, known.vertex));
+                }
+                if whole > 0 {
+                    set.insert((whole, known.vertex));
+                }
+            }
+        }
+    }
+
+    fn plane(&self, view: View) -> &Plane {
+        match view {
+            View::Open => &self.open,
+            View::Free => &self.free,
+        }
+    }
+
+    /// GPUs free on a node; `None` when it takes no work.
+    pub fn free_on(&self, view: View, node: NodeId) -> Option<u16> {
+        let free = self.plane(view).free[node.index()];
+        (free != OUT).then_some(u16::from(free))
+    }
+
+    /// Nodes of some pools below a vertex that have at least so many GPUs free.
+    pub fn count(&self, view: View, vertex: VertexId, pools: &Pools, gpus: u16) -> u32 {
+        let plane = self.plane(view);
+        let slots = self.tree.vertex(vertex).slots.iter().filter(|(pool, _)| pools.has(*pool));
+        slots.map(|&(pool, slot)| plane.at_least(&self.tree, pool, slot, gpus)).sum()
+    }
+
+    /// Nodes of some pools below a vertex that have none of their GPUs taken.
+    pub fn whole(&self, view: View, vertex: VertexId, pools: &Pools) -> u32 {
+        let plane = self.plane(view);
+        let slots = self.tree.vertex(vertex).slots.iter().filter(|(pool, _)| pools.has(*pool));
+        slots.map(|&(_, slot)| plane.whole(&self.tree, slot)).sum()
+    }
+
+    /// All nodes of some pools below a vertex, in service or not.
+    pub fn all(&self, vertex: VertexId, pools: &Pools) -> u32 {
+        let slots = self.tree.vertex(vertex).slots.iter().filter(|(pool, _)| pools.has(*pool));
+        slots.map(|&(_, slot)| self.tree.slots()[slot as usize].nodes).sum()
+    }
+
+    /// The vertex of a level with the fewest open whole nodes that are still `nodes`, and how many
+    /// it has. Of one pool, and only after [`Index::settle`].
+    pub fn tightest(&self, pool: PoolId, level: Level, nodes: u32) -> Option<(u32, VertexId)> {
+        debug_assert!(self.tight.dirty.is_empty(), "the order of best fit is not settled");
+        let set = &self.tight.sets[usize::from(pool)][level.index()];
+        set.range((nodes, 0)..).next().copied()
+    }
+
+    /// How many vertices of a level have at least so many open whole nodes of one pool, counted no
+    /// further than `most`.
+    pub fn rivals(&self, pool: PoolId, level: Level, nodes: u32, most: usize) -> usize {
+        let set = &self.tight.sets[usize::from(pool)][level.index()];
+        set.range((nodes, 0)..).take(most).count()
+    }
+
+    /// Panics unless it is what the nodes say.
+    pub fn check<'a>(&self, nodes: impl Iterator<Item = (&'a NodeSpec, Option<u16>, bool)>) {
+        let mut fresh = Index::default();
+        for (index, (spec, free, is_held)) in nodes.enumerate() {
+            fresh.add(spec);
+            fresh.set(NodeId(index as u32), free, is_held);
+        }
+        assert_eq!(self.tree, fresh.tree, "the index has another tree than the fleet");
+        assert_eq!(self.open, fresh.open, "the index has other open nodes than the fleet");
+        assert_eq!(self.free, fresh.free, "the index has other free nodes than the fleet");
+        let mut settled = self.clone();
+        settled.settle();
+        fresh.settle();
+        assert_eq!(settled.tight.sets, fresh.tight.sets, "the order of best fit is wrong");
+    }
+}
+
+impl Plane {
+    fn set(&mut self, tree: &Tree, node: NodeId, free: u8, mut tight: Option<&mut Tight>) {
+        let before = std::mem::replace(&mut self.free[node.index()], free);
+        if before == free {
+            return;
+        }
+        let pool = tree.pool_of(node);
+        let size = tree.pools()[usize::from(pool)].gpus as u8;
+        // Counts from 0 up to the free GPUs hold the node; none do when it is out.
+        let (was, is) = (numbers(before), numbers(free));
+        let touches_whole = (before == size) != (free == size);
+        for vertex in tree.above(node) {
+            let slot = tree.slot(vertex, pool).expect("its node is below it");
+            let base = tree.slots()[slot as usize].base as usize;
+            if is > was {
+                for count in &mut self.at_least[base + was..base + is] {
+                    *count += 1;
+                }
+            } else {
+                for count in &mut self.at_least[base + is..base + was] {
+                    *count -= 1;
+                }
+            }
+            if touches_whole && let Some(tight) = tight.as_deref_mut() {
+                let is_dirty = &mut tight.is_dirty[slot as usize];
+                if !*is_dirty {
+                    *is_dirty = true;
+                    tight.dirty.push(slot);
+                }
+            }
+        }
+    }
+
+    fn at_least(&self, tree: &Tree, pool: PoolId, slot: SlotId, gpus: u16) -> u32 {
+        if gpus > tree.pools()[usize::from(pool)].gpus {
+            return 0;
+        }
+        self.at_least[tree.slots()[slot as usize].base as usize + usize::from(gpus)]
+    }
+
+    fn whole(&self, tree: &Tree, slot: SlotId) -> u32 {
+        let slot = &tree.slots()[slot as usize];
+        let size = tree.pools()[usize::from(slot.pool)].gpus;
+        self.at_least[slot.base as usize + usize::from(size)]
+    }
+}
+
+/// How many of the counts 0, 1, 2, … a node with so many free GPUs is in.
+fn numbers(free: u8) -> usize {
+    if free == OUT { 0 } else { usize::from(free) + 1 }
+}
+
+/// Some of the pools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pools(Vec<PoolId>);
+
+impl Pools {
+    pub fn new(sorted: Vec<PoolId>) -> Pools {
+        debug_assert!(sorted.is_sorted());
+        Pools(sorted)
+    }
+
+    pub fn has(&self, pool: PoolId) -> bool {
+        self.0.contains(&pool)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = PoolId> + '_ {
+        self.0.iter().copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

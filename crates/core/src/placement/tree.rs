@@ -1,0 +1,255 @@
+//! The one tree that placement sees: the fleet, and within it sites, halls, spines, leaves, racks
+//! and NVLink domains, each where it is known. A node hangs on the lowest vertex of its path.
+//!
+//! The tree is a function of the nodes in the order of their ids and of their locations, nothing
+//! else, so that a core that was restored from a snapshot has the same as one that never stopped.
+
+use lindos_model::{Level, NodeId, NodeSpec};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Number of a vertex; the fleet itself is 0.
+pub type VertexId = u32;
+/// Number of a pool: nodes that no request tells apart.
+pub type PoolId = u16;
+/// Number of a slot: one pool's nodes below one vertex.
+pub type SlotId = u32;
+
+pub const ROOT: VertexId = 0;
+
+/// Nodes of one hardware design, one size and the same labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    pub platform: String,
+    pub gpus: u16,
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vertex {
+    pub level: Level,
+    pub name: String,
+    /// Of the root: itself.
+    pub parent: VertexId,
+    /// By name.
+    pub children: Vec<VertexId>,
+    /// Those that hang on it directly, by id.
+    pub nodes: Vec<NodeId>,
+    /// The slot of each pool that has nodes below it, by pool.
+    pub slots: Vec<(PoolId, SlotId)>,
+}
+
+/// One pool's nodes below one vertex: what of it never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub vertex: VertexId,
+    pub pool: PoolId,
+    pub level: Level,
+    /// Where its counts begin: one for each number of free GPUs from 0 to the node's size.
+    pub base: u32,
+    /// All its nodes, in service or not.
+    pub nodes: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tree {
+    vertices: Vec<Vertex>,
+    slots: Vec<Slot>,
+    pools: Vec<Pool>,
+    /// By node.
+    home: Vec<VertexId>,
+    pool_of: Vec<PoolId>,
+    by_place: BTreeMap<(VertexId, Level, String), VertexId>,
+    by_level: [Vec<VertexId>; Level::ALL.len()],
+    counts: u32,
+}
+
+/// The slots of a node's ancestors that are new or have one node more.
+#[derive(Clone, Copy, Debug)]
+pub struct Added {
+    pub slots: u32,
+    pub counts: u32,
+}
+
+impl Tree {
+    /// Adds the node that has the next id; how many slots and counts there are now.
+    pub fn add(&mut self, spec: &NodeSpec) -> Added {
+        if self.vertices.is_empty() {
+            self.add_vertex(Level::Fleet, String::new(), ROOT);
+        }
+        let mut vertex = ROOT;
+        for (level, name) in spec.location.path() {
+            vertex = self.child(vertex, level, name);
+        }
+        let id = NodeId(self.home.len() as u32);
+        let pool = self.pool(spec);
+        self.home.push(vertex);
+        self.pool_of.push(pool);
+        self.vertices[vertex as usize].nodes.push(id);
+        loop {
+            let slot = self.slot_or_new(vertex, pool);
+            self.slots[slot as usize].nodes += 1;
+            if vertex == ROOT {
+                break;
+            }
+            vertex = self.vertices[vertex as usize].parent;
+        }
+        Added { slots: self.slots.len() as u32, counts: self.counts }
+    }
+
+    fn child(&mut self, parent: VertexId, level: Level, name: &str) -> VertexId {
+        let place = (parent, level, name.to_string());
+        match self.by_place.get(&place) {
+            Some(&vertex) => vertex,
+            None => {
+                let vertex = self.add_vertex(level, place.2.clone(), parent);
+                self.by_place.insert(place, vertex);
+                vertex
+            }
+        }
+    }
+
+    fn add_vertex(&mut self, level: Level, name: String, parent: VertexId) -> VertexId {
+        let id = self.vertices.len() as VertexId;
+        if id != ROOT {
+            let siblings = &self.vertices[parent as usize].children;
+            let at = siblings.partition_point(|&other| self.vertices[other as usize].name <= name);
+            self.vertices[parent as usize].children.insert(at, id);
+        }
+        let (children, nodes, slots) = (Vec::new(), Vec::new(), Vec::new());
+        self.vertices.push(Vertex { level, name, parent, children, nodes, slots });
+        self.by_level[level.index()].push(id);
+        id
+    }
+
+    fn pool(&mut self, spec: &NodeSpec) -> PoolId {
+        let is_same = |pool: &Pool| {
+            pool.gpus == spec.gpus && pool.platform == spec.platform && pool.labels == spec.labels
+        };
+        let known = self.pools.iter().position(is_same);
+        let index = known.unwrap_or_else(|| {
+            self.pools.push(Pool {
+                platform: spec.platform.clone(),
+                gpus: spec.gpus,
+                labels: spec.labels.clone(),
+            });
+            self.pools.len() - 1
+        });
+        PoolId::try_from(index).expect("a fleet has fewer kinds of nodes than 65,536")
+    }
+
+    fn slot_or_new(&mut self, vertex: VertexId, pool: PoolId) -> SlotId {
+        if let Some(slot) = self.slot(vertex, pool) {
+            return slot;
+        }
+        let slot = self.slots.len() as SlotId;
+        let level = self.vertices[vertex as usize].level;
+        self.slots.push(Slot { vertex, pool, level, base: self.counts, nodes: 0 });
+        self.counts += u32::from(self.pools[usize::from(pool)].gpus) + 1;
+        let slots = &mut self.vertices[vertex as usize].slots;
+        slots.insert(slots.partition_point(|&(other, _)| other < pool), (pool, slot));
+        slot
+    }
+
+    pub fn slot(&self, vertex: VertexId, pool: PoolId) -> Option<SlotId> {
+        let mut slots = self.vertices[vertex as usize].slots.iter();
+        slots.find(|&&(other, _)| other == pool).map(|&(_, slot)| slot)
+    }
+
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.home.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.home.len()
+    }
+
+    pub fn vertex(&self, id: VertexId) -> &Vertex {
+        &self.vertices[id as usize]
+    }
+
+    pub fn vertices(&self) -> usize {
+        self.vertices.len()
+    }
+
+    pub fn at_level(&self, level: Level) -> &[VertexId] {
+        &self.by_level[level.index()]
+    }
+
+    pub fn pools(&self) -> &[Pool] {
+        &self.pools
+    }
+
+    pub fn pool_of(&self, node: NodeId) -> PoolId {
+        self.pool_of[node.index()]
+    }
+
+    pub fn home(&self, node: NodeId) -> VertexId {
+        self.home[node.index()]
+    }
+
+    /// The vertices above a node, lowest first; the last is the root.
+    pub fn above(&self, node: NodeId) -> impl Iterator<Item = VertexId> + '_ {
+        self.upwards(self.home(node))
+    }
+
+    /// A vertex and those above it.
+    pub fn upwards(&self, vertex: VertexId) -> impl Iterator<Item = VertexId> + '_ {
+        let parent =
+            |&vertex: &VertexId| (vertex != ROOT).then(|| self.vertices[vertex as usize].parent);
+        std::iter::successors(Some(vertex), parent)
+    }
+
+    /// The vertex of a level above (or at) another one.
+    pub fn ancestor(&self, vertex: VertexId, level: Level) -> Option<VertexId> {
+        self.upwards(vertex).find(|&above| self.vertex(above).level == level)
+    }
+
+    /// The lowest vertex that all of these nodes are below.
+    pub fn common(&self, nodes: impl Iterator<Item = NodeId>) -> VertexId {
+        let mut common: Option<Vec<VertexId>> = None;
+        let mut homes = BTreeSet::new();
+        for node in nodes {
+            let home = self.home(node);
+            if !homes.insert(home) {
+                continue;
+            }
+            let mut path: Vec<VertexId> = self.upwards(home).collect();
+            path.reverse();
+            common = Some(match common {
+                None => path,
+                Some(before) => {
+                    before.iter().zip(&path).take_while(|(a, b)| a == b).map(|(&a, _)| a).collect()
+                }
+            });
+        }
+        common.and_then(|path| path.last().copied()).unwrap_or(ROOT)
+    }
+
+    /// Puts nodes into the order of the tree, which is the order of ranks.
+    pub fn sort(&self, nodes: &mut [NodeId]) {
+        // Where a vertex stands among its siblings is known only to its parent's list.
+        let mut keys: BTreeMap<VertexId, Vec<u32>> = BTreeMap::new();
+        for &node in nodes.iter() {
+            let home = self.home(node);
+            keys.entry(home).or_insert_with(|| self.path_key(home));
+        }
+        nodes.sort_by(|&a, &b| keys[&self.home(a)].cmp(&keys[&self.home(b)]).then(a.cmp(&b)));
+    }
+
+    fn path_key(&self, vertex: VertexId) -> Vec<u32> {
+        let mut key = Vec::new();
+        for below in self.upwards(vertex).take_while(|&below| below != ROOT) {
+            let parent = self.vertex(self.vertex(below).parent);
+            let name = &self.vertex(below).name;
+            let first = parent.children.partition_point(|&c| self.vertex(c).name < *name);
+            let among = parent.children[first..].iter().position(|&child| child == below);
+            key.push((first + among.expect("a parent knows its children")) as u32);
+        }
+        key.reverse();
+        key
+    }
+}
