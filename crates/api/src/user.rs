@@ -175,7 +175,7 @@ pub struct NodeView {
 }
 
 /// `GET /v1/jobs/{id}/why`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, Default)]
 pub struct Why {
     pub job: u64,
     #[schema(value_type = String)]
@@ -186,6 +186,12 @@ pub struct Why {
     pub wait_reason: Option<WaitReason>,
     /// What would help, most helpful first.
     pub hints: Vec<String>,
+    /// When it starts, in words, for a job that waits for room.
+    pub when: Option<String>,
+    /// If nobody comes before it, and running jobs use of their limits what jobs have used so far.
+    pub likely_start: Option<u64>,
+    /// If nobody comes before it, and running jobs run to their limits.
+    pub latest_start: Option<u64>,
 }
 
 /// One line of `GET /v1/events`: a trail entry, with its kind and its words beside it.

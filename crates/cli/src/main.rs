@@ -7,6 +7,7 @@
 mod commands;
 mod connect;
 mod failure;
+mod fleet_file;
 mod job_file;
 mod local;
 mod offline;

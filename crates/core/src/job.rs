@@ -1,6 +1,7 @@
 //! A job as the core knows it.
 
 use crate::gang::attempt::{Attempt, Phase};
+use crate::queue::teams::TeamId;
 use lindos_model::reason::Charge;
 use lindos_model::{
     Column, Columns, EndReason, Epoch, JobId, JobSpec, JobState, NodeId, Time, WaitReason,
@@ -19,6 +20,12 @@ pub struct Job {
     pub id: JobId,
     pub user: String,
     pub spec: Arc<JobSpec>,
+    /// Which job of its array it is.
+    pub array_index: Option<u32>,
+    pub team: TeamId,
+    /// Its class's, or its own.
+    pub priority: i32,
+    pub preempted_at: Option<Time>,
     /// `Some` once it is over.
     pub ended: Option<(JobState, EndReason)>,
     pub submitted_at: Time,

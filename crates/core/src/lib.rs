@@ -29,6 +29,7 @@ mod tests;
 pub use effect::{Effect, Effects, Reply};
 pub use event::Event;
 
+use explain::runtimes::Runtimes;
 use explain::trail::Trail;
 use health::fleet::Fleet;
 use job::Job;
@@ -37,9 +38,11 @@ use lindos_model::{
     Column, Columns, EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, RequestId, Time,
     TrailKind,
 };
+use queue::hold::Hold;
 use queue::order::Queue;
+use queue::teams::{TeamId, Teams};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use timer::{Timer, Timers};
 
 /// A driver that comes so much later than it was asked to was not listening: its disk was full, or
@@ -55,9 +58,19 @@ pub struct Core {
     policy: Policy,
     fleet: Fleet,
     jobs: BTreeMap<JobId, Job>,
+    /// Those with a gang.
+    alive: BTreeSet<JobId>,
     queue: Queue,
+    teams: Teams,
+    /// Nodes held for blocked gangs.
+    holds: BTreeMap<JobId, Hold>,
+    /// Jobs that come after another, by the one that they wait for.
+    dependants: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// When the whole queue was passed over last.
+    passed_at: Time,
     ledger: Ledger,
     timers: Timers,
+    runtimes: Runtimes,
     trail: Trail,
     requests: BTreeMap<RequestId, Reply>,
     request_order: VecDeque<RequestId>,
@@ -201,7 +214,8 @@ impl Core {
                 }
             }
             Timer::Resend(job) => self.on_resend(job, out),
-            Timer::Backoff(_) => self.must_schedule = true,
+            Timer::Backoff(job) => self.on_backoff_over(job),
+            Timer::Pass => self.must_schedule = true,
             Timer::Fence(node) => self.on_fence_overdue(node, out),
         }
     }
@@ -240,8 +254,10 @@ impl Core {
         self.timers.check();
         self.fleet.check();
         self.ledger.check(self.fleet.gpus());
+        self.queue.check();
+        self.check_holds();
         let mut queued = 0;
-        let mut demand = 0;
+        let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
         let mut allocations = 0;
         let mut accounts = self.forgotten;
         for job in self.jobs.values() {
@@ -250,10 +266,12 @@ impl Core {
                 accounts[column] += account[column];
             }
             let is_queued = !job.is_over() && job.attempt.is_none();
-            assert_eq!(is_queued, self.queue.contains(job.spec.priority, job.id));
-            if is_queued {
-                queued += 1;
-                demand += job.gpus();
+            assert_eq!(is_queued, self.queue.contains(job.id));
+            queued += usize::from(is_queued);
+            let gang = job.attempt.as_ref().filter(|_| !job.is_over());
+            assert_eq!(gang.is_some(), self.alive.contains(&job.id));
+            if let Some(attempt) = gang {
+                *held.entry(job.team).or_default() += attempt.gpus;
             }
             allocations += self.check_job(job);
         }
@@ -262,7 +280,7 @@ impl Core {
             assert_eq!(accounts[column], fleet[column], "the jobs' {} time differs", column.name());
         }
         assert_eq!(queued, self.queue.len(), "the queue holds unknown jobs");
-        assert_eq!(demand, self.queue.demand_gpus(), "the queue's demand is wrong");
+        self.teams.check(&held);
         let on_nodes: usize = self.fleet.nodes().iter().map(|n| n.allocations.len()).sum();
         assert_eq!(allocations, on_nodes, "GPUs are held by nobody");
     }
@@ -307,6 +325,8 @@ impl Core {
         let mut core: Core =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))?;
         core.fleet.rebuild();
+        let policy = core.policy.clone();
+        core.teams.rule_by(&policy);
         Ok(core)
     }
 

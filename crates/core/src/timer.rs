@@ -16,6 +16,8 @@ pub enum Timer {
     Resend(JobId),
     /// A job that failed repeatedly may be tried again.
     Backoff(JobId),
+    /// A pass over a long queue that was put off.
+    Pass,
     /// A fence that was not confirmed is asked for again.
     Fence(NodeId),
 }

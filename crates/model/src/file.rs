@@ -123,7 +123,7 @@ impl Source<'_> {
 }
 
 /// For serde's "unknown field `x`, expected one of `a`, `b`": the nearest of those expected.
-fn did_you_mean(message: &str) -> Option<String> {
+pub(crate) fn did_you_mean(message: &str) -> Option<String> {
     let (kind, rest) = message
         .strip_prefix("unknown field `")
         .map(|rest| ("key", rest))

@@ -216,9 +216,10 @@ pub struct Invalid {
     pub message: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
+    #[default]
     Queued,
     /// Launched; not all of its ranks run yet.
     Starting,

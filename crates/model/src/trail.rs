@@ -68,6 +68,11 @@ pub enum TrailKind {
         reason: EndReason,
         charge: Charge,
     },
+    /// Stopped so that another job can start; each of its GPUs loses so much work.
+    Preempted {
+        by: JobId,
+        lost: Millis,
+    },
     StaleAttemptFound,
     Resumes {
         from_step: Option<u64>,
@@ -100,6 +105,7 @@ impl TrailKind {
             TrailKind::Checkpoint { .. } => "checkpoint",
             TrailKind::Fault { .. } => "fault",
             TrailKind::Blamed { .. } => "blamed",
+            TrailKind::Preempted { .. } => "preempted",
             TrailKind::StaleAttemptFound => "stale_attempt_found",
             TrailKind::Resumes { .. } => "resumes",
             TrailKind::Completed => "completed",
@@ -132,7 +138,8 @@ impl fmt::Display for TrailKind {
                 if more > 0 {
                     write!(f, " and {more} more")?;
                 }
-                if *nodes > 1 {
+                // In a fleet without known racks there is nothing to say.
+                if *nodes > 1 && (span.level != Level::Fleet || !span.parts.is_empty()) {
                     write!(f, ", {span}")?;
                 }
                 Ok(())
@@ -148,6 +155,9 @@ impl fmt::Display for TrailKind {
                     Charge::Nobody | Charge::Final => "nobody",
                 };
                 write!(f, "blamed on {who}: {reason}")
+            }
+            TrailKind::Preempted { by, lost } => {
+                write!(f, "preempted: job {by} needs its nodes; it loses {lost} of work")
             }
             TrailKind::StaleAttemptFound => {
                 f.write_str("processes of an attempt that is over were found; stopping them")

@@ -6,7 +6,7 @@ use crate::telemetry::Telemetry;
 use axum::http::StatusCode;
 use lindos_api::agent::{Message, ReadLog};
 use lindos_core::Core;
-use lindos_model::{Epoch, JobId, NodeId, Rank, Time, TrailKind};
+use lindos_model::{Epoch, JobId, NodeId, Rank, Time};
 
 #[derive(Debug)]
 pub(crate) struct World {

@@ -12,6 +12,7 @@ mod random;
 pub mod scenario;
 pub mod script;
 pub mod swarm;
+pub mod trace;
 pub mod world;
 
 pub use fault::Plant;

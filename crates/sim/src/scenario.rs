@@ -7,8 +7,9 @@ use crate::world::{Outcome, Setup, SimJob};
 use lindos_model::file::{FileError, Source};
 use lindos_model::fleet::{NodeGroup, expand};
 use lindos_model::job::HumanSpan;
-use lindos_model::{Columns, Millis, Policy, Time, TrailEntry, TrailKind, job};
+use lindos_model::{Columns, Level, Millis, Policy, Time, TrailEntry, TrailKind, job};
 use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,7 +43,27 @@ pub struct JobTable {
     pub min_nodes: Option<u32>,
     pub gpus_per_node: u16,
     #[serde(default)]
+    pub within: Level,
+    pub segment: Option<u32>,
+    #[serde(default)]
+    pub platforms: Vec<String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub exclude: BTreeSet<String>,
+    #[serde(default)]
+    pub team: String,
+    #[serde(default)]
+    pub class: String,
+    #[serde(default)]
     pub priority: i32,
+    /// Names of jobs that must have completed before it starts …
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// … or must be over, however they end.
+    #[serde(default)]
+    pub after_any: Vec<String>,
+    pub array: Option<u32>,
     pub time_limit: Option<HumanSpan>,
     pub retry_user: Option<u32>,
     pub retry_infrastructure: Option<u32>,
@@ -127,6 +148,14 @@ impl Scenario {
                 return Err(("jobs", format!("two jobs are named `{}`", job.spec.name)));
             }
         }
+        for job in &jobs {
+            if let Some((name, _)) =
+                job.after.iter().find(|(name, _)| !jobs.iter().any(|j| j.spec.name == *name))
+            {
+                return Err(("jobs", format!("there is no job `{name}`")));
+            }
+        }
+        self.policy.validate().map_err(|invalid| ("policy", invalid.to_string()))?;
         let mut faults = Vec::new();
         for fault in &self.faults {
             let kind = fault.kind().map_err(|key| {
@@ -174,7 +203,15 @@ impl JobTable {
     fn job(&self) -> Result<SimJob, (&'static str, String)> {
         let mut spec = job::sample(&self.name, self.nodes, self.gpus_per_node);
         spec.min_nodes = self.min_nodes.unwrap_or(self.nodes);
+        spec.within = self.within;
+        spec.segment = self.segment;
+        spec.platforms.clone_from(&self.platforms);
+        spec.labels.clone_from(&self.labels);
+        spec.exclude.clone_from(&self.exclude);
+        spec.team.clone_from(&self.team);
+        spec.class.clone_from(&self.class);
         spec.priority = self.priority;
+        spec.array = self.array;
         spec.time_limit = self.time_limit.map(|HumanSpan(span)| span);
         spec.retry_user = self.retry_user.unwrap_or(spec.retry_user);
         spec.retry_infrastructure = self.retry_infrastructure.unwrap_or(spec.retry_infrastructure);
@@ -190,6 +227,7 @@ impl JobTable {
         Ok(SimJob {
             at: self.at.map_or(Time::ZERO, at),
             spec: Arc::new(spec),
+            after: self.comes_after(),
             script: Script {
                 startup: span(self.startup, Millis::from_secs(5)),
                 steps: self.steps,
@@ -202,6 +240,13 @@ impl JobTable {
                     .map(|step| Bug { step, attempts: self.bug_attempts.unwrap_or(u32::MAX) }),
             },
         })
+    }
+}
+
+impl JobTable {
+    fn comes_after(&self) -> Vec<(String, bool)> {
+        let completed = self.after.iter().map(|name| (name.clone(), false));
+        completed.chain(self.after_any.iter().map(|name| (name.clone(), true))).collect()
     }
 }
 

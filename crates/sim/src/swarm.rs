@@ -5,7 +5,8 @@ use crate::fault::{Fault, FaultKind, Network, Plant};
 use crate::random::Stream;
 use crate::script::{Bug, Script};
 use crate::world::{Setup, SimJob, run};
-use lindos_model::{Location, Millis, NodeSpec, Policy, Time, job};
+use lindos_model::policy::{Class, QueueRule, Team};
+use lindos_model::{Level, Location, Millis, NodeSpec, Policy, Time, job};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -53,12 +54,7 @@ pub fn reproduce(seed: u64) -> String {
 /// The random setup of a seed.
 pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
     let mut chance = Stream::new(seed, "setup");
-    let policy = Policy {
-        spares: chance.between(0, 2) as u32,
-        node_silent_ms: chance.between(3_000, 15_000),
-        progress_interval_ms: chance.between(500, 5_000),
-        ..Policy::default()
-    };
+    let policy = random_policy(&mut chance);
     let gpus = *chance.pick(&[1_u16, 4, 8]);
     let count = chance.between(2, 12) as u32;
     let per_rack = chance.between(1, 4) as u32;
@@ -68,16 +64,24 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
             gpus,
             platform: "sim".into(),
             address: "127.0.0.1".into(),
-            location: Location { rack: format!("r{}", index / per_rack), ..Location::default() },
-            labels: std::collections::BTreeMap::new(),
+            location: Location {
+                leaf: format!("l{}", index / per_rack / 2),
+                rack: format!("r{}", index / per_rack),
+                ..Location::default()
+            },
+            labels: [("half".to_string(), (index % 2).to_string())].into(),
         })
         .collect();
-    let largest = count.saturating_sub(policy.spares).max(1);
-    let jobs =
-        (0..chance.between(1, 8)).map(|n| random_job(&mut chance, n, largest, gpus)).collect();
+    let policy = Policy { spares: policy.spares.min(count - 1), ..policy };
+    let room = Room { nodes: (count - policy.spares).max(1), count, per_rack, gpus };
+    let mut jobs = Vec::new();
+    for number in 0..chance.between(1, 8) {
+        let job = random_job(&mut chance, number, &room, &jobs);
+        jobs.push(job);
+    }
     let mut setup = Setup {
         seed,
-        policy: Policy { spares: policy.spares.min(count - 1), ..policy },
+        policy,
         nodes,
         jobs,
         faults: Vec::new(),
@@ -99,16 +103,85 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
     setup
 }
 
-fn random_job(chance: &mut Stream, number: u64, largest: u32, gpus: u16) -> SimJob {
-    let nodes = chance.between(1, u64::from(largest)) as u32;
-    let per_node = chance.between(1, u64::from(gpus)) as u16;
+/// What jobs may ask for so that they can start at all.
+struct Room {
+    /// Besides the spares.
+    nodes: u32,
+    count: u32,
+    per_rack: u32,
+    gpus: u16,
+}
+
+fn random_policy(chance: &mut Stream) -> Policy {
+    let team = |name: &str, parent: &str, share| Team {
+        name: name.into(),
+        parent: parent.into(),
+        share,
+        limit: None,
+    };
+    let teams = if chance.chance(500_000) {
+        let part = chance.between(0, 16);
+        vec![team("a", "", part + 8), team("b", "", chance.between(0, 32)), team("c", "a", part)]
+    } else {
+        Vec::new()
+    };
+    let class = |name: &str, priority, preempts| Class { name: name.into(), priority, preempts };
+    Policy {
+        spares: chance.between(0, 2) as u32,
+        node_silent_ms: chance.between(3_000, 15_000),
+        progress_interval_ms: chance.between(500, 5_000),
+        queue: *chance.pick(&[
+            QueueRule::Fair,
+            QueueRule::Fair,
+            QueueRule::Backfill,
+            QueueRule::Fifo,
+        ]),
+        teams,
+        classes: vec![class("low", -5, false), class("urgent", 5, true)],
+        usage_half_life_ms: chance.between(10_000, 1_000_000),
+        wait_max_ms: chance.between(60_000, 3_600_000),
+        reservations_max: chance.between(1, 4) as u32,
+        preempt_grace_ms: chance.between(0, 600_000),
+        ..Policy::default()
+    }
+}
+
+fn random_job(chance: &mut Stream, number: u64, room: &Room, before: &[SimJob]) -> SimJob {
+    let nodes = chance.between(1, u64::from(room.nodes)) as u32;
+    let per_node = chance.between(1, u64::from(room.gpus)) as u16;
     let mut spec = job::sample(&format!("job{number}"), nodes, per_node);
     spec.priority = chance.between(0, 2) as i32;
-    spec.ranks_per_node = chance.between(1, 4) as u16;
-    if chance.chance(300_000) {
-        spec.min_nodes = chance.between(1, u64::from(nodes)) as u32;
+    spec.class = (*chance.pick(&["", "", "", "low", "urgent"])).to_string();
+    spec.team = (*chance.pick(&["a", "b", "c"])).to_string();
+    // The first rack is a full one, or all there is.
+    let rack = room.per_rack.min(room.nodes);
+    match chance.between(0, 9) {
+        0 => (spec.within, spec.nodes) = (Level::Rack, nodes.min(rack)),
+        1 => {
+            (spec.within, spec.segment) = (Level::Rack, Some(rack));
+            let segments = (room.count / room.per_rack).max(1).min(room.nodes / rack);
+            spec.nodes = chance.between(1, u64::from(segments)) as u32 * rack;
+        }
+        2 if room.nodes > 1 => {
+            // Half of the nodes have it; spares may be of that half.
+            spec.labels = [("half".to_string(), "0".to_string())].into();
+            spec.nodes = 1;
+        }
+        _ => {}
     }
-    if chance.chance(100_000) {
+    spec.min_nodes = spec.nodes;
+    let mut after = Vec::new();
+    if let Some(first) = before.last().filter(|_| chance.chance(150_000)) {
+        after.push((first.spec.name.clone(), chance.chance(500_000)));
+    }
+    if chance.chance(50_000) {
+        spec.array = Some(chance.between(1, 3) as u32);
+    }
+    spec.ranks_per_node = chance.between(1, 4) as u16;
+    if chance.chance(300_000) && spec.segment.is_none() {
+        spec.min_nodes = chance.between(1, u64::from(spec.nodes)) as u32;
+    }
+    if chance.chance(300_000) {
         spec.time_limit = Some(Millis(chance.between(10_000, 600_000)));
     }
     let reports = chance.chance(800_000);
@@ -121,6 +194,7 @@ fn random_job(chance: &mut Stream, number: u64, largest: u32, gpus: u16) -> SimJ
     SimJob {
         at: Time(chance.between(0, FAULTY / 2)),
         spec: Arc::new(spec),
+        after,
         script: Script {
             startup: Millis(chance.between(100, 30_000)),
             steps: chance.between(1, 400),

@@ -1,5 +1,7 @@
 //! `lindos sim`: the core in virtual time.
 
+mod trace;
+
 use crate::failure::{Exit, Failure};
 use crate::output;
 use clap::{Args, Subcommand};
@@ -27,6 +29,8 @@ enum SimCommand {
     Run(SimRunArgs),
     /// Play random fleets, jobs and faults, with checkers watching
     Swarm(SwarmArgs),
+    /// Replay a trace of jobs against a fleet and a policy; print waits and utilisation
+    Trace(Box<trace::TraceArgs>),
 }
 
 #[derive(Args, Debug)]
@@ -71,6 +75,7 @@ pub fn run(args: SimArgs) -> Result<(), Failure> {
     match args.command {
         SimCommand::Run(args) => run_scenario(&args),
         SimCommand::Swarm(args) => run_swarm(&args),
+        SimCommand::Trace(args) => trace::run(&args),
     }
 }
 

@@ -1,12 +1,12 @@
 use crate::failure::{Exit, Failure};
+use crate::fleet_file;
 use crate::local::nodes::{self, Wanted};
 use crate::local::{self, Local, Options};
 use crate::render::number::counted;
 use crate::{output, state};
 use clap::Args;
 use lindos_model::NodeSpec;
-use lindos_model::fleet::FleetFile;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,9 +18,9 @@ pub struct UpArgs {
     /// GPUs of each node
     #[arg(long, default_value_t = 2, value_name = "G")]
     gpus: u16,
-    /// Take the nodes from a fleet file instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodes", "gpus"])]
-    fleet: Option<PathBuf>,
+    /// Take the nodes from a fleet file instead, or from a ready-made fleet
+    #[arg(long, value_name = "FILE|NAME", conflicts_with_all = ["nodes", "gpus"])]
+    fleet: Option<String>,
     /// Address to listen at, on this machine
     #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
@@ -43,7 +43,7 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
         ));
     }
     nodes::check_count(u64::from(args.nodes))?;
-    let file = args.fleet.as_deref().map(read_fleet).transpose()?;
+    let file = args.fleet.as_deref().map(fleet_on_this_machine).transpose()?;
     let folder = state::folder(args.state.as_deref())?;
     let mut signals = Signals::new()?;
     let options = Options { state: &folder, listen: args.listen, policy: local::policy(0) };
@@ -124,17 +124,16 @@ impl Signals {
     }
 }
 
-fn read_fleet(path: &Path) -> Result<Vec<NodeSpec>, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::bad_input(format!("{}: {error}", path.display()), "name a fleet file")
-    })?;
-    let nodes = FleetFile::parse(path, &text).map_err(|error| {
-        let hint = error.hint.clone();
-        Failure {
-            hint: hint.or_else(|| Some("a group has `count` and `gpus`: [[nodes]]".into())),
-            ..Failure::from(error)
+/// The nodes of a fleet file, as agents on this machine can play them.
+fn fleet_on_this_machine(fleet: &str) -> Result<Vec<NodeSpec>, Failure> {
+    let mut fleet = fleet_file::load(fleet)?;
+    nodes::check_count(fleet.nodes.len() as u64)?;
+    for node in &mut fleet.nodes {
+        // The agents are all here, so that their ranks reach each other nowhere else.
+        let is_here = node.address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if !is_here {
+            node.address = nodes::ADDRESS.to_string();
         }
-    })?;
-    nodes::check_count(nodes.len() as u64)?;
-    Ok(nodes)
+    }
+    Ok(fleet.nodes)
 }

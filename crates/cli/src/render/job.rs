@@ -166,6 +166,9 @@ fn counted_ranks(ranks: &[RankView], style: &Style) -> String {
 
 pub fn why(why: &Why) -> String {
     let mut text = format!("job {} is {}: {}\n", why.job, why.state, why.answer);
+    if let Some(when) = &why.when {
+        let _ = writeln!(text, "{when}");
+    }
     for hint in &why.hints {
         let _ = writeln!(text, "hint: {hint}");
     }

@@ -132,5 +132,6 @@ pub fn why() -> Why {
             .to_string(),
         wait_reason: None,
         hints: vec!["ask for 3 nodes or fewer".to_string()],
+        ..Why::default()
     }
 }

@@ -1,14 +1,15 @@
 //! What people ask: everything here only reads.
 
+pub mod outlook;
+pub mod runtimes;
 pub mod trail;
 
 use crate::Core;
 use crate::health::fleet::Node;
 use crate::job::Job;
-use crate::queue::order::Queue;
-use lindos_model::{
-    AttemptReport, Columns, JobId, NodeId, Policy, RequestId, Time, TrailEntry, WaitReason,
-};
+use crate::queue::hold::Hold;
+use crate::queue::teams::Teams;
+use lindos_model::{AttemptReport, Columns, JobId, NodeId, Policy, RequestId, Time, TrailEntry};
 use std::collections::BTreeMap;
 
 impl Core {
@@ -42,6 +43,16 @@ impl Core {
         self.fleet.by_name(name)
     }
 
+    /// Nodes that are held for blocked jobs, and from when they are wanted.
+    pub fn holds(&self) -> &BTreeMap<JobId, Hold> {
+        &self.holds
+    }
+
+    /// What the teams hold and have used.
+    pub fn teams(&self) -> &Teams {
+        &self.teams
+    }
+
     /// Whether a submission was taken, as far back as requests are remembered.
     pub fn knows_request(&self, request: RequestId) -> bool {
         self.requests.contains_key(&request)
@@ -71,21 +82,5 @@ impl Core {
 
     pub fn trail_last_seq(&self) -> u64 {
         self.trail.last_seq()
-    }
-
-    /// The one constraint that keeps a queued job from starting; `None` for any other job.
-    pub fn why(&self, id: JobId) -> Option<WaitReason> {
-        let job = self.jobs.get(&id)?;
-        if job.is_over() || job.attempt.is_some() {
-            return None;
-        }
-        let blocker = self.queue.blocked_by.filter(|&blocker| {
-            let place = |job: &Job| (job.spec.priority, job.id);
-            self.jobs.get(&blocker).is_some_and(|first| Queue::before(place(first), place(job)))
-        });
-        match blocker {
-            Some(job) => Some(WaitReason::Behind { job }),
-            None => job.wait.clone(),
-        }
     }
 }

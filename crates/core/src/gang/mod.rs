@@ -86,6 +86,8 @@ impl Core {
             let column = Column::Startup;
             self.fleet.allocate(node, Allocation { job: id, epoch, member, gpus, column });
         }
+        self.teams.take(job.team, attempt.gpus, now);
+        self.alive.insert(id);
         job.attempt = Some(attempt);
         if let Some(wait) = first_step {
             self.timers.set(Timer::FirstStep(id), now + wait);
@@ -304,7 +306,13 @@ impl Core {
             let job = self.jobs.get_mut(&id).expect("it was just there");
             // What costs nobody a retry is no fault to count: a taken port, an old epoch.
             job.faults += u32::from(reason.charge() != lindos_model::reason::Charge::Nobody);
+            let lost = job.attempt.as_ref().and_then(|attempt| attempt.lost);
+            let lost = lost.map_or(Millis::ZERO, |(since, until)| until.since(since));
             let what = TrailKind::Fault { reason: reason.clone(), step: step.unwrap_or(0) };
+            let what = match &reason {
+                EndReason::Preempted { by } => TrailKind::Preempted { by: *by, lost },
+                _ => what,
+            };
             self.say(Some((id, Some(epoch))), node, what, out);
         }
         if reason != EndReason::Completed {
@@ -388,6 +396,8 @@ impl Core {
         let epoch = attempt.epoch;
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
         job.held_ms += now.since(attempt.launched_at).0;
+        self.teams.give_back(job.team, attempt.gpus, now);
+        self.alive.remove(&id);
         for &node in &nodes {
             self.fleet.release(node, id, epoch);
             if self.fleet.node(node).state == NodeState::Up {
@@ -516,15 +526,9 @@ impl Core {
         self.resend_to(id, None, out);
     }
 
-    /// Jobs with a gang.
-    pub(crate) fn alive(&self) -> Vec<JobId> {
-        let alive = self.jobs.values().filter(|job| !job.is_over() && job.attempt.is_some());
-        alive.map(|job| job.id).collect()
-    }
-
     /// Nobody listened for a while: silence in that time was not the jobs'.
     pub(crate) fn restart_deadlines(&mut self) {
-        for id in self.alive() {
+        for id in self.alive.clone() {
             let job = &self.jobs[&id];
             let pace = &job.attempt.as_ref().expect("it is alive").pace;
             let hang = pace.hang_timeout(job.spec.hang_timeout, &self.policy);

@@ -219,8 +219,12 @@ impl Fleet {
         &self.index
     }
 
-    pub fn index_mut(&mut self) -> &mut Index {
-        &mut self.index
+    /// The index beside the nodes: whatever is changed in it must be put back, or be true.
+    pub fn with_index<R>(&mut self, look: impl FnOnce(&mut Index, &Fleet) -> R) -> R {
+        let mut index = std::mem::take(&mut self.index);
+        let result = look(&mut index, self);
+        self.index = index;
+        result
     }
 
     /// Makes the index anew: after a snapshot was read, and when a node has moved.
@@ -238,12 +242,6 @@ impl Fleet {
     pub fn reindex(&mut self, id: NodeId) {
         let node = &self.nodes[id.index()];
         self.index.set(id, node.room(), node.held_for.is_some());
-    }
-
-    /// Tells the index that a node is open, or that it takes no work, until [`Fleet::reindex`].
-    pub fn index_as(&mut self, id: NodeId, is_open: bool) {
-        let room = self.nodes[id.index()].room().filter(|_| is_open);
-        self.index.set(id, room, false);
     }
 
     /// Holds a node for a gang, or lets it go.

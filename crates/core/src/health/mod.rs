@@ -20,11 +20,10 @@ const HEARD_AT_ALL: Millis = Millis::from_secs(1);
 
 impl Core {
     pub(crate) fn on_control_plane_started(&mut self, policy: &Policy, out: &mut Effects) {
-        self.policy = policy.clone();
+        self.on_policy(policy);
         self.started_at = self.now;
         self.must_schedule = true;
-        let alive = self.alive();
-        let what = TrailKind::ControlPlaneStarted { jobs_alive: alive.len() as u32 };
+        let what = TrailKind::ControlPlaneStarted { jobs_alive: self.alive.len() as u32 };
         self.say(None, None, what, out);
         self.restart_deadlines();
         let silent: Vec<NodeId> = self.nodes_in(NodeState::Silent);

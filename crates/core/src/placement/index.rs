@@ -38,6 +38,13 @@ struct Tight {
     dirty: Vec<SlotId>,
 }
 
+/// How a node stands in the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    free: u8,
+    open: u8,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     tree: Tree,
@@ -69,6 +76,16 @@ impl Index {
         self.free.set(&self.tree, node, free, None);
         let open = if is_held { OUT } else { free };
         self.open.set(&self.tree, node, open, Some(&mut self.tight));
+    }
+
+    pub fn standing(&self, node: NodeId) -> Standing {
+        Standing { free: self.free.free[node.index()], open: self.open.free[node.index()] }
+    }
+
+    /// Puts a node back to how it stood.
+    pub fn stand(&mut self, node: NodeId, standing: Standing) {
+        self.free.set(&self.tree, node, standing.free, None);
+        self.open.set(&self.tree, node, standing.open, Some(&mut self.tight));
     }
 
     /// Brings the order of best fit up to date; before every search in it.

@@ -17,7 +17,7 @@ pub mod verdict;
 mod tests;
 
 use crate::health::fleet::Fleet;
-use index::{Index, Pools, View};
+use index::{Index, Pools, Standing, View};
 use lindos_model::trail::Span;
 use lindos_model::{GpuSet, JobSpec, Level, NodeId, WaitReason};
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,12 +70,7 @@ pub struct Placement {
 
 /// The place for a gang, or why there is none. The fleet is the same afterwards.
 pub fn place(fleet: &mut Fleet, request: &Request<'_>) -> Result<Placement, WaitReason> {
-    let touched = overlay(fleet, request);
-    fleet.index_mut().settle();
-    let found = find(fleet.index(), request);
-    for node in touched {
-        fleet.reindex(node);
-    }
+    let found = fleet.with_index(|index, fleet| would_go(index, fleet, request));
     let (nodes, span) = found?;
     let taken = |id: NodeId| {
         let gpus = fleet.node(id).free().lowest(request.gpus_per_node);
@@ -84,22 +79,55 @@ pub fn place(fleet: &mut Fleet, request: &Request<'_>) -> Result<Placement, Wait
     Ok(Placement { nodes: nodes.into_iter().map(taken).collect(), span })
 }
 
-/// Shows the index what this request alone sees: nodes that it leaves out, nodes held for it.
-fn overlay(fleet: &mut Fleet, request: &Request<'_>) -> Vec<NodeId> {
-    let mut touched = Vec::new();
+/// Where a gang would go by this index, which is the same afterwards, or why it cannot.
+pub fn would_go(
+    index: &mut Index,
+    fleet: &Fleet,
+    request: &Request<'_>,
+) -> Result<(Vec<NodeId>, Span), WaitReason> {
+    let before = overlay(index, fleet, request);
+    index.settle();
+    let found = find(index, request);
+    restore(index, before);
+    found
+}
+
+/// The most open nodes together, as the request wants them.
+pub fn most_open(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> u32 {
+    let before = overlay(index, fleet, request);
+    let count = |pools: &Pools, vertex| search::usable(index, request, pools, vertex);
+    let most = groups(index, request)
+        .iter()
+        .map(|pools| verdict::most_together(index, request, pools, &count))
+        .max()
+        .unwrap_or(0);
+    restore(index, before);
+    most
+}
+
+/// Shows the index what this request alone sees: nodes that it leaves out, nodes held for it. How
+/// they stood before.
+fn overlay(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> Vec<(NodeId, Standing)> {
+    let mut before = Vec::new();
     if request.view == View::Open {
         for &node in request.own {
-            fleet.index_as(node, true);
-            touched.push(node);
+            before.push((node, index.standing(node)));
+            index.set(node, fleet.node(node).room(), false);
         }
     }
     for name in request.exclude {
         if let Some(node) = fleet.by_name(name) {
-            fleet.index_as(node, false);
-            touched.push(node);
+            before.push((node, index.standing(node)));
+            index.set(node, None, false);
         }
     }
-    touched
+    before
+}
+
+fn restore(index: &mut Index, before: Vec<(NodeId, Standing)>) {
+    for (node, standing) in before.into_iter().rev() {
+        index.stand(node, standing);
+    }
 }
 
 fn find(index: &Index, request: &Request<'_>) -> Result<(Vec<NodeId>, Span), WaitReason> {

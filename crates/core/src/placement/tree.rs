@@ -50,7 +50,7 @@ pub struct Slot {
     pub nodes: u32,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
     vertices: Vec<Vertex>,
     slots: Vec<Slot>,
@@ -70,12 +70,27 @@ pub struct Added {
     pub counts: u32,
 }
 
+impl Default for Tree {
+    /// A fleet without nodes: the root alone.
+    fn default() -> Tree {
+        let mut tree = Tree {
+            vertices: Vec::new(),
+            slots: Vec::new(),
+            pools: Vec::new(),
+            home: Vec::new(),
+            pool_of: Vec::new(),
+            by_place: BTreeMap::new(),
+            by_level: Default::default(),
+            counts: 0,
+        };
+        tree.add_vertex(Level::Fleet, String::new(), ROOT);
+        tree
+    }
+}
+
 impl Tree {
     /// Adds the node that has the next id; how many slots and counts there are now.
     pub fn add(&mut self, spec: &NodeSpec) -> Added {
-        if self.vertices.is_empty() {
-            self.add_vertex(Level::Fleet, String::new(), ROOT);
-        }
         let mut vertex = ROOT;
         for (level, name) in spec.location.path() {
             vertex = self.child(vertex, level, name);

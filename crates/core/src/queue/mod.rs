@@ -1,37 +1,28 @@
 //! Jobs come, wait, are cancelled, and start when their turn and their nodes have come.
 
+pub mod after;
+pub mod forecast;
+pub mod hold;
 pub mod order;
+pub mod pass;
+pub mod preempt;
+pub mod teams;
 
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
 use crate::job::{Job, JobLedger};
-use crate::placement::{self, Placement, Request};
 use crate::recovery::rules::Verdict;
 use crate::timer::Timer;
-use lindos_model::{EndReason, Epoch, JobId, JobSpec, JobState, RequestId, TrailKind, WaitReason};
+use lindos_model::reason::Charge;
+use lindos_model::{
+    EndReason, Epoch, JobId, JobSpec, JobState, Millis, NodeId, Policy, RequestId, TrailKind,
+    WaitReason,
+};
+use order::{Bucket, Shape, Waiting};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// All of a job that its placement depends on, but for the nodes that it likes best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shape {
-    nodes: u32,
-    min_nodes: u32,
-    gpus_per_node: u16,
-    is_restart: bool,
-}
-
-impl Shape {
-    fn of(job: &Job) -> Shape {
-        let spec = &job.spec;
-        Shape {
-            nodes: spec.nodes,
-            min_nodes: spec.min_nodes,
-            gpus_per_node: spec.gpus_per_node,
-            is_restart: job.epoch.0 > 0,
-        }
-    }
-}
+use teams::TeamId;
 
 impl Core {
     pub(crate) fn on_job_submitted(
@@ -44,13 +35,9 @@ impl Core {
         if self.has_answered(request, out) {
             return;
         }
-        let reply = match spec.validate() {
+        let reply = match self.acceptable(spec) {
             Ok(()) => Reply::Submitted { job: self.accept(user, spec, out) },
-            Err(invalid) => {
-                let key = invalid.key.to_string();
-                let reason = Rejection::InvalidJob { key, message: invalid.message };
-                Reply::Rejected { reason }
-            }
+            Err(reason) => Reply::Rejected { reason },
         };
         self.answer(request, reply, out);
     }
@@ -73,13 +60,49 @@ impl Core {
         out.push(Effect::Reply { request, reply });
     }
 
+    pub(crate) fn acceptable(&self, spec: &JobSpec) -> Result<(), Rejection> {
+        let invalid = |key: &str, message: String| {
+            Err(Rejection::InvalidJob { key: key.to_string(), message })
+        };
+        if let Err(error) = spec.validate() {
+            return invalid(error.key, error.message);
+        }
+        let policy = &self.policy;
+        if !spec.class.is_empty() && !policy.classes.iter().any(|c| c.name == spec.class) {
+            return invalid("class", format!("there is no class `{}`", spec.class));
+        }
+        if !policy.teams.is_empty() && !policy.teams.iter().any(|team| team.name == spec.team) {
+            return invalid("team", format!("there is no team `{}`", spec.team));
+        }
+        self.check_after(spec)
+    }
+
+    /// Takes a job, or all jobs of an array; the first of them.
     fn accept(&mut self, user: &str, spec: &Arc<JobSpec>, out: &mut Effects) -> JobId {
+        let first = JobId(self.last_job + 1);
+        for index in 0..spec.array.unwrap_or(1) {
+            self.accept_one(user, spec, spec.array.map(|_| index), out);
+        }
+        first
+    }
+
+    fn accept_one(
+        &mut self,
+        user: &str,
+        spec: &Arc<JobSpec>,
+        index: Option<u32>,
+        out: &mut Effects,
+    ) {
         self.last_job += 1;
         let id = JobId(self.last_job);
         let job = Job {
             id,
             user: user.to_string(),
             spec: Arc::clone(spec),
+            array_index: index,
+            team: self.teams.id(&spec.team),
+            priority: priority(&self.policy, spec),
+            preempted_at: None,
             ended: None,
             submitted_at: self.now,
             started_at: None,
@@ -104,7 +127,7 @@ impl Core {
             held_ms: 0,
             ledger: JobLedger::default(),
         };
-        self.queue.push(spec.priority, id, job.gpus());
+        let gpus = job.gpus();
         self.jobs.insert(id, job);
         let what = TrailKind::Submitted {
             name: spec.name.clone(),
@@ -112,8 +135,54 @@ impl Core {
             gpus_per_node: spec.gpus_per_node,
         };
         self.say(Some((id, None)), None, what, out);
+        let waiting = Waiting { job: id, since: self.now, gpus, is_restart: false };
+        match self.after(spec) {
+            Ok(None) => self.queue.push(waiting, Some(self.bucket(id))),
+            Ok(Some(reason)) => {
+                self.queue.push(waiting, None);
+                if let WaitReason::After { job } = reason {
+                    self.dependants.entry(job).or_default().insert(id);
+                }
+                self.jobs.get_mut(&id).expect("it was just put there").wait = Some(reason);
+            }
+            Err(reason) => {
+                self.finish(id, JobState::Cancelled, reason, out);
+                return;
+            }
+        }
         self.must_schedule = true;
-        id
+    }
+
+    /// Jobs alike to the one.
+    pub(crate) fn bucket(&self, id: JobId) -> Bucket {
+        let job = &self.jobs[&id];
+        Bucket {
+            priority: Reverse(job.priority),
+            team: job.team,
+            limit: job.spec.time_limit.map(|limit| limit - Millis(job.held_ms)),
+            shape: Shape::of(&job.spec),
+        }
+    }
+
+    /// A policy begins to hold: teams and priorities are what it says.
+    pub(crate) fn on_policy(&mut self, policy: &Policy) {
+        self.policy = policy.clone();
+        self.teams.rule_by(policy);
+        let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
+        for id in &self.alive {
+            let job = &self.jobs[id];
+            let gpus = job.attempt.as_ref().map_or(0, |attempt| attempt.gpus);
+            *held.entry(job.team).or_default() += gpus;
+        }
+        self.teams.recount(&held, self.now);
+        let waiting: Vec<JobId> = self.queue.iter().chain(self.alive.iter().copied()).collect();
+        for id in waiting {
+            let job = self.jobs.get_mut(&id).expect("it waits or runs");
+            job.priority = priority(policy, &job.spec);
+        }
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.sort_anew(|id| self.bucket(id));
+        self.queue = queue;
     }
 
     /// Ends a waiting job, or tells why the running attempt is to be stopped.
@@ -146,9 +215,9 @@ impl Core {
         follows
     }
 
-    fn dequeue(&mut self, id: JobId) {
-        let job = &self.jobs[&id];
-        self.queue.remove(job.spec.priority, id, job.gpus());
+    pub(crate) fn dequeue(&mut self, id: JobId) {
+        self.release_hold(id);
+        self.queue.remove(id);
         self.timers.cancel(Timer::Backoff(id));
         self.must_schedule = true;
     }
@@ -162,28 +231,67 @@ impl Core {
         out: &mut Effects,
     ) {
         match verdict {
-            Verdict::Completed => self.finish(id, JobState::Completed, reason, out),
+            Verdict::Completed => {
+                let job = &self.jobs[&id];
+                self.runtimes.on_completed(job.spec.time_limit, Millis(job.held_ms));
+                self.finish(id, JobState::Completed, reason, out);
+            }
             Verdict::Cancelled => self.finish(id, JobState::Cancelled, reason, out),
             Verdict::Failed => self.finish(id, JobState::Failed, reason, out),
-            Verdict::Retry { backoff, .. } => {
-                let job = self.jobs.get_mut(&id).expect("it was just looked at");
-                job.attempt = None;
-                let (priority, gpus) = (job.spec.priority, job.gpus());
-                let until = self.now + *backoff;
-                if until > self.now {
-                    let failures = job.failures_without_progress;
-                    job.wait = Some(WaitReason::Backoff { until, failures });
-                    self.timers.set(Timer::Backoff(id), until);
-                } else {
-                    job.wait = Some(WaitReason::New);
-                }
-                self.queue.push(priority, id, gpus);
+            Verdict::Retry { backoff, charge } => {
+                let is_restart = !matches!(reason, EndReason::Preempted { .. });
+                self.wait_again(id, *backoff, *charge, is_restart);
             }
         }
         self.must_schedule = true;
     }
 
+    /// Puts a job whose attempt is over back in the queue. While it waits out its backoff for no
+    /// fault of its own, its nodes are held for it.
+    fn wait_again(&mut self, id: JobId, backoff: Millis, charge: Charge, is_restart: bool) {
+        let job = self.jobs.get_mut(&id).expect("it was just looked at");
+        job.attempt = None;
+        let waiting = Waiting { job: id, since: self.now, gpus: job.gpus(), is_restart };
+        if backoff == Millis::ZERO {
+            job.wait = Some(WaitReason::New);
+            let bucket = self.bucket(id);
+            self.queue.push(waiting, Some(bucket));
+            return;
+        }
+        let until = self.now + backoff;
+        let failures = job.failures_without_progress;
+        job.wait = Some(WaitReason::Backoff { until, failures });
+        self.timers.set(Timer::Backoff(id), until);
+        self.queue.push(waiting, None);
+        if charge == Charge::Infrastructure {
+            let is_ours = |&&node: &&NodeId| {
+                let node = self.fleet.node(node);
+                node.in_service() && node.is_whole() && node.held_for.is_none()
+            };
+            let nodes: Vec<NodeId> =
+                self.jobs[&id].last_nodes().iter().filter(is_ours).copied().collect();
+            self.hold(id, nodes, None, false);
+        }
+    }
+
+    /// A job has waited out its backoff.
+    pub(crate) fn on_backoff_over(&mut self, id: JobId) {
+        if self.queue.is_parked(id) {
+            let bucket = self.bucket(id);
+            self.queue.unpark(id, bucket);
+            self.jobs.get_mut(&id).expect("it is queued").wait = Some(WaitReason::New);
+            self.must_schedule = true;
+        }
+    }
+
+    /// A job is over, and those that come after it learn of it.
     fn finish(&mut self, id: JobId, state: JobState, reason: EndReason, out: &mut Effects) {
+        self.end(id, state, reason, out);
+        self.on_job_over(id, out);
+        self.forget_oldest();
+    }
+
+    pub(crate) fn end(&mut self, id: JobId, state: JobState, reason: EndReason, out: &mut Effects) {
         let job = self.jobs.get_mut(&id).expect("only a known job ends");
         job.wait = None;
         job.ended_at = Some(self.now);
@@ -196,6 +304,10 @@ impl Core {
         };
         self.say(Some((id, epoch)), None, what, out);
         self.finished.push_back(id);
+    }
+
+    /// Forgets the jobs that were over first, when there are too many.
+    fn forget_oldest(&mut self) {
         while self.finished.len() > self.policy.finished_jobs_max as usize {
             let oldest = self.finished.pop_front().expect("it is not empty");
             let job = self.jobs.remove(&oldest).expect("it was not forgotten before");
@@ -204,80 +316,10 @@ impl Core {
             }
         }
     }
+}
 
-    /// Starts every job that may start now, in order.
-    pub(crate) fn schedule(&mut self, out: &mut Effects) {
-        self.queue.blocked_by = None;
-        self.queue.first_wait = None;
-        let mut previous = None;
-        // What could not be placed in this pass cannot be later in it: starts only take.
-        let mut failed: BTreeMap<Shape, WaitReason> = BTreeMap::new();
-        while let Some(next) = self.queue.after(previous) {
-            previous = Some(next);
-            let id = next.1;
-            let shape = Shape::of(&self.jobs[&id]);
-            let placed = match failed.get(&shape) {
-                Some(reason) if self.timers.get(Timer::Backoff(id)).is_none() => {
-                    Err(reason.clone())
-                }
-                _ => self.place(id),
-            };
-            match placed {
-                Ok(placement) => {
-                    self.dequeue(id);
-                    self.must_schedule = false;
-                    self.start_attempt(id, &placement, out);
-                }
-                Err(reason) => {
-                    let blocks = matches!(reason, WaitReason::Busy { .. });
-                    if !matches!(reason, WaitReason::Backoff { .. }) {
-                        failed.entry(shape).or_insert_with(|| reason.clone());
-                    }
-                    self.queue.first_wait.get_or_insert_with(|| reason.name().to_string());
-                    self.note_wait(id, reason, out);
-                    if blocks {
-                        self.queue.blocked_by = Some(id);
-                        return;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Where the job would go now, or why it cannot.
-    fn place(&mut self, id: JobId) -> Result<Placement, WaitReason> {
-        let job = &self.jobs[&id];
-        if let Some(until) = self.timers.get(Timer::Backoff(id)) {
-            return Err(WaitReason::Backoff { until, failures: job.failures_without_progress });
-        }
-        let is_restart = job.epoch.0 > 0;
-        let spec = Arc::clone(&job.spec);
-        let mut prefer = job.last_nodes().to_vec();
-        prefer.sort_unstable();
-        let request = |nodes| Request {
-            nodes,
-            spares: if is_restart { 0 } else { self.policy.spares },
-            prefer: &prefer,
-            ..Request::of(&spec)
-        };
-        let whole = placement::place(&mut self.fleet, &request(spec.nodes));
-        match whole {
-            Err(WaitReason::NodesOut { nodes_free, .. } | WaitReason::Busy { nodes_free, .. })
-                if is_restart && nodes_free >= spec.min_nodes =>
-            {
-                placement::place(&mut self.fleet, &request(nodes_free))
-            }
-            other => other,
-        }
-    }
-
-    fn note_wait(&mut self, id: JobId, reason: WaitReason, out: &mut Effects) {
-        let job = self.jobs.get_mut(&id).expect("it is queued");
-        let is_news = job.wait.as_ref().is_none_or(|before| before.name() != reason.name());
-        let epoch = (job.epoch.0 > 0).then_some(job.epoch);
-        job.wait = Some(reason.clone());
-        if is_news {
-            self.say(Some((id, epoch)), None, TrailKind::Waiting { reason }, out);
-        }
-    }
+/// The priority of a job: that of its class, or its own.
+pub(crate) fn priority(policy: &Policy, spec: &JobSpec) -> i32 {
+    let class = policy.classes.iter().find(|class| class.name == spec.class);
+    class.map_or(spec.priority, |class| class.priority)
 }

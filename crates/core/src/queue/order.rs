@@ -1,91 +1,252 @@
-//! Who is next: jobs that wait, by priority and then by age.
+//! Who waits: jobs alike in one bucket, so that a pass over the queue looks once at all of them.
 //!
-//! The order is strict: a job that waits for busy nodes is not overtaken, so that a large gang is
-//! never starved by small ones. Jobs that wait for something that running jobs cannot give (nodes
-//! out of service, a fleet that is too small, their own backoff) hold up nobody.
+//! A job that waits for something that no other job can give (its backoff, a job that it comes
+//! after) is parked, and no pass looks at it. A job whose attempt was ended by a fault comes before
+//! all others: its nodes are still warm.
 
-use lindos_model::JobId;
+use super::teams::TeamId;
+use lindos_model::{JobId, JobSpec, Level, Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// All of a job that its place depends on, but for where it ran before.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shape {
+    pub nodes: u32,
+    pub min_nodes: u32,
+    pub gpus_per_node: u16,
+    pub within: Level,
+    pub segment: Option<u32>,
+    pub platforms: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+    pub exclude: BTreeSet<String>,
+}
+
+impl Shape {
+    pub fn of(spec: &JobSpec) -> Shape {
+        Shape {
+            nodes: spec.nodes,
+            min_nodes: spec.min_nodes,
+            gpus_per_node: spec.gpus_per_node,
+            within: spec.within,
+            segment: spec.segment,
+            platforms: spec.platforms.clone(),
+            labels: spec.labels.clone(),
+            exclude: spec.exclude.clone(),
+        }
+    }
+}
+
+/// Jobs that are alike to a pass.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Bucket {
+    pub priority: Reverse<i32>,
+    pub team: TeamId,
+    /// How long it holds its gang at most.
+    pub limit: Option<Millis>,
+    pub shape: Shape,
+}
+
+impl Bucket {
+    /// What comes before all buckets of a priority.
+    fn first_of(priority: i32) -> Bucket {
+        let shape = Shape {
+            nodes: 0,
+            min_nodes: 0,
+            gpus_per_node: 0,
+            within: Level::Nvlink,
+            segment: None,
+            platforms: Vec::new(),
+            labels: BTreeMap::new(),
+            exclude: BTreeSet::new(),
+        };
+        Bucket { priority: Reverse(priority), team: TeamId(0), limit: None, shape }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    /// `None`: it is parked.
+    bucket: Option<Bucket>,
+    since: Time,
+    gpus: u64,
+    is_restart: bool,
+}
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Queue {
-    waiting: BTreeSet<(Reverse<i32>, JobId)>,
+    entries: BTreeMap<JobId, Entry>,
+    buckets: BTreeMap<Bucket, BTreeSet<JobId>>,
+    restarts: BTreeSet<JobId>,
+    by_age: BTreeSet<(Time, JobId)>,
     demand_gpus: u64,
-    /// The first job that waits for busy nodes: those behind it wait for it.
+    /// The first job that waits for busy nodes and that nobody overtakes: those behind it wait
+    /// for it.
     pub blocked_by: Option<JobId>,
     /// The kind of wait of the first job that could not be placed.
     pub first_wait: Option<String>,
 }
 
+/// A job that begins to wait.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    pub job: JobId,
+    pub since: Time,
+    pub gpus: u64,
+    /// A fault ended its last attempt.
+    pub is_restart: bool,
+}
+
 impl Queue {
-    pub fn push(&mut self, priority: i32, job: JobId, gpus: u64) {
-        assert!(self.waiting.insert((Reverse(priority), job)), "job {job} is queued twice");
+    /// A job waits for its turn (`Some`) or for something that no pass can give.
+    pub fn push(&mut self, waiting: Waiting, bucket: Option<Bucket>) {
+        let Waiting { job, since, gpus, is_restart } = waiting;
+        let entry = Entry { bucket: None, since, gpus, is_restart };
+        assert!(self.entries.insert(job, entry).is_none(), "job {job} is queued twice");
         self.demand_gpus += gpus;
+        if let Some(bucket) = bucket {
+            self.unpark(job, bucket);
+        }
     }
 
-    pub fn remove(&mut self, priority: i32, job: JobId, gpus: u64) {
-        assert!(self.waiting.remove(&(Reverse(priority), job)), "job {job} is not queued");
-        self.demand_gpus -= gpus;
+    /// A parked job waits for its turn from now on.
+    pub fn unpark(&mut self, job: JobId, bucket: Bucket) {
+        let entry = self.entries.get_mut(&job).expect("only a queued job has a turn");
+        assert!(entry.bucket.is_none(), "job {job} has its turn twice");
+        entry.bucket = Some(bucket.clone());
+        if entry.is_restart {
+            self.restarts.insert(job);
+        } else {
+            self.by_age.insert((entry.since, job));
+            self.buckets.entry(bucket).or_default().insert(job);
+        }
+    }
+
+    pub fn remove(&mut self, job: JobId) {
+        let entry = self.entries.remove(&job).expect("only a queued job leaves the queue");
+        self.demand_gpus -= entry.gpus;
+        if let Some(bucket) = entry.bucket {
+            if entry.is_restart {
+                self.restarts.remove(&job);
+            } else {
+                self.by_age.remove(&(entry.since, job));
+                let jobs = self.buckets.get_mut(&bucket).expect("a queued job is in its bucket");
+                jobs.remove(&job);
+                if jobs.is_empty() {
+                    self.buckets.remove(&bucket);
+                }
+            }
+        }
         if self.blocked_by == Some(job) {
             self.blocked_by = None;
         }
-        if self.waiting.is_empty() {
+        if self.entries.is_empty() {
             self.first_wait = None;
         }
     }
 
-    pub fn contains(&self, priority: i32, job: JobId) -> bool {
-        self.waiting.contains(&(Reverse(priority), job))
+    /// All that wait for their turn go to the buckets that `bucket` names: teams or classes are
+    /// not what they were.
+    pub fn sort_anew(&mut self, bucket: impl Fn(JobId) -> Bucket) {
+        self.buckets.clear();
+        for (&job, entry) in &mut self.entries {
+            if entry.bucket.is_some() {
+                let new = bucket(job);
+                if !entry.is_restart {
+                    self.buckets.entry(new.clone()).or_default().insert(job);
+                }
+                entry.bucket = Some(new);
+            }
+        }
     }
 
-    /// Whether `a` goes before `b`.
-    pub fn before(a: (i32, JobId), b: (i32, JobId)) -> bool {
-        (Reverse(a.0), a.1) < (Reverse(b.0), b.1)
+    pub fn contains(&self, job: JobId) -> bool {
+        self.entries.contains_key(&job)
+    }
+
+    pub fn is_parked(&self, job: JobId) -> bool {
+        self.entries.get(&job).is_some_and(|entry| entry.bucket.is_none())
+    }
+
+    pub fn is_restart(&self, job: JobId) -> bool {
+        self.entries.get(&job).is_some_and(|entry| entry.is_restart)
+    }
+
+    /// Since when the job waits.
+    pub fn since(&self, job: JobId) -> Option<Time> {
+        self.entries.get(&job).map(|entry| entry.since)
     }
 
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.entries.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.entries.is_empty()
     }
 
+    /// All that wait, the oldest number first.
     pub fn iter(&self) -> impl Iterator<Item = JobId> + '_ {
-        self.waiting.iter().map(|&(_, job)| job)
+        self.entries.keys().copied()
     }
 
-    /// The job after `previous` in the order, or the first.
-    pub fn after(&self, previous: Option<(i32, JobId)>) -> Option<(i32, JobId)> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = previous.map_or(Unbounded, |(priority, job)| Excluded((Reverse(priority), job)));
-        self.waiting
-            .range((from, Unbounded))
-            .next()
-            .map(|&(Reverse(priority), job)| (priority, job))
+    /// Jobs that go before all others.
+    pub fn restarts(&self) -> impl Iterator<Item = JobId> + '_ {
+        self.restarts.iter().copied()
+    }
+
+    /// Those that wait for their turn since `until` or longer, the longest first.
+    pub fn since_before(&self, until: Time) -> impl Iterator<Item = JobId> + '_ {
+        let range = self.by_age.range(..=(until, JobId(u64::MAX)));
+        range.map(|&(_, job)| job)
+    }
+
+    pub fn buckets(&self) -> &BTreeMap<Bucket, BTreeSet<JobId>> {
+        &self.buckets
+    }
+
+    /// The buckets of lower priorities than this, in order; all of them without one.
+    pub fn buckets_below(
+        &self,
+        priority: Option<i32>,
+    ) -> impl Iterator<Item = (&Bucket, &BTreeSet<JobId>)> {
+        let from = priority.map(|priority| Bucket::first_of(priority.saturating_sub(1)));
+        let nothing_is_below = priority == Some(i32::MIN);
+        let range = match from {
+            Some(from) => self.buckets.range(from..),
+            None => self.buckets.range::<Bucket, _>(..),
+        };
+        range.filter(move |_| !nothing_is_below)
+    }
+
+    /// Jobs that wait for their turn.
+    pub fn ready(&self) -> usize {
+        self.by_age.len() + self.restarts.len()
     }
 
     /// GPUs that all waiting jobs want together.
     pub fn demand_gpus(&self) -> u64 {
         self.demand_gpus
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn priority_goes_before_age_and_age_before_nothing() {
-        let mut queue = Queue::default();
-        queue.push(0, JobId(1), 8);
-        queue.push(5, JobId(2), 8);
-        queue.push(0, JobId(3), 8);
-        assert_eq!(queue.iter().collect::<Vec<_>>(), [JobId(2), JobId(1), JobId(3)]);
-        assert_eq!(queue.after(Some((5, JobId(2)))), Some((0, JobId(1))));
-        queue.remove(5, JobId(2), 8);
-        assert_eq!(queue.demand_gpus(), 16);
+    pub fn check(&self) {
+        let demand: u64 = self.entries.values().map(|entry| entry.gpus).sum();
+        assert_eq!(demand, self.demand_gpus, "the queue's demand is wrong");
+        let mut ready = 0;
+        for (&job, entry) in &self.entries {
+            let Some(bucket) = &entry.bucket else { continue };
+            ready += 1;
+            if entry.is_restart {
+                assert!(self.restarts.contains(&job));
+            } else {
+                assert!(self.by_age.contains(&(entry.since, job)));
+                assert!(self.buckets[bucket].contains(&job), "job {job} is not in its bucket");
+            }
+        }
+        let in_buckets: usize = self.buckets.values().map(BTreeSet::len).sum();
+        assert_eq!(in_buckets, self.by_age.len());
+        assert_eq!(ready, self.ready(), "jobs have a turn that do not wait");
+        assert!(self.buckets.values().all(|jobs| !jobs.is_empty()));
     }
 }

@@ -48,8 +48,11 @@ impl Core {
         let ran_long = now.since(past.launched_at).0 >= self.policy.backoff_max_ms;
         let got_on = step > job.best_step || (!job.is_expected_to_report() && ran_long);
         job.best_step = job.best_step.max(step);
-        job.failures_without_progress =
-            if got_on { 1 } else { job.failures_without_progress.saturating_add(1) };
+        // A victim of others has not failed.
+        if !matches!(reason, EndReason::Preempted { .. }) {
+            let failures = job.failures_without_progress;
+            job.failures_without_progress = if got_on { 1 } else { failures.saturating_add(1) };
+        }
         job.remember(past);
         let verdict = rules::verdict(job, &reason, &self.policy);
         if let Verdict::Retry { charge, .. } = verdict {

@@ -95,6 +95,24 @@ impl Story {
         }
     }
 
+    /// A job that runs as soon as it is placed, with its first step told.
+    pub fn run(&mut self, spec: JobSpec) -> JobId {
+        let id = self.submit(spec);
+        self.all_up(id);
+        self.step(id, 1);
+        id
+    }
+
+    /// Every rank of the job ends well.
+    pub fn complete(&mut self, job: JobId) {
+        self.all_end(job, &Exit::Code(0), false);
+    }
+
+    /// Every rank of a job that is being stopped is gone.
+    pub fn gone(&mut self, job: JobId) {
+        self.all_end(job, &killed(), true);
+    }
+
     pub fn cancel(&mut self, job: JobId) {
         self.requests += 1;
         self.tell(Event::JobCancelled { request: RequestId(self.requests), job });

@@ -26,7 +26,7 @@ fn summary(view: &View<'_>, job: &Job) -> JobSummary {
         epoch: job.epoch.0,
         nodes: job.spec.nodes,
         gpus: u32::try_from(job.gpus()).unwrap_or(u32::MAX),
-        priority: job.spec.priority,
+        priority: job.priority,
         submitted_at: job.submitted_at.0,
         started_at: job.started_at.map(|at| at.0),
         ended_at: job.ended_at.map(|at| at.0),
@@ -36,7 +36,7 @@ fn summary(view: &View<'_>, job: &Job) -> JobSummary {
         reason: match &job.ended {
             Some((JobState::Completed, _)) => None,
             Some((_, reason)) => Some(reason.to_string()),
-            None => view.core.why(job.id).map(|reason| reason.to_string()),
+            None => view.core.why_as_noted(job.id).map(|reason| reason.to_string()),
         },
     }
 }

@@ -2,22 +2,106 @@
 
 use super::View;
 use lindos_api::user::Why;
+use lindos_core::explain::outlook::{Change, Outlook};
 use lindos_core::gang::attempt::{MemberState, Phase};
 use lindos_core::health::fleet::NodeState;
 use lindos_core::job::Job;
-use lindos_model::{JobId, JobState, WaitReason};
+use lindos_model::{JobId, JobSpec, JobState, Level, Millis, Time, WaitReason};
 
 /// Hints of one kind: the first few help, a list of a fleet does not.
 const HINTS_MAX: usize = 3;
 
 pub fn why(view: &View<'_>, id: JobId) -> Option<Why> {
     let job = view.core.job(id)?;
-    let wait_reason = view.core.why(id);
-    let (answer, hints) = match &wait_reason {
-        Some(reason) => (wait_sentence(view, job, reason), wait_hints(view, job, reason)),
-        None => (sentence(view, job), end_hints(job)),
+    let state = job.state();
+    let Some(outlook) = view.core.outlook(id) else {
+        let (answer, hints) = (sentence(view, job), end_hints(job));
+        return Some(Why { job: id.0, state, answer, hints, ..Why::default() });
     };
-    Some(Why { job: id.0, state: job.state(), answer, wait_reason, hints })
+    let reason = &outlook.reason;
+    let mut hints: Vec<String> = outlook.changes.iter().map(|c| change(&job.spec, c)).collect();
+    hints.extend(wait_hints(view, job, reason));
+    Some(Why {
+        job: id.0,
+        state,
+        answer: wait_sentence(view, job, reason),
+        hints,
+        likely_start: outlook.likely.map(|at| at.0),
+        latest_start: outlook.latest.map(|at| at.0),
+        when: when(view, &outlook),
+        wait_reason: Some(outlook.reason),
+    })
+}
+
+/// When a job starts by itself, in a sentence.
+pub fn when(view: &View<'_>, outlook: &Outlook) -> Option<String> {
+    let span = |at: Time| coarse(at.since(view.now));
+    if !outlook.reason.is_for_room() {
+        return None;
+    }
+    Some(match (outlook.likely, outlook.latest) {
+        (Some(likely), Some(latest)) if span(likely) != span(latest) => format!(
+            "it starts in {} to {}: as jobs here use their time limits, and at the latest by them",
+            span(likely),
+            span(latest)
+        ),
+        (_, Some(latest)) => {
+            format!(
+                "it starts in {} at the latest, by the time limits of those before it",
+                span(latest)
+            )
+        }
+        (Some(likely), None) => format!(
+            "it starts in {} if running jobs take as long as jobs here do; no time limit promises it",
+            span(likely)
+        ),
+        (None, None) => {
+            "nobody knows when it starts: the jobs in its way have no time limits".to_string()
+        }
+    })
+}
+
+/// A span as people say it of the future: one unit, and not a second too exact.
+fn coarse(span: Millis) -> String {
+    const MINUTE: u64 = 60_000;
+    const HOUR: u64 = 60 * MINUTE;
+    match span.0 {
+        ms if ms < 2 * MINUTE => format!("{} s", ms / 1000),
+        ms if ms < 2 * HOUR => format!("{} min", ms / MINUTE),
+        ms if ms < 72 * HOUR => format!("{} h", ms / HOUR),
+        ms => format!("{} days", ms / (24 * HOUR)),
+    }
+}
+
+/// A change that would start the job now.
+pub fn change(spec: &JobSpec, change: &Change) -> String {
+    match change {
+        Change::FewerNodes { nodes } => {
+            format!("with gang.nodes = {nodes} (instead of {}) it starts now", spec.nodes)
+        }
+        Change::WiderSpan { within: Level::Fleet } => {
+            format!("without gang.within = \"{}\" it starts now", spec.within)
+        }
+        Change::WiderSpan { within } => {
+            format!(
+                "with gang.within = \"{within}\" (instead of \"{}\") it starts now",
+                spec.within
+            )
+        }
+        Change::OtherPlatform { platform } => {
+            format!("with \"{platform}\" among gang.platforms it starts now")
+        }
+        Change::NoLabels => "without gang.labels it starts now".to_string(),
+        Change::NoExclusions => "without gang.exclude it starts now".to_string(),
+        Change::ShorterLimit { limit } => format!(
+            "with time_limit = \"{}\" it starts now: it would be over before the nodes are wanted \
+             that are held for others",
+            coarse(*limit)
+        ),
+        Change::TeamGivesBack { team, gpus } => format!(
+            "it starts when jobs of team {team} give back {gpus} GPUs, or its limit is {gpus} higher"
+        ),
+    }
 }
 
 fn wait_sentence(view: &View<'_>, job: &Job, reason: &WaitReason) -> String {
@@ -79,16 +163,19 @@ fn wait_hints(view: &View<'_>, job: &Job, reason: &WaitReason) -> Vec<String> {
             }
             vec![format!("lower gang.gpus_per_node to {most}, the most that a node here has")]
         }
-        WaitReason::NeverFits { nodes_that_could, .. } => vec![
+        WaitReason::NeverFits { within: Level::Fleet, nodes_that_could, .. } => vec![
             format!("lower gang.nodes to {nodes_that_could}"),
             format!("or add nodes with {gpus} GPUs or more"),
         ],
-        WaitReason::Busy { nodes_free, .. } => {
-            let mut hints = holders(view, job);
-            if *nodes_free > 0 {
-                hints.push(format!("or lower gang.nodes to {nodes_free}, which are free now"));
-            }
-            hints
+        WaitReason::NeverFits { nodes_that_could, .. } => {
+            vec![format!("lower gang.nodes to {nodes_that_could}, or widen gang.within")]
+        }
+        WaitReason::Busy { .. } => holders(view, job),
+        WaitReason::Scattered { .. } | WaitReason::Held { .. } | WaitReason::TeamLimit { .. } => {
+            Vec::new()
+        }
+        WaitReason::After { job: first } => {
+            vec![format!("`lindos why {first}` tells how job {first} gets on")]
         }
         WaitReason::NodesOut { .. } => nodes_out(view, gpus),
         WaitReason::Behind { job: first } => vec![
@@ -105,8 +192,8 @@ fn wait_hints(view: &View<'_>, job: &Job, reason: &WaitReason) -> Vec<String> {
 fn holders(view: &View<'_>, job: &Job) -> Vec<String> {
     let mut running: Vec<&Job> =
         view.core.jobs().filter(|other| !other.is_over() && other.attempt.is_some()).collect();
-    running.sort_by_key(|other| (other.spec.priority, std::cmp::Reverse(other.gpus()), other.id));
-    let no_more_important = |other: &&&Job| other.spec.priority <= job.spec.priority;
+    running.sort_by_key(|other| (other.priority, std::cmp::Reverse(other.gpus()), other.id));
+    let no_more_important = |other: &&&Job| other.priority <= job.priority;
     let shown = running.iter().filter(no_more_important).take(HINTS_MAX);
     shown
         .map(|other| {

@@ -5,7 +5,8 @@ use crate::control::Control;
 use crate::fault::{Network, Plant};
 use lindos_core::effect::Reply;
 use lindos_core::{Effect, Event};
-use lindos_model::{EndReason, Millis, NodeId, TrailEntry, TrailKind};
+use lindos_model::job::After;
+use lindos_model::{EndReason, JobSpec, Millis, NodeId, TrailEntry, TrailKind};
 use std::sync::Arc;
 
 /// Fleets of no more nodes than this are checked after every commit …
@@ -41,8 +42,9 @@ impl World {
                 let request = *request;
                 let event = match what {
                     Ask::Submit(index) => {
-                        let spec = Arc::clone(&self.setup.jobs[*index].spec);
-                        Some(Event::JobSubmitted { request, user: "sim".into(), spec })
+                        let spec = self.spec_to_submit(*index);
+                        let user = "sim".to_string();
+                        spec.map(|spec| Event::JobSubmitted { request, user, spec })
                     }
                     Ask::Cancel(name) => {
                         self.submitted.get(name).map(|&job| Event::JobCancelled { request, job })
@@ -212,6 +214,20 @@ impl World {
             self.send(&Happening::ToControl(ToControl::Ask(asked)));
             self.put(ASK_AGAIN, Happening::Ask(asked));
         }
+    }
+
+    /// A job with the numbers of those that it comes after; `None` while its user does not know
+    /// them.
+    fn spec_to_submit(&self, index: usize) -> Option<Arc<JobSpec>> {
+        let job = &self.setup.jobs[index];
+        if job.after.is_empty() {
+            return Some(Arc::clone(&job.spec));
+        }
+        let known = |(name, any_end): &(String, bool)| {
+            Some(After { job: *self.submitted.get(name)?, any_end: *any_end })
+        };
+        let after = job.after.iter().map(known).collect::<Option<Vec<After>>>()?;
+        Some(Arc::new(JobSpec { after, ..JobSpec::clone(&job.spec) }))
     }
 
     pub(super) fn on_answered(&mut self, index: usize, reply: &Reply) {

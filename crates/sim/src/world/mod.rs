@@ -35,7 +35,10 @@ const REBOOT: Millis = Millis::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct SimJob {
     pub at: Time,
+    /// Without the jobs that it comes after.
     pub spec: Arc<JobSpec>,
+    /// Names of jobs that it comes after, and whether any end of theirs will do.
+    pub after: Vec<(String, bool)>,
     pub script: Script,
 }
 

@@ -8,7 +8,7 @@ use crate::fault::Plant;
 use crate::script::Training;
 use lindos_core::edges::Reading;
 use lindos_core::effect::Command;
-use lindos_model::{EffectId, Exit, Millis, Time};
+use lindos_model::{EffectId, Exit, Millis, RankExit, Time};
 
 impl World {
     pub(super) fn start_agent(&mut self, node: usize) {
@@ -47,7 +47,12 @@ impl World {
             for attempt in
                 attempts.iter_mut().filter(|attempt| attempt.epoch.0 == 1 && now > Time(60_000))
             {
+                // An end without a retry, so that it is others who get the GPUs.
                 attempt.phase = lindos_model::ReportedPhase::Gone;
+                for rank in &mut attempt.ranks {
+                    let (exit, at) = (Exit::not_started("a lie"), now);
+                    rank.exit = Some(RankExit { exit, at, stopping: false });
+                }
             }
         }
         let readings = self.readings(node);

@@ -1,13 +1,9 @@
-//! A fleet file: the nodes that there are, by groups. Used by `sim` scenarios and `up --fleet`.
+//! The smallest fleet file: groups of like nodes, `[[nodes]]`. `sim` scenarios use them too.
 
-use crate::file::{FileError, Source};
+use super::FLEET_NODES_MAX;
 use crate::node::{GPUS_PER_NODE_MAX, Location, NodeSpec};
 use serde::Deserialize;
 use std::collections::BTreeSet;
-use std::path::Path;
-
-/// More nodes than any fleet that we design for.
-pub const FLEET_NODES_MAX: u64 = 1_000_000;
 
 /// Nodes of one kind. With `nodes_per_rack` and so on, they fill racks, leaves and spines in turn.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,20 +35,6 @@ fn default_platform() -> String {
 
 fn default_address() -> String {
     "127.0.0.1".to_string()
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FleetFile {
-    pub nodes: Vec<NodeGroup>,
-}
-
-impl FleetFile {
-    pub fn parse(path: &Path, text: &str) -> Result<Vec<NodeSpec>, FileError> {
-        let source = Source { path, text };
-        let file: FleetFile = source.parse()?;
-        expand(&file.nodes).map_err(|message| source.error_at_key("nodes", message, None))
-    }
 }
 
 /// Every node of the groups, checked.
@@ -108,39 +90,5 @@ impl NodeGroup {
             }
         }
         location
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Vec<NodeSpec>, String> {
-        FleetFile::parse(Path::new("fleet.toml"), text).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn groups_fill_racks_and_leaves_in_turn() {
-        let nodes =
-            parse("[[nodes]]\ncount = 9\ngpus = 8\nnodes_per_rack = 2\nracks_per_leaf = 2\n")
-                .unwrap();
-        assert_eq!(nodes.len(), 9);
-        assert_eq!(nodes[5].location.rack, "n-rack00002");
-        assert_eq!(nodes[5].location.leaf, "n-leaf00001");
-    }
-
-    #[test]
-    fn a_fleet_that_cannot_be_is_refused() {
-        for (text, expected) in [
-            ("nodes = []", "at least one node"),
-            ("[[nodes]]\ncount = 2000000\ngpus = 8", "at most 1000000"),
-            ("[[nodes]]\ncount = 1\ngpus = 0", "1 to 64 GPUs"),
-            ("[[nodes]]\ncount = 1\ngpus = 8\n[[nodes]]\ncount = 1\ngpus = 8", "two nodes are"),
-            ("[[nodes]]\ncuont = 1\ngpus = 8", "did you mean `count`?"),
-            ("[[nodes]]\ncount = 1\ngpus = 8\nnodes_per_rack = 0", "at least one"),
-        ] {
-            let error = parse(text).unwrap_err();
-            assert!(error.contains(expected), "{text} gave {error}");
-        }
     }
 }

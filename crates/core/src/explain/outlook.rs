@@ -1,0 +1,280 @@
+//! Why a job does not start, what would start it now, and when it will start by itself.
+
+use crate::Core;
+use crate::effect::Rejection;
+use crate::gang::attempt::Attempt;
+use crate::job::Job;
+use crate::placement::index::{Index, View};
+use crate::placement::{self, Request};
+use crate::queue::forecast::WhatIf;
+use crate::timer::Timer;
+use lindos_model::trail::Span;
+use lindos_model::{JobId, JobSpec, Level, Millis, NodeId, Time, WaitReason};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One change of a job, or around it, that would start it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It asks for so many nodes.
+    FewerNodes { nodes: u32 },
+    /// It, or each of its segments, may lie within something larger.
+    WiderSpan { within: Level },
+    /// It takes this hardware design too.
+    OtherPlatform { platform: String },
+    /// It asks for no labels.
+    NoLabels,
+    /// It names no nodes that it keeps away from.
+    NoExclusions,
+    /// It is over before the nodes are wanted that are held for others.
+    ShorterLimit { limit: Millis },
+    /// The team gives back so many GPUs, or its limit is so much higher.
+    TeamGivesBack { team: String, gpus: u64 },
+}
+
+/// What there is to say of a job that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// The one constraint that binds.
+    pub reason: WaitReason,
+    /// Each of these alone would start it now.
+    pub changes: Vec<Change>,
+    /// When it starts if nobody comes before it: as running jobs have used their limits so far …
+    pub likely: Option<Time>,
+    /// … and if all of them run to their limits.
+    pub latest: Option<Time>,
+}
+
+/// What would become of a job that was submitted now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DryRun {
+    Refused(Rejection),
+    Starts { nodes: Vec<NodeId>, span: Span },
+    Waits(Box<Outlook>),
+}
+
+/// A job as its outlook is asked for: one that waits, or one that was not submitted.
+struct Ask<'a> {
+    request: Request<'a>,
+    spec: &'a JobSpec,
+    /// That waits.
+    id: Option<JobId>,
+}
+
+impl Core {
+    /// The one constraint that keeps a queued job from starting; `None` for any other job.
+    pub fn why(&self, id: JobId) -> Option<WaitReason> {
+        let job = self.jobs.get(&id).filter(|job| !job.is_over() && job.attempt.is_none())?;
+        if let Some(reason) = self.wait_but_for_room(job) {
+            return Some(reason);
+        }
+        let mut index = self.fleet.index().clone();
+        self.room(&self.ask(job), &mut index).err()
+    }
+
+    /// The same, in words that cost nothing: as the last pass over the queue left it.
+    pub fn why_as_noted(&self, id: JobId) -> Option<WaitReason> {
+        let job = self.jobs.get(&id).filter(|job| !job.is_over() && job.attempt.is_none())?;
+        self.wait_but_for_room(job).or_else(|| job.wait.clone())
+    }
+
+    /// Why a queued job waits, what would start it, and when it will start.
+    pub fn outlook(&self, id: JobId) -> Option<Outlook> {
+        let job = self.jobs.get(&id).filter(|job| !job.is_over() && job.attempt.is_none())?;
+        let mut index = self.fleet.index().clone();
+        let ask = self.ask(job);
+        let reason = match self.wait_but_for_room(job) {
+            Some(reason) => reason,
+            None => self.room(&ask, &mut index).err()?,
+        };
+        Some(self.outlook_for(&ask, reason, &mut index))
+    }
+
+    /// What would become of a job, and nothing is changed.
+    pub fn dry_run(&self, spec: &JobSpec) -> DryRun {
+        if let Err(rejection) = self.acceptable(spec) {
+            return DryRun::Refused(rejection);
+        }
+        let mut index = self.fleet.index().clone();
+        let request = Request { spares: self.policy.spares, ..Request::of(spec) };
+        let ask = Ask { request, spec, id: None };
+        let blocker = self.queue.blocked_by.filter(|blocker| {
+            self.jobs[blocker].priority >= crate::queue::priority(&self.policy, spec)
+        });
+        let waits = match (self.after(spec), blocker) {
+            (Ok(Some(reason)), _) => Some(reason),
+            (_, Some(job)) => Some(WaitReason::Behind { job }),
+            _ => self.over_limit(spec),
+        };
+        if let Some(reason) = waits {
+            return DryRun::Waits(Box::new(self.outlook_for(&ask, reason, &mut index)));
+        }
+        match self.would_go(&ask.request, &mut index) {
+            Ok((nodes, span)) => DryRun::Starts { nodes, span },
+            Err(reason) => DryRun::Waits(Box::new(self.outlook_for(&ask, reason, &mut index))),
+        }
+    }
+
+    fn ask<'a>(&'a self, job: &'a Job) -> Ask<'a> {
+        let own = self.holds.get(&job.id).map_or(&[][..], |hold| &hold.nodes);
+        let spares = if self.queue.is_restart(job.id) { 0 } else { self.policy.spares };
+        let request = Request { own, spares, ..Request::of(&job.spec) };
+        Ask { request, spec: &job.spec, id: Some(job.id) }
+    }
+
+    /// Why a job waits, if it is for something else than room.
+    fn wait_but_for_room(&self, job: &Job) -> Option<WaitReason> {
+        if self.queue.is_parked(job.id) {
+            return job.wait.clone();
+        }
+        // Under the FIFO rule, nobody overtakes the blocked one.
+        let blocker = self.queue.blocked_by.filter(|&blocker| {
+            let place = |job: &Job| (std::cmp::Reverse(job.priority), job.id);
+            self.jobs.get(&blocker).is_some_and(|first| place(first) < place(job))
+        });
+        match blocker {
+            Some(job) => Some(WaitReason::Behind { job }),
+            None => self.team_limit(job.id),
+        }
+    }
+
+    fn over_limit(&self, spec: &JobSpec) -> Option<WaitReason> {
+        let wanted = u64::from(spec.nodes) * u64::from(spec.gpus_per_node);
+        let (team, limit) = self.teams.over_limit(self.teams.find(&spec.team)?, wanted)?;
+        let account = self.teams.account(team);
+        Some(WaitReason::TeamLimit {
+            team: account.name.clone(),
+            limit,
+            held: account.held,
+            wanted,
+        })
+    }
+
+    fn would_go(
+        &self,
+        request: &Request<'_>,
+        index: &mut Index,
+    ) -> Result<(Vec<NodeId>, Span), WaitReason> {
+        placement::would_go(index, &self.fleet, request)
+    }
+
+    /// Where the job would go; while there is room, it waits for the next pass over the queue.
+    fn room(&self, ask: &Ask<'_>, index: &mut Index) -> Result<(), WaitReason> {
+        self.would_go(&ask.request, index).and(Err(WaitReason::New))
+    }
+
+    fn outlook_for(&self, ask: &Ask<'_>, reason: WaitReason, index: &mut Index) -> Outlook {
+        let changes = self.changes(ask, &reason, index);
+        let (mut likely, mut latest) = (None, None);
+        if reason.is_for_room() {
+            let held = ask.id.and_then(|id| self.holds.get(&id)).and_then(|hold| hold.from);
+            latest = held.or_else(|| self.start(ask, index, |job| self.ends_by(job)));
+            likely = self.start(ask, index, |job| self.likely_end(job));
+            if let (Some(soon), Some(late)) = (likely, latest) {
+                likely = Some(soon.min(late));
+            }
+        }
+        Outlook { reason, changes, likely, latest }
+    }
+
+    /// When there is room for the job, if running jobs end when `end` says.
+    fn start(
+        &self,
+        ask: &Ask<'_>,
+        index: &mut Index,
+        end: impl Fn(JobId) -> Option<Time>,
+    ) -> Option<Time> {
+        let mut ends: Vec<(Time, JobId)> =
+            self.alive.iter().filter_map(|&job| Some((end(job)?, job))).collect();
+        ends.sort_unstable();
+        let ends: Vec<(Time, &Attempt)> = ends
+            .into_iter()
+            .filter_map(|(end, job)| Some((end, self.jobs[&job].attempt.as_ref()?)))
+            .collect();
+        let mut what_if = WhatIf::new(index, &self.fleet);
+        let start = what_if.sweep(&ask.request, &ends).map(|(_, start)| start);
+        what_if.undo();
+        start
+    }
+
+    /// When a running job is over if it uses of its limit what jobs have used so far, or, without a
+    /// limit, takes as long as those have.
+    fn likely_end(&self, id: JobId) -> Option<Time> {
+        let job = &self.jobs[&id];
+        let attempt = job.attempt.as_ref()?;
+        if attempt.is_stopping() {
+            return self.ends_by(id);
+        }
+        let begun = Time(attempt.launched_at.0.saturating_sub(job.held_ms));
+        let span = self.runtimes.likely(job.spec.time_limit)?;
+        let end = (begun + span).max(self.now);
+        Some(self.timers.get(Timer::TimeLimit(id)).map_or(end, |limit| end.min(limit)))
+    }
+
+    /// The smallest changes of each kind that would start the job now.
+    fn changes(&self, ask: &Ask<'_>, reason: &WaitReason, index: &mut Index) -> Vec<Change> {
+        if let WaitReason::TeamLimit { team, limit, held, wanted } = reason {
+            let (team, gpus) = (team.clone(), held + wanted - limit);
+            return vec![Change::TeamGivesBack { team, gpus }];
+        }
+        if !reason.is_for_room()
+            && !matches!(reason, WaitReason::NeverFits { .. } | WaitReason::NodesOut { .. })
+        {
+            return Vec::new();
+        }
+        let request = &ask.request;
+        let mut changes = Vec::new();
+        let mut would = |changed: &Request<'_>| self.would_go(changed, index).is_ok();
+        for within in Level::ALL.into_iter().filter(|&level| level > request.within) {
+            let segment = request.segment.filter(|_| within != Level::Fleet);
+            if would(&Request { within, segment, ..request.clone() }) {
+                changes.push(Change::WiderSpan { within });
+                break;
+            }
+        }
+        let designs = self.fleet.index().tree().pools().iter().map(|pool| &pool.platform);
+        let others: std::collections::BTreeSet<&String> = designs
+            .filter(|platform| {
+                !request.platforms.is_empty() && !request.platforms.contains(platform)
+            })
+            .collect();
+        for platform in others {
+            let platforms = std::slice::from_ref(platform);
+            if would(&Request { platforms, ..request.clone() }) {
+                changes.push(Change::OtherPlatform { platform: platform.clone() });
+            }
+        }
+        let (no_labels, no_names) = (BTreeMap::new(), std::collections::BTreeSet::new());
+        if !request.labels.is_empty() && would(&Request { labels: &no_labels, ..request.clone() }) {
+            changes.push(Change::NoLabels);
+        }
+        if !request.exclude.is_empty() && would(&Request { exclude: &no_names, ..request.clone() })
+        {
+            changes.push(Change::NoExclusions);
+        }
+        if would(&Request { view: View::Free, ..request.clone() }) {
+            changes.extend(self.limit_before_holds(ask));
+        }
+        changes.extend(self.fewer_nodes(request, index));
+        changes
+    }
+
+    /// The limit with which the job would be over before anything held is wanted.
+    fn limit_before_holds(&self, ask: &Ask<'_>) -> Option<Change> {
+        let others = self.holds.iter().filter(|&(&other, _)| Some(other) != ask.id);
+        let first = others.map(|(_, hold)| hold.from.unwrap_or(Time::ZERO)).min()?;
+        let limit = first.since(self.now + ask.spec.stop_grace);
+        // In whole minutes, as people write it.
+        let limit = Millis(limit.0 / 60_000 * 60_000);
+        (limit > Millis::ZERO).then_some(Change::ShorterLimit { limit })
+    }
+
+    fn fewer_nodes(&self, request: &Request<'_>, index: &mut Index) -> Option<Change> {
+        let segment = request.segment.unwrap_or(1);
+        let most = placement::most_open(index, &self.fleet, request).min(request.nodes - 1);
+        let nodes = most / segment * segment;
+        (nodes > 0 && self.would_go(&Request { nodes, ..request.clone() }, index).is_ok())
+            .then_some(Change::FewerNodes { nodes })
+    }
+}

@@ -1,0 +1,148 @@
+//! Stopping jobs to start another: only when that is proved to start it, and those that lose least.
+//!
+//! A job may preempt when its class says so, those of lower priority; and to have its team's share
+//! back, those of teams that hold more than theirs. A job that was preempted is not preempted again
+//! before its next gang is older than the grace time. What a victim loses is the work since its
+//! last checkpoint and the time to start anew.
+
+use super::forecast::WhatIf;
+use super::teams::TeamId;
+use crate::Core;
+use crate::effect::Effects;
+use crate::job::Job;
+use crate::placement::Request;
+use lindos_model::{EndReason, JobId, Millis, NodeId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Victims of one preemption.
+const VICTIMS_MAX: usize = 256;
+
+/// A running job that may be stopped, and what that loses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Victim {
+    /// Milliseconds of work a GPU.
+    loss: u64,
+    job: JobId,
+    team: TeamId,
+    gpus: u64,
+    /// Only while its team still borrows.
+    for_share: bool,
+}
+
+impl Core {
+    /// Stops other jobs so that a blocked one can start, if that can be done and will do; its
+    /// nodes are held for it. A job that has done so already waits for them.
+    pub(crate) fn preempt_for(&mut self, id: JobId, out: &mut Effects) -> bool {
+        if self.holds.get(&id).is_some_and(|hold| hold.preempts) {
+            return false;
+        }
+        let victims = self.victims(id);
+        if victims.is_empty() {
+            return false;
+        }
+        let before = self.holds.get(&id).cloned();
+        self.release_hold(id);
+        let Some((chosen, nodes)) = self.choose_victims(id, &victims) else {
+            if let Some(hold) = before {
+                self.hold(id, hold.nodes, hold.from, false);
+            }
+            return false;
+        };
+        for victim in chosen {
+            self.jobs.get_mut(&victim).expect("it runs").preempted_at = Some(self.now);
+            self.stop_attempt(victim, EndReason::Preempted { by: id }, out);
+        }
+        self.hold(id, nodes, Some(self.now), true);
+        true
+    }
+
+    /// Those that may be stopped for a job, the least loss first.
+    fn victims(&self, id: JobId) -> Vec<Victim> {
+        let job = &self.jobs[&id];
+        let by_class = self.policy.classes.iter().any(|c| c.name == job.spec.class && c.preempts);
+        let for_share = self.teams.is_within_share(job.team, job.gpus());
+        if !by_class && !for_share {
+            return Vec::new();
+        }
+        let mut victims: Vec<Victim> = self
+            .alive
+            .iter()
+            .filter_map(|other| {
+                let other = &self.jobs[other];
+                let lower = by_class && other.priority < job.priority;
+                let borrowed =
+                    for_share && other.team != job.team && self.teams.borrows(other.team);
+                let loss = self.loss(other).filter(|_| lower || borrowed)?;
+                let gpus = other.attempt.as_ref()?.gpus;
+                let (job, team, for_share) = (other.id, other.team, !lower);
+                Some(Victim { loss, job, team, gpus, for_share })
+            })
+            .collect();
+        victims.sort_unstable();
+        victims
+    }
+
+    /// What each GPU of a running job would lose; `None` when it may not be stopped.
+    fn loss(&self, job: &Job) -> Option<u64> {
+        let attempt = job.attempt.as_ref().filter(|attempt| !attempt.is_stopping())?;
+        let held = self.now.since(attempt.launched_at);
+        if job.preempted_at.is_some() && held < Millis(self.policy.preempt_grace_ms) {
+            return None;
+        }
+        let startup = attempt.first_step_at.map_or(held, |at| at.since(attempt.launched_at));
+        let at_risk =
+            attempt.first_step_at.map_or(Millis::ZERO, |_| self.now.since(attempt.at_risk_since));
+        Some((startup + at_risk).0)
+    }
+
+    /// The victims that are enough, and the nodes on which the job then starts.
+    fn choose_victims(
+        &mut self,
+        id: JobId,
+        victims: &[Victim],
+    ) -> Option<(Vec<JobId>, Vec<NodeId>)> {
+        let spec = Arc::clone(&self.jobs[&id].spec);
+        let spares = if self.queue.is_restart(id) { 0 } else { self.policy.spares };
+        let request = Request { spares, ..Request::of(&spec) };
+        let (jobs, teams) = (&self.jobs, &self.teams);
+        let gang = |job: JobId| jobs[&job].attempt.as_ref().expect("a victim runs");
+        self.fleet.with_index(|index, fleet| {
+            let mut what_if = WhatIf::new(index, fleet);
+            let mut chosen: Vec<Victim> = Vec::new();
+            let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
+            let mut nodes = None;
+            for victim in victims {
+                if nodes.is_some() || chosen.len() == VICTIMS_MAX {
+                    break;
+                }
+                let team = victim.team;
+                let holds = held.entry(team).or_insert_with(|| teams.account(team).held);
+                if victim.for_share && *holds <= teams.share(team) {
+                    continue;
+                }
+                *holds = holds.saturating_sub(victim.gpus);
+                what_if.end(gang(victim.job));
+                chosen.push(*victim);
+                nodes = what_if.nodes_for(&request);
+            }
+            if nodes.is_some() {
+                // Whoever turns out not to be needed is spared, the greatest loss first.
+                for at in (0..chosen.len().saturating_sub(1)).rev() {
+                    what_if.run_on(gang(chosen[at].job));
+                    match what_if.nodes_for(&request) {
+                        Some(without) => {
+                            nodes = Some(without);
+                            chosen.remove(at);
+                        }
+                        None => {
+                            what_if.end(gang(chosen[at].job));
+                        }
+                    }
+                }
+            }
+            what_if.undo();
+            Some((chosen.into_iter().map(|victim| victim.job).collect(), nodes?))
+        })
+    }
+}
