@@ -85,6 +85,14 @@ fn set(environment: &mut Environment, name: &str, value: impl std::fmt::Display)
     environment.insert(name.into(), format!("{value}").into());
 }
 
+/// A variable that the job itself sets must not stand in for one that is unknown.
+fn set_or_remove(environment: &mut Environment, name: &str, value: Option<impl std::fmt::Display>) {
+    match value {
+        Some(value) => set(environment, name, value),
+        None => drop(environment.remove(OsStr::new(name))),
+    }
+}
+
 impl Contract<'_> {
     fn rank(&self) -> u32 {
         self.plan.launch.first_rank.0 + self.local
@@ -118,11 +126,10 @@ impl Contract<'_> {
         set(environment, "LINDOS_SOCKET", self.plan.rank_socket(rank).display());
         set(environment, "LINDOS_CHECKPOINT_DIR", self.plan.checkpoint_dir.display());
         set(environment, COOKIE, &self.plan.cookie);
-        // A variable that the job itself sets must not stand in for one that is unknown.
-        match launch.resume_step {
-            Some(step) => set(environment, "LINDOS_RESUME_STEP", step),
-            None => drop(environment.remove(OsStr::new("LINDOS_RESUME_STEP"))),
-        }
+        let array = launch.array();
+        set_or_remove(environment, "LINDOS_RESUME_STEP", launch.resume_step);
+        set_or_remove(environment, "LINDOS_ARRAY_INDEX", array.map(|(index, _)| index));
+        set_or_remove(environment, "LINDOS_ARRAY_SIZE", array.map(|(_, size)| size));
         if self.nvidia {
             set(environment, "CUDA_VISIBLE_DEVICES", launch.gpus);
         }
@@ -210,6 +217,15 @@ impl Contract<'_> {
         set(environment, "SLURM_NTASKS_PER_NODE", launch.rank_count);
         set(environment, "SLURM_GPUS_ON_NODE", launch.gpus.len());
         set(environment, "SLURMD_NODENAME", &self.plan.node);
+        if let Some((index, size)) = launch.array() {
+            set(environment, "SLURM_ARRAY_TASK_ID", index);
+            set(environment, "SLURM_ARRAY_TASK_COUNT", size);
+            set(environment, "SLURM_ARRAY_TASK_MIN", 0);
+            set(environment, "SLURM_ARRAY_TASK_MAX", size.saturating_sub(1));
+            set(environment, "SLURM_ARRAY_TASK_STEP", 1);
+            // The jobs of an array are submitted together, and have numbers one after another.
+            set(environment, "SLURM_ARRAY_JOB_ID", self.plan.job.0.saturating_sub(index.into()));
+        }
     }
 }
 
@@ -240,6 +256,7 @@ pub(crate) mod tests {
                 gang: Arc::new(vec![node("n0", "10.0.0.1"), node("n1", "10.0.0.2")]),
                 master_port: 20_001,
                 resume_step: Some(40),
+                array_index: None,
             },
             cookie: "cookie".into(),
             checkpoint_dir: "/ckpt/demo-7".into(),
@@ -354,6 +371,36 @@ pub(crate) mod tests {
         for absent in ["RANK", "MASTER_", "WORLD_SIZE", "LOCAL_", "TORCHELASTIC", "JAX_"] {
             assert_eq!(lines(&environment, &[absent]), Vec::<String>::new());
         }
+    }
+
+    #[test]
+    fn a_job_of_an_array_knows_its_number() {
+        let of_array = |mode, index: Option<u32>| {
+            let mut plan = plan(mode);
+            let mut spec = (*plan.launch.spec).clone();
+            spec.array = index.map(|_| 5);
+            // What the job itself says of it is a lie in every case.
+            spec.env.insert("LINDOS_ARRAY_INDEX".into(), "77".into());
+            plan.launch.spec = Arc::new(spec);
+            plan.launch.array_index = index;
+            lines(&launch_env(&plan, 0, Vec::new(), false), &["LINDOS_ARRAY", "SLURM_ARRAY"])
+        };
+        let plain = ["LINDOS_ARRAY_INDEX=3", "LINDOS_ARRAY_SIZE=5"];
+        assert_eq!(of_array(LaunchMode::Torchrun, Some(3)), plain);
+        assert_eq!(
+            of_array(LaunchMode::Slurm, Some(3)),
+            [
+                "LINDOS_ARRAY_INDEX=3",
+                "LINDOS_ARRAY_SIZE=5",
+                "SLURM_ARRAY_JOB_ID=4",
+                "SLURM_ARRAY_TASK_COUNT=5",
+                "SLURM_ARRAY_TASK_ID=3",
+                "SLURM_ARRAY_TASK_MAX=4",
+                "SLURM_ARRAY_TASK_MIN=0",
+                "SLURM_ARRAY_TASK_STEP=1",
+            ]
+        );
+        assert_eq!(of_array(LaunchMode::Slurm, None), Vec::<String>::new());
     }
 
     #[test]

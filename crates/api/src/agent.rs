@@ -98,6 +98,16 @@ pub struct Launch {
     pub gang: Arc<Vec<GangNode>>,
     pub master_port: u16,
     pub resume_step: Option<u64>,
+    /// Which job of its array it is. An older control plane does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_index: Option<u32>,
+}
+
+impl Launch {
+    /// Which job of its array it is, and how many there are; `None` for a job of its own.
+    pub fn array(&self) -> Option<(u32, u32)> {
+        Some((self.array_index?, self.spec.array?))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

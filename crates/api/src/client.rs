@@ -5,8 +5,8 @@
 
 use crate::agent::LogChunk;
 use crate::user::{
-    ApiError, Done, DrainRequest, EventView, Goodput, JobDetail, JobSummary, NodeView, Status,
-    SubmitRequest, Submitted, Why,
+    ApiError, Done, DrainRequest, DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView,
+    NodeWhy, Status, SubmitRequest, Submitted, TeamView, Why,
 };
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
@@ -119,6 +119,11 @@ impl Client {
         self.post(&["jobs"], request).await
     }
 
+    /// What would become of a job; nothing is submitted.
+    pub async fn dry_run(&self, request: &SubmitRequest) -> Result<DryRun, ClientError> {
+        self.post(&["jobs", "dry-run"], request).await
+    }
+
     /// Every job that the control plane remembers, by id.
     pub async fn jobs(&self) -> Result<Vec<JobSummary>, ClientError> {
         let mut jobs: Vec<JobSummary> = Vec::new();
@@ -167,6 +172,10 @@ impl Client {
         }
     }
 
+    pub async fn why_node(&self, node: &str) -> Result<NodeWhy, ClientError> {
+        self.get(&["nodes", node, "why"], &[]).await
+    }
+
     pub async fn drain(&self, node: &str, reason: &str) -> Result<Done, ClientError> {
         let request = DrainRequest { reason: reason.to_string() };
         self.post(&["nodes", node, "drain"], &request).await
@@ -197,6 +206,11 @@ impl Client {
         job: Option<u64>,
     ) -> Result<EventStream, ClientError> {
         self.event_stream(after, job, true).await
+    }
+
+    /// The teams that the policy or a job has named.
+    pub async fn teams(&self) -> Result<Vec<TeamView>, ClientError> {
+        self.get(&["teams"], &[]).await
     }
 
     pub async fn goodput(&self) -> Result<Goodput, ClientError> {

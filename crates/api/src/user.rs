@@ -1,6 +1,7 @@
 //! Between people (or their programs) and the control plane.
 
 use lindos_model::reason::Charge;
+use lindos_model::trail::Span;
 use lindos_model::{Columns, EndReason, Exit, JobSpec, JobState, TrailEntry, WaitReason};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +25,30 @@ pub struct SubmitRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Submitted {
     pub job: u64,
+}
+
+/// `POST /v1/jobs/dry-run`: what would become of a job that was submitted now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, Default)]
+pub struct DryRun {
+    /// Whether it would start at once.
+    pub starts: bool,
+    /// One plain sentence.
+    pub answer: String,
+    /// The first few nodes that it would start on, in rank order.
+    pub nodes: Vec<String>,
+    /// How far apart its nodes would be.
+    #[schema(value_type = Option<Object>)]
+    pub span: Option<Span>,
+    #[schema(value_type = Option<Object>)]
+    pub wait_reason: Option<WaitReason>,
+    /// What would help, most helpful first.
+    pub hints: Vec<String>,
+    /// When it starts, in words, for a job that waits for room.
+    pub when: Option<String>,
+    /// As in `GET /v1/jobs/{id}/why`.
+    pub likely_start: Option<u64>,
+    /// As in `GET /v1/jobs/{id}/why`.
+    pub latest_start: Option<u64>,
 }
 
 /// `POST /v1/nodes/{name}/drain`
@@ -72,6 +97,28 @@ pub struct JobSummary {
     pub loss: Option<f64>,
     /// In words, for a job that waits or has failed.
     pub reason: Option<String>,
+    /// Whose share it takes; empty: nobody's in particular.
+    #[serde(default)]
+    pub team: String,
+    /// Which job of its array it is, from 0.
+    #[serde(default)]
+    pub array_index: Option<u32>,
+    /// Nodes that are held for it while it waits.
+    #[serde(default)]
+    pub nodes_held: u32,
+    /// When it starts on them at the latest.
+    #[serde(default)]
+    pub reserved_start: Option<u64>,
+}
+
+impl JobSummary {
+    /// Its name, and its number in its array: `sweep[3]`.
+    pub fn full_name(&self) -> String {
+        match self.array_index {
+            Some(index) => format!("{}[{index}]", self.name),
+            None => self.name.clone(),
+        }
+    }
 }
 
 /// `GET /v1/jobs/{id}`
@@ -166,10 +213,19 @@ pub struct NodeView {
     pub gpus_free: u16,
     pub platform: String,
     pub address: String,
+    /// Where it stands; empty means unknown.
     pub site: String,
+    pub hall: String,
+    pub row: String,
     pub spine: String,
     pub leaf: String,
     pub rack: String,
+    /// Only of a domain that is larger than the node.
+    pub nvlink: String,
+    pub nvlink_spans_racks: bool,
+    pub pdu: String,
+    /// What jobs may ask for.
+    pub labels: BTreeMap<String, String>,
     /// Of attempts on it.
     pub jobs: Vec<u64>,
 }
@@ -192,6 +248,88 @@ pub struct Why {
     pub likely_start: Option<u64>,
     /// If nobody comes before it, and running jobs run to their limits.
     pub latest_start: Option<u64>,
+    /// Nodes that are held for it.
+    #[serde(default)]
+    pub nodes_held: u32,
+    /// When it starts on them at the latest.
+    #[serde(default)]
+    pub reserved_start: Option<u64>,
+}
+
+/// `GET /v1/nodes/{name}/why`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+pub struct NodeWhy {
+    pub node: u32,
+    pub name: String,
+    /// `expected`, `up`, `silent`, `fenced`
+    pub state: String,
+    pub drained: Option<String>,
+    pub gpus: u16,
+    /// That no attempt holds.
+    pub gpus_free: u16,
+    /// One plain sentence.
+    pub answer: String,
+    pub jobs: Vec<NodeJob>,
+    /// Why its free GPUs do nothing: `expected`, `silent`, `fenced`, `drained`, `held`, `spare`,
+    /// `no_demand`, `unwanted`; nothing when none is free.
+    pub idle: Option<String>,
+    /// The job that it is held for.
+    pub held_for: Option<u64>,
+    /// When that job wants it at the latest.
+    pub held_from: Option<u64>,
+    /// Of the whole queue, where jobs wait and none of them starts here.
+    pub waiting_jobs: u32,
+    pub waiting_gpus: u64,
+    /// Why the foremost of them do not start here.
+    pub foremost: Vec<NotHere>,
+    /// What would help.
+    pub hints: Vec<String>,
+}
+
+/// A job on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeJob {
+    pub job: u64,
+    pub name: String,
+    /// By number: `0,1,2,3`.
+    pub gpus: String,
+    /// When it was placed here.
+    pub since: u64,
+    /// When it is over at the latest, where a time limit tells.
+    pub until: Option<u64>,
+    pub stopping: bool,
+}
+
+/// Why a waiting job does not start on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NotHere {
+    pub job: u64,
+    pub name: String,
+    /// `platform`, `label`, `excluded`, `gpus`, or a kind of wait such as `busy`.
+    pub kind: String,
+    pub text: String,
+}
+
+/// One team of `GET /v1/teams`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TeamView {
+    /// Empty: jobs that name no team.
+    pub name: String,
+    /// The team that it is a part of; empty: none.
+    pub parent: String,
+    /// GPUs that it can have back whenever it wants them.
+    pub share: u64,
+    /// GPUs that it never holds more of.
+    pub limit: Option<u64>,
+    /// GPUs that it holds, with those of its parts.
+    pub held: u64,
+    /// Those above its share.
+    pub borrowed: u64,
+    /// GPU-milliseconds with those of its parts; what was used a half-life ago counts half.
+    pub used_gpu_ms: u64,
+    /// Its own jobs that wait, and those of its parts.
+    pub waiting_jobs: u32,
+    pub waiting_gpus: u64,
 }
 
 /// One line of `GET /v1/events`: a trail entry, with its kind and its words beside it.

@@ -6,7 +6,10 @@ use crate::offline::Offline;
 use crate::{output, state};
 use clap::Args;
 use lindos_api::client::Client;
-use lindos_api::user::{EventView, Goodput, JobDetail, JobSummary, NodeView, Why};
+use lindos_api::user::{
+    DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, SubmitRequest, TeamView,
+    Why,
+};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -132,6 +135,27 @@ impl Source {
         match self {
             Source::Live(client) => Ok(client.why(id).await?),
             Source::Offline(offline) => offline.why(id),
+        }
+    }
+
+    pub async fn dry_run(&self, request: &SubmitRequest) -> Result<DryRun, Failure> {
+        match self {
+            Source::Live(client) => Ok(client.dry_run(request).await?),
+            Source::Offline(offline) => offline.dry_run(&request.spec),
+        }
+    }
+
+    pub async fn why_node(&self, node: &str) -> Result<NodeWhy, Failure> {
+        match self {
+            Source::Live(client) => Ok(client.why_node(node).await?),
+            Source::Offline(offline) => offline.why_node(node),
+        }
+    }
+
+    pub async fn teams(&self) -> Result<Vec<TeamView>, Failure> {
+        match self {
+            Source::Live(client) => Ok(client.teams().await?),
+            Source::Offline(offline) => Ok(offline.teams()),
         }
     }
 

@@ -19,7 +19,7 @@ pub fn parse(fleet: &str) -> Result<Fleet, Failure> {
 
 /// The path that errors name, and the text. A ready-made fleet's name means that fleet, unless
 /// there is such a file.
-fn read(fleet: &str) -> Result<(String, String), Failure> {
+pub fn read(fleet: &str) -> Result<(String, String), Failure> {
     if let (Some(text), false) = (ready::text(fleet), Path::new(fleet).exists()) {
         return Ok((format!("fleets/{fleet}.toml"), text.to_string()));
     }

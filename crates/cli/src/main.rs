@@ -12,6 +12,7 @@ mod job_file;
 mod local;
 mod offline;
 mod output;
+mod policy_file;
 mod render;
 mod state;
 
@@ -66,12 +67,14 @@ mod tests {
           job      Show one job: its attempts, its ranks, where its GPU-time went
           logs     Print what a rank has written
           cancel   Stop a job for good
-          why      Say what keeps a job from running
+          why      Say what keeps a job from running, or why a node is idle
           nodes    List the nodes
           drain    Take a node out of service once its jobs have ended
           undrain  Take a node back into service
+          teams    Show what the teams hold, have used, and wait for
           events   Print what happened, and why
           goodput  Show where the fleet's GPU-time went
+          fleet    Draw, check and import fleet files
           sim      Try a fleet, a policy or a fault in virtual time
           bench    Measure the control plane
           help     Print this message or the help of the given subcommand(s)

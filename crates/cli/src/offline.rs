@@ -4,7 +4,10 @@
 use crate::commands::no_log;
 use crate::failure::{Exit, Failure};
 use crate::output;
-use lindos_api::user::{EventView, Goodput, JobDetail, JobSummary, NodeView, Why};
+use lindos_api::user::{
+    DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, TeamView, Why,
+};
+use lindos_model::JobSpec;
 use lindos_server::{OfflineError, read_offline};
 use std::fs::File;
 use std::io::Read;
@@ -39,6 +42,28 @@ impl Offline {
 
     pub fn why(&self, id: u64) -> Result<Why, Failure> {
         self.state.why(id).ok_or_else(|| no_job(id))
+    }
+
+    /// As the nodes stood when the control plane was last alive.
+    pub fn dry_run(&self, spec: &JobSpec) -> Result<DryRun, Failure> {
+        self.state.dry_run(spec).map_err(|refusal| {
+            let hint = refusal.hint.as_deref().unwrap_or("docs/job-file.md says what is accepted");
+            Failure::bad_input(refusal.message, hint)
+        })
+    }
+
+    pub fn why_node(&self, node: &str) -> Result<NodeWhy, Failure> {
+        self.state.why_node(node).ok_or_else(|| {
+            Failure::new(
+                Exit::NotFound,
+                format!("there is no node `{node}`"),
+                "`lindos nodes` lists the nodes that there are",
+            )
+        })
+    }
+
+    pub fn teams(&self) -> Vec<TeamView> {
+        self.state.teams()
     }
 
     pub fn nodes(&self) -> Vec<NodeView> {

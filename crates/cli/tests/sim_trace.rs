@@ -33,12 +33,15 @@ fn a_person_gets_a_table_that_fits_and_hears_what_was_left_out() {
     lab.write("jobs.csv", TRACE);
     let words =
         ["sim", "trace", "jobs.csv", "--fleet", "2x8", "--compare", "fifo,backfill,default"];
-    let ended = lab.output(words.into_iter().chain(["--html", "page.html"]));
+    let ended = lab.output(words.into_iter().chain(["--html", "page.html", "--jobs", "out.csv"]));
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(ended.stdout.lines().all(|line| line.chars().count() <= 80), "{}", ended.stdout);
     assert!(ended.stdout.contains("1m 20s"), "{}", ended.stdout);
     assert!(ended.stderr.contains("1 row left out: it is larger than the fleet"));
     assert!(ended.stderr.contains("the duration is zero or negative (the first is line 5)"));
+    let table = std::fs::read_to_string(lab.path("out.csv")).unwrap();
+    assert_eq!(table.lines().count(), 1 + 3 * 3);
+    assert!(table.contains("\nfifo,4,,blue,trace,4,10000,150000,180000,completed,0\n"), "{table}");
     let page = std::fs::read_to_string(lab.path("page.html")).unwrap();
     assert_eq!(page.matches("<svg viewBox=\"0 0 900").count(), 3);
     assert!(page.contains("<th>backfill</th>"));
@@ -67,6 +70,7 @@ fn what_is_wrong_is_told_with_what_to_do() {
     trace("jobs.csv", &["--columns", "sumbit=x"]).fails(2, &["did you mean `submit`?"]);
     trace("jobs.csv", &["--columns", "submit=x"]).fails(2, &["there is no column `x`"]);
     trace("jobs.csv", &["--limit", "soon"]).fails(2, &["given, exact, factor:F, classes, none"]);
+    trace("jobs.csv", &["--html", "no/such/folder"]).fails(1, &["hint: give another --html FILE"]);
     lab.write("policy.toml", "spars = 1\n");
     trace("jobs.csv", &["--policy", "policy.toml"]).fails(2, &["did you mean `spares`?"]);
     let words = ["sim", "trace", "jobs.csv", "--fleet", "0x8"];

@@ -24,8 +24,16 @@ fn every_command_has_its_answer_and_its_exit_status() {
     assert_eq!(lab.json(["submit", waiting.to_str().unwrap()])["job"], 2);
     let why = lab.output(["why", "2"]);
     assert_eq!(why.code, 0);
-    assert!(why.stdout.starts_with("job 2 is queued: "), "{why:?}");
+    assert!(why.stdout.starts_with("job 2 waits: "), "{why:?}");
     assert_eq!(lab.json(["why", "2"])["wait_reason"]["busy"]["nodes_wanted"], 1);
+    let node = lab.output(["why", "local-0"]);
+    assert!(node.stdout.starts_with("local-0 is busy: its GPU is taken\n"), "{node:?}");
+    assert_eq!(lab.json(["why", "local-0"])["jobs"][0]["job"], 1);
+    lab.output(["why", "nowhere"]).fails(3, &["nowhere", "hint:"]);
+    let dry = lab.output(["submit", "--dry-run", waiting.to_str().unwrap()]);
+    assert!(dry.stdout.starts_with("it would wait: "), "{dry:?}");
+    assert_eq!(lab.json(["jobs"]).as_array().unwrap().len(), 2, "nothing was submitted");
+    assert!(lab.output(["teams"]).stdout.contains("(no team)"));
 
     assert!(lab.output(["nodes"]).stdout.contains("local-1"));
     assert_eq!(lab.output(["drain", "local-1", "--reason", "fan 3"]).code, 0);

@@ -59,6 +59,8 @@ pub struct Launch {
     pub master_port: u16,
     /// The newest checkpoint that the control plane has heard of.
     pub resume_step: Option<u64>,
+    /// Which job of its array it is; [`JobSpec::array`] says of how many.
+    pub array_index: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

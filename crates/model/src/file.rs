@@ -91,6 +91,26 @@ impl Source<'_> {
         self.error(self.find_key(key), message, hint)
     }
 
+    /// The same for an entry of a list of tables: at its `name`, if it has one.
+    pub fn error_at_entry(
+        &self,
+        key: &str,
+        entry: Option<usize>,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) -> FileError {
+        let span = entry.and_then(|entry| self.find_entry(key, entry));
+        self.error(span.or_else(|| self.find_key(key)), message, hint)
+    }
+
+    fn find_entry(&self, key: &str, entry: usize) -> Option<Range<usize>> {
+        let root = toml::de::DeTable::parse(self.text).ok()?;
+        let list = root.get_ref().get(key)?.get_ref().as_array()?;
+        let value = list.get(entry)?;
+        let name = value.get_ref().as_table().and_then(|table| table.get("name"));
+        Some(name.map_or_else(|| value.span(), toml::Spanned::span))
+    }
+
     /// Where the value of a dotted key stands; the table's own place when the key is not given.
     fn find_key(&self, key: &str) -> Option<Range<usize>> {
         let root = toml::de::DeTable::parse(self.text).ok()?;
@@ -138,7 +158,12 @@ pub(crate) fn did_you_mean(message: &str) -> Option<String> {
 /// The candidate that `given` was most probably meant to be, if any is near enough.
 pub fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     candidates
-        .map(|candidate| (strsim::damerau_levenshtein(given, candidate), candidate))
+        .map(|candidate| {
+            // Whoever left the end away meant this one: `wait_max` is `wait_max_ms`.
+            let is_cut = given.len() >= 4 && candidate.starts_with(given);
+            let distance = strsim::damerau_levenshtein(given, candidate);
+            (if is_cut { distance.min(1) } else { distance }, candidate)
+        })
         .filter(|(distance, candidate)| *distance <= candidate.len().max(given.len()) / 3 + 1)
         .min()
         .map(|(_, candidate)| candidate)
@@ -201,5 +226,7 @@ mod tests {
     fn a_far_word_is_not_offered() {
         assert_eq!(nearest("zzzzzz", ["nodes", "gpus"].into_iter()), None);
         assert_eq!(nearest("node", ["nodes", "gpus"].into_iter()), Some("nodes"));
+        let keys = ["trail_max", "wait_max_ms"];
+        assert_eq!(nearest("wait_max", keys.into_iter()), Some("wait_max_ms"));
     }
 }

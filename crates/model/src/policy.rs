@@ -2,8 +2,10 @@
 //! policy is a question to the twin.
 
 use crate::Millis;
+use crate::file::{FileError, Source};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// How the queue is ordered, and who may overtake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -108,8 +110,8 @@ impl Default for Policy {
             teams: Vec::new(),
             classes: Vec::new(),
             usage_half_life_ms: 7 * 24 * 3_600_000,
-            wait_max_ms: 3 * 24 * 3_600_000,
-            reservations_max: 8,
+            wait_max_ms: 7 * 24 * 3_600_000,
+            reservations_max: 2,
             backfill_max: 10_000,
             preempt_grace_ms: 3_600_000,
             backoff_base_ms: 1_000,
@@ -129,6 +131,8 @@ impl Default for Policy {
 pub struct InvalidPolicy {
     pub key: &'static str,
     pub message: String,
+    /// Which of the entries of the key, if it is a list of them.
+    pub entry: Option<usize>,
 }
 
 impl Policy {
@@ -148,21 +152,40 @@ impl Policy {
 
     /// The rules that a person's policy has to keep; the core takes any.
     pub fn validate(&self) -> Result<(), InvalidPolicy> {
-        let bad = |key, message| Err(InvalidPolicy { key, message });
-        let mut teams: BTreeMap<&str, &Team> = BTreeMap::new();
-        for team in &self.teams {
-            if team.name.is_empty() {
-                return bad("teams", "a team has a name".to_string());
-            }
-            if teams.insert(&team.name, team).is_some() {
-                return bad("teams", format!("two teams are named `{}`", team.name));
-            }
-            if team.limit.is_some_and(|limit| limit < team.share) {
-                let name = &team.name;
-                return bad("teams", format!("`{name}` has a share above its limit"));
+        self.validate_teams()?;
+        let bad = |key, entry, message| Err(InvalidPolicy { key, message, entry });
+        let mut classes: BTreeMap<&str, &Class> = BTreeMap::new();
+        for (index, class) in self.classes.iter().enumerate() {
+            if class.name.is_empty() || classes.insert(&class.name, class).is_some() {
+                let name = &class.name;
+                let message = format!("`{name}`: a class has a name of its own");
+                return bad("classes", Some(index), message);
             }
         }
-        for team in &self.teams {
+        if self.usage_half_life_ms == 0 {
+            return bad("usage_half_life_ms", None, "it must be longer than zero".to_string());
+        }
+        Ok(())
+    }
+
+    fn validate_teams(&self) -> Result<(), InvalidPolicy> {
+        let bad = |index, message| Err(InvalidPolicy { key: "teams", message, entry: Some(index) });
+        let mut teams: BTreeMap<&str, &Team> = BTreeMap::new();
+        for (index, team) in self.teams.iter().enumerate() {
+            if team.name.is_empty() {
+                return bad(index, "a team has a name".to_string());
+            }
+            if teams.insert(&team.name, team).is_some() {
+                return bad(index, format!("two teams are named `{}`", team.name));
+            }
+            if let Some(limit) = team.limit.filter(|&limit| limit < team.share) {
+                let (name, share) = (&team.name, team.share);
+                let message =
+                    format!("`{name}` has a share of {share} GPUs above its limit of {limit}");
+                return bad(index, message);
+            }
+        }
+        for (index, team) in self.teams.iter().enumerate() {
             let mut above = team;
             for _ in 0..=self.teams.len() {
                 if above.parent.is_empty() {
@@ -170,15 +193,12 @@ impl Policy {
                 }
                 let Some(parent) = teams.get(above.parent.as_str()) else {
                     let (name, parent) = (&above.name, &above.parent);
-                    return bad(
-                        "teams",
-                        format!("`{name}` is part of `{parent}`, which is no team"),
-                    );
+                    return bad(index, format!("`{name}` is part of `{parent}`, which is no team"));
                 };
                 above = parent;
             }
             if !above.parent.is_empty() {
-                return bad("teams", format!("`{}` is part of itself", team.name));
+                return bad(index, format!("`{}` is part of itself", team.name));
             }
             let parts = self.teams.iter().filter(|part| part.parent == team.name);
             let (mut count, mut shares) = (0, 0u64);
@@ -188,23 +208,23 @@ impl Policy {
             }
             if count > 0 && shares > team.share {
                 let (name, share) = (&team.name, team.share);
-                return bad(
-                    "teams",
-                    format!("the parts of `{name}` have shares of {shares} GPUs, it has {share}"),
-                );
+                let message =
+                    format!("the parts of `{name}` have shares of {shares} GPUs, it has {share}");
+                return bad(index, message);
             }
-        }
-        let mut classes: BTreeMap<&str, &Class> = BTreeMap::new();
-        for class in &self.classes {
-            if class.name.is_empty() || classes.insert(&class.name, class).is_some() {
-                let name = &class.name;
-                return bad("classes", format!("`{name}`: a class has a name of its own"));
-            }
-        }
-        if self.usage_half_life_ms == 0 {
-            return bad("usage_half_life_ms", "it must be longer than zero".to_string());
         }
         Ok(())
+    }
+
+    /// The policy in the text of the file at `path`: see `docs/queue.md`. Keys that are not given
+    /// have their defaults.
+    pub fn parse(path: &Path, text: &str) -> Result<Policy, FileError> {
+        let source = Source { path, text };
+        let policy: Policy = source.parse()?;
+        policy.validate().map_err(|invalid| {
+            source.error_at_entry(invalid.key, invalid.entry, invalid.to_string(), None)
+        })?;
+        Ok(policy)
     }
 
     /// The wait before retry number `failures_without_progress` (from 1): none before the first.
@@ -237,10 +257,53 @@ mod tests {
         assert!(error(vec![team("a", "b", 0, None)]).contains("`b`, which is no team"));
         let ring = vec![team("a", "b", 0, None), team("b", "a", 0, None)];
         assert!(error(ring).contains("part of itself"));
-        assert!(error(vec![team("a", "", 9, Some(8))]).contains("above its limit"));
+        assert!(error(vec![team("a", "", 9, Some(8))]).contains("above its limit of 8"));
         let greedy = vec![team("a", "", 8, None), team("b", "a", 9, None)];
         assert!(error(greedy).contains("shares of 9 GPUs, it has 8"));
         assert!(error(vec![team("a", "", 0, None), team("a", "", 0, None)]).contains("two teams"));
+    }
+
+    #[test]
+    fn a_policy_file_is_checked_where_it_stands() {
+        let parse = |text: &str| Policy::parse(Path::new("policy.toml"), text);
+        let policy = parse("spares = 2\n[[teams]]\nname = \"a\"\nshare = 8\n").unwrap();
+        assert_eq!((policy.spares, policy.teams[0].share, policy.teams[0].limit), (2, 8, None));
+        let teams =
+            "[[teams]]\nname = \"a\"\nshare = 8\n\n[[teams]]\nname = \"b\"\nparent = \"c\"\n";
+        insta::assert_snapshot!(parse(teams).unwrap_err(), @r#"
+        policy.toml:6:8: teams: `b` is part of `c`, which is no team
+          |
+        6 | name = "b"
+          |        ^^^
+        "#);
+        insta::assert_snapshot!(parse("wait_max = 5").unwrap_err(), @"
+        policy.toml:1:1: unknown field `wait_max`, expected one of `node_silent_ms`, `progress_interval_ms`, `hang_floor_ms`, `resend_ms`, `fault_grace_ms`, `spares`, `queue`, `teams`, `classes`, `usage_half_life_ms`, `wait_max_ms`, `reservations_max`, `backfill_max`, `preempt_grace_ms`, `backoff_base_ms`, `backoff_max_ms`, `port_base`, `port_count`, `finished_jobs_max`, `trail_max`, `requests_max`
+          |
+        1 | wait_max = 5
+          | ^^^^^^^^
+        hint: did you mean `wait_max_ms`?
+        ");
+        insta::assert_snapshot!(parse("[[teams]]\nname = \"a\"\nshrae = 8").unwrap_err(), @"
+        policy.toml:3:1: unknown field `shrae`, expected one of `name`, `parent`, `share`, `limit`
+          |
+        3 | shrae = 8
+          | ^^^^^
+        hint: did you mean `share`?
+        ");
+        insta::assert_snapshot!(parse("queue = \"fiar\"").unwrap_err(), @r#"
+        policy.toml:1:9: unknown variant `fiar`, expected one of `fifo`, `backfill`, `fair`
+          |
+        1 | queue = "fiar"
+          |         ^^^^^^
+        hint: did you mean `fair`?
+        "#);
+        insta::assert_snapshot!(parse("usage_half_life_ms = 0").unwrap_err(), @"
+        policy.toml:1:22: usage_half_life_ms: it must be longer than zero
+          |
+        1 | usage_half_life_ms = 0
+          |                      ^
+        ");
+        assert_eq!(parse("").unwrap(), Policy::default());
     }
 
     #[test]

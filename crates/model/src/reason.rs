@@ -73,31 +73,31 @@ impl WaitReason {
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WaitReason::New => f.write_str("it was submitted and not looked at yet"),
+            WaitReason::New => f.write_str("the queue has not come to it yet; it will in moments"),
             WaitReason::NeverFits { nodes_wanted, gpus_per_node, nodes_that_could, .. } => {
-                write!(
-                    f,
-                    "it can never start on this fleet: it wants {nodes_wanted} nodes with \
-                     {gpus_per_node} GPUs each{}, and ",
-                    self.together()
-                )?;
-                match self.place() {
-                    Some(place) => write!(f, "no {place} has more than {nodes_that_could}"),
-                    None => {
-                        write!(f, "the fleet has {nodes_that_could} such nodes besides its spares")
-                    }
+                let wanted = wanted(*nodes_wanted, *gpus_per_node, "GPUs");
+                let together = self.together();
+                write!(f, "it can never start on this fleet: it wants {wanted}{together}, and ")?;
+                match (self.place(), nodes_that_could) {
+                    (_, 0) => f.write_str("there is no such node"),
+                    (Some(place), most) => write!(f, "no {place} has more than {most}"),
+                    (None, most) => write!(f, "it can have {most} at most"),
                 }
             }
             WaitReason::Busy { nodes_wanted, gpus_per_node, nodes_free, spares_kept } => {
-                write!(
-                    f,
-                    "it wants {nodes_wanted} nodes with {gpus_per_node} free GPUs each, and \
-                     {nodes_free} have them now; it starts when running jobs free the rest"
-                )?;
-                if *spares_kept > 0 {
-                    write!(f, " ({spares_kept} more are kept as spares)")?;
+                let wanted = wanted(*nodes_wanted, *gpus_per_node, "free GPUs");
+                let have = have(*nodes_free);
+                let missing = nodes_wanted.saturating_sub(*nodes_free);
+                write!(f, "it wants {wanted}, and {have} now; it starts when running jobs ")?;
+                match missing {
+                    _ if *nodes_free == 0 => f.write_str("give them back")?,
+                    missing => write!(f, "give back {missing} more")?,
                 }
-                Ok(())
+                match spares_kept {
+                    0 => Ok(()),
+                    1 => f.write_str(" (1 is kept as a spare)"),
+                    many => write!(f, " ({many} are kept as spares)"),
+                }
             }
             WaitReason::Scattered {
                 nodes_wanted,
@@ -106,36 +106,49 @@ impl fmt::Display for WaitReason {
                 nodes_together,
                 ..
             } => {
-                write!(
-                    f,
-                    "it wants {nodes_wanted} nodes with {gpus_per_node} free GPUs each{}; \
-                     {nodes_free} are free, but ",
-                    self.together()
-                )?;
+                let wanted = wanted(*nodes_wanted, *gpus_per_node, "free GPUs");
+                let together = self.together();
+                write!(f, "it wants {wanted}{together}; {nodes_free} are free, but ")?;
                 match self.place() {
                     Some(place) => write!(f, "no {place} has more than {nodes_together} of them"),
                     None => write!(f, "only {nodes_together} of them in whole segments"),
                 }
             }
-            WaitReason::Held { nodes_wanted, gpus_per_node, nodes_free, nodes_held } => write!(
-                f,
-                "it wants {nodes_wanted} nodes with {gpus_per_node} free GPUs each, and \
-                 {nodes_free} have them now; {nodes_held} more are free and held for gangs that \
-                 come first"
-            ),
-            WaitReason::NodesOut { nodes_wanted, gpus_per_node, nodes_free, nodes_out } => write!(
-                f,
-                "it wants {nodes_wanted} nodes with {gpus_per_node} free GPUs each, and \
-                 {nodes_free} have them now; {nodes_out} nodes are out of service, and it cannot \
-                 start until some of them are back"
-            ),
+            WaitReason::Held { nodes_wanted, gpus_per_node, nodes_free, nodes_held } => {
+                let wanted = wanted(*nodes_wanted, *gpus_per_node, "free GPUs");
+                let (have, held) = (have(*nodes_free), more(*nodes_held));
+                write!(
+                    f,
+                    "it wants {wanted}, and {have} now; {held} free and held for gangs that come \
+                     first"
+                )
+            }
+            WaitReason::NodesOut { nodes_wanted, gpus_per_node, nodes_free, nodes_out } => {
+                let wanted = wanted(*nodes_wanted, *gpus_per_node, "free GPUs");
+                let have = have(*nodes_free);
+                write!(f, "it wants {wanted}, and {have} now; ")?;
+                match nodes_out {
+                    1 => f.write_str("1 node is out of service, and it waits until that is back"),
+                    many => write!(
+                        f,
+                        "{many} nodes are out of service, and it waits until some of them are back"
+                    ),
+                }
+            }
+            WaitReason::TeamLimit { team, limit, wanted, .. } if wanted > limit => {
+                write!(
+                    f,
+                    "it wants {wanted} GPUs, and team {team} may never hold more than {limit}"
+                )
+            }
             WaitReason::TeamLimit { team, limit, held, wanted } => write!(
                 f,
-                "it wants {wanted} GPUs, and team {team} holds {held} of the {limit} that are its \
-                 limit"
+                "it wants {wanted} GPUs, and team {team} holds {held} of the {limit} that it may"
             ),
             WaitReason::After { job } => write!(f, "it comes after job {job}, which is not over"),
-            WaitReason::Behind { job } => write!(f, "job {job} is before it in the queue"),
+            WaitReason::Behind { job } => {
+                write!(f, "job {job} is before it in the queue, and nobody overtakes it")
+            }
             WaitReason::Backoff { failures, .. } => write!(
                 f,
                 "its last {failures} attempts failed without one new step, so it waits before \
@@ -143,6 +156,27 @@ impl fmt::Display for WaitReason {
             ),
         }
     }
+}
+
+/// `1 node with 8 GPUs`, `2 nodes with 8 GPUs each`
+fn wanted(nodes: u32, gpus_per_node: u16, gpus: &str) -> String {
+    let gpus = if gpus_per_node == 1 { gpus.trim_end_matches('s') } else { gpus };
+    match nodes {
+        1 => format!("1 node with {gpus_per_node} {gpus}"),
+        many => format!("{many} nodes with {gpus_per_node} {gpus} each"),
+    }
+}
+
+fn have(nodes: u32) -> String {
+    match nodes {
+        0 => "none has them".to_string(),
+        1 => "1 has them".to_string(),
+        many => format!("{many} have them"),
+    }
+}
+
+fn more(nodes: u32) -> String {
+    if nodes == 1 { "1 more is".to_string() } else { format!("{nodes} more are") }
 }
 
 impl WaitReason {

@@ -129,11 +129,14 @@ impl fmt::Display for TrailKind {
             TrailKind::NodeDrained { reason } => write!(f, "drained: {reason}"),
             TrailKind::NodeUndrained => f.write_str("back in service"),
             TrailKind::Submitted { name, nodes, gpus_per_node } => {
-                write!(f, "submitted {name}: {nodes} nodes of {gpus_per_node} GPUs")
+                let nodes_word = if *nodes == 1 { "node" } else { "nodes" };
+                let gpus_word = if *gpus_per_node == 1 { "GPU" } else { "GPUs" };
+                write!(f, "submitted {name}: {nodes} {nodes_word} of {gpus_per_node} {gpus_word}")
             }
             TrailKind::Waiting { reason } => write!(f, "waits: {reason}"),
             TrailKind::Placed { nodes, first, ranks, span } => {
-                write!(f, "placed {ranks} ranks on {}", first.join(", "))?;
+                let ranks_word = if *ranks == 1 { "rank" } else { "ranks" };
+                write!(f, "placed {ranks} {ranks_word} on {}", first.join(", "))?;
                 let more = *nodes as usize - first.len();
                 if more > 0 {
                     write!(f, " and {more} more")?;

@@ -92,6 +92,7 @@ impl Agents {
                 gang: self.gang(&launch.gang),
                 master_port: launch.master_port,
                 resume_step: launch.resume_step,
+                array_index: launch.array_index,
             })),
             effect::Order::Stop { grace } => agent::Order::Stop { grace: *grace },
             effect::Order::Forget => agent::Order::Forget,

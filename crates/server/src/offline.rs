@@ -4,10 +4,12 @@ use crate::error::OfflineError;
 use crate::open::{journal_folder, read};
 use crate::telemetry::Telemetry;
 use crate::views::{self, View};
-use lindos_api::user::{EventView, Goodput, JobDetail, JobSummary, NodeView, Why};
+use lindos_api::user::{
+    ApiError, DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, TeamView, Why,
+};
 use lindos_core::Core;
 use lindos_journal::RealDisk;
-use lindos_model::{JobId, Time};
+use lindos_model::{JobId, JobSpec, Time};
 use std::io;
 use std::path::Path;
 
@@ -53,6 +55,19 @@ impl Offline {
 
     pub fn why(&self, job: u64) -> Option<Why> {
         views::why(&self.view(), JobId(job))
+    }
+
+    /// What would become of a job, as the nodes stood; `Err`: why it is refused.
+    pub fn dry_run(&self, spec: &JobSpec) -> Result<DryRun, ApiError> {
+        views::dry_run(&self.view(), spec).map_err(|fault| fault.error)
+    }
+
+    pub fn why_node(&self, node: &str) -> Option<NodeWhy> {
+        views::why_node(&self.view(), node)
+    }
+
+    pub fn teams(&self) -> Vec<TeamView> {
+        views::teams(&self.view())
     }
 
     pub fn nodes(&self) -> Vec<NodeView> {

@@ -5,6 +5,7 @@
 //! seed, and nothing here reads a clock or touches a file.
 
 mod agent;
+pub mod bench;
 mod check;
 mod control;
 pub mod fault;

@@ -308,17 +308,20 @@ pub fn transcript(about: &str, outcome: &Outcome) -> String {
     }
     text.push('\n');
     for job in &outcome.jobs {
-        writeln!(
-            text,
-            "job {} {}: {} after {} attempts, {} faults",
-            job.job, job.name, job.state, job.attempts, job.faults
-        )
-        .expect("a string takes all");
+        let attempts = counted(job.attempts, "attempt");
+        let faults = counted(job.faults, "fault");
+        let (id, name, state) = (job.job, &job.name, job.state);
+        writeln!(text, "job {id} {name}: {state} after {attempts}, {faults}")
+            .expect("a string takes all");
     }
     let ended = outcome.ended_at.since(Time::ZERO);
     writeln!(text, "\n{ended} of fleet time:").expect("a string takes all");
     text.push_str(&ledger_table(&outcome.ledger));
     text
+}
+
+fn counted(count: u32, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 fn trail_line(entry: &TrailEntry) -> String {

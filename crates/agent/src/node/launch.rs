@@ -32,10 +32,7 @@ pub fn launch(
     launch: Launch,
 ) -> Result<Plan, NotLaunched> {
     check_port(&launch)?;
-    let checkpoint_dir = launch.spec.checkpoint_dir.as_ref().map_or_else(
-        || config.checkpoints.join(format!("{}-{}", launch.spec.name, key.job)),
-        PathBuf::from,
-    );
+    let checkpoint_dir = checkpoint_dir(config, key, &launch);
     check_checkpoint_dir(&checkpoint_dir).map_err(|reason| {
         NotLaunched(match launch.spec.checkpoint_dir {
             Some(_) => Refusal::CheckpointDir { reason },
@@ -82,6 +79,18 @@ fn check_port(launch: &Launch) -> Result<(), NotLaunched> {
         }
         // Also an address that is not this machine's own: it may be translated on the way.
         _ => Ok(()),
+    }
+}
+
+/// The folder that the job names, in which each job of an array has one of its own; otherwise one
+/// under the state folder, named by the job's number.
+fn checkpoint_dir(config: &AgentConfig, key: Key, launch: &Launch) -> PathBuf {
+    let Some(named) = launch.spec.checkpoint_dir.as_ref().map(PathBuf::from) else {
+        return config.checkpoints.join(format!("{}-{}", launch.spec.name, key.job));
+    };
+    match launch.array_index {
+        Some(index) => named.join(index.to_string()),
+        None => named,
     }
 }
 
@@ -132,4 +141,44 @@ fn start_shim(config: &AgentConfig, attempt: &Path, plan: &Plan) -> io::Result<(
         let _ = shim.wait().await;
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServerLocation;
+    use crate::environment::tests::plan;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[test]
+    fn jobs_of_an_array_do_not_share_a_checkpoint_folder() {
+        let plan = plan(LaunchMode::Plain);
+        let config = AgentConfig {
+            node: lindos_model::NodeSpec {
+                name: "n1".into(),
+                gpus: 8,
+                platform: "p".into(),
+                address: "127.0.0.1".into(),
+                location: lindos_model::Location::default(),
+                labels: std::collections::BTreeMap::new(),
+            },
+            dir: "/agent".into(),
+            checkpoints: "/state/checkpoints".into(),
+            server: ServerLocation::File("/state/server.json".into()),
+            heartbeat: Duration::from_secs(1),
+            program: "/lindos".into(),
+        };
+        let folder = |named: Option<&str>, index: Option<u32>| {
+            let mut spec = (*plan.launch.spec).clone();
+            spec.checkpoint_dir = named.map(str::to_string);
+            let spec = Arc::new(spec);
+            let launch = Launch { spec, array_index: index, ..plan.launch.clone() };
+            checkpoint_dir(&config, plan.key(), &launch)
+        };
+        assert_eq!(folder(None, None), PathBuf::from("/state/checkpoints/demo-7"));
+        assert_eq!(folder(None, Some(2)), PathBuf::from("/state/checkpoints/demo-7"));
+        assert_eq!(folder(Some("/ckpt"), None), PathBuf::from("/ckpt"));
+        assert_eq!(folder(Some("/ckpt"), Some(2)), PathBuf::from("/ckpt/2"));
+    }
 }

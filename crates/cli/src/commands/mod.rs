@@ -5,6 +5,7 @@ mod bench;
 mod cancel;
 mod drain;
 mod events;
+mod fleet;
 mod goodput;
 mod job;
 mod jobs;
@@ -14,6 +15,7 @@ mod run;
 mod shim;
 mod sim;
 mod submit;
+mod teams;
 mod undrain;
 mod up;
 mod why;
@@ -39,7 +41,7 @@ pub enum Command {
     Logs(logs::LogsArgs),
     /// Stop a job for good
     Cancel(cancel::CancelArgs),
-    /// Say what keeps a job from running
+    /// Say what keeps a job from running, or why a node is idle
     Why(why::WhyArgs),
     /// List the nodes
     Nodes(nodes::NodesArgs),
@@ -47,17 +49,21 @@ pub enum Command {
     Drain(drain::DrainArgs),
     /// Take a node back into service
     Undrain(undrain::UndrainArgs),
+    /// Show what the teams hold, have used, and wait for
+    Teams(teams::TeamsArgs),
     /// Print what happened, and why
     Events(events::EventsArgs),
     /// Show where the fleet's GPU-time went
     Goodput(goodput::GoodputArgs),
+    /// Draw, check and import fleet files
+    Fleet(fleet::FleetArgs),
     /// Try a fleet, a policy or a fault in virtual time
     Sim(sim::SimArgs),
     /// Measure the control plane
     Bench(bench::BenchArgs),
     /// Watch one node and run its ranks
     #[command(hide = true)]
-    Agent(agent::AgentArgs),
+    Agent(Box<agent::AgentArgs>),
     /// Hold the ranks of one attempt on one node
     #[command(hide = true)]
     Shim(shim::ShimArgs),
@@ -76,11 +82,13 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Nodes(args) => block_on(nodes::run(args)),
         Command::Drain(args) => block_on(drain::run(args)),
         Command::Undrain(args) => block_on(undrain::run(args)),
+        Command::Teams(args) => block_on(teams::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Goodput(args) => block_on(goodput::run(args)),
+        Command::Fleet(args) => fleet::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Bench(args) => block_on(bench::run(args)),
-        Command::Agent(args) => agent::run(args),
+        Command::Agent(args) => agent::run(*args),
         Command::Shim(args) => shim::run(&args),
     }
 }

@@ -1,13 +1,14 @@
 use crate::connect::Target;
 use crate::failure::Failure;
-use crate::{output, render};
+use crate::render::{self, Style};
+use crate::{output, render::nodes};
 use clap::Args;
 
 #[derive(Args, Debug)]
 pub struct WhyArgs {
-    /// The job's number
-    #[arg(value_name = "ID")]
-    job: u64,
+    /// The job's number, or the name of a node
+    #[arg(value_name = "JOB|NODE")]
+    what: String,
     #[command(flatten)]
     target: Target,
     /// Print JSON
@@ -16,7 +17,15 @@ pub struct WhyArgs {
 }
 
 pub async fn run(args: WhyArgs) -> Result<(), Failure> {
-    let why = args.target.source().await?.why(args.job).await?;
+    let source = args.target.source().await?;
+    let Ok(job) = args.what.parse::<u64>() else {
+        let why = source.why_node(&args.what).await?;
+        if args.json {
+            return output::json(&why);
+        }
+        return output::data(&nodes::why(&why, &Style::of_the_reader()));
+    };
+    let why = source.why(job).await?;
     if args.json {
         return output::json(&why);
     }

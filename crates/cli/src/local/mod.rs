@@ -8,7 +8,7 @@ pub mod nodes;
 pub mod trace;
 
 use crate::failure::{Exit, Failure};
-use crate::{output, state};
+use crate::{output, policy_file, state};
 use agents::{Agents, Fencing};
 use lindos_api::client::Client;
 use lindos_api::user::NodeView;
@@ -36,12 +36,17 @@ pub fn say_what_runs_on(jobs_alive: u32) {
     }
 }
 
-/// The policy of a fleet on this machine.
-pub fn policy(spares: u32) -> Policy {
+/// The policy of a fleet on this machine: that of a file, or the default.
+pub fn policy_of(file: Option<&Path>) -> Result<Policy, Failure> {
+    let given = file.map(policy_file::load).transpose()?.unwrap_or_default();
     let default = Policy::default();
+    let ports = |policy: &Policy| (policy.port_base, policy.port_count);
+    if ports(&given) != ports(&default) {
+        return Ok(given);
+    }
     let slices = u32::from(default.port_count / PORTS);
     let slice = (std::process::id() % slices) as u16;
-    Policy { spares, port_base: default.port_base + slice * PORTS, port_count: PORTS, ..default }
+    Ok(Policy { port_base: default.port_base + slice * PORTS, port_count: PORTS, ..given })
 }
 
 pub struct Local {

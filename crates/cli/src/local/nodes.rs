@@ -123,12 +123,16 @@ fn spec_of(view: &NodeView) -> NodeSpec {
         address: view.address.clone(),
         location: Location {
             site: view.site.clone(),
+            hall: view.hall.clone(),
             spine: view.spine.clone(),
             leaf: view.leaf.clone(),
             rack: view.rack.clone(),
-            ..Location::default()
+            nvlink: view.nvlink.clone(),
+            nvlink_spans_racks: view.nvlink_spans_racks,
+            row: view.row.clone(),
+            pdu: view.pdu.clone(),
         },
-        labels: std::collections::BTreeMap::new(),
+        labels: view.labels.clone(),
     }
 }
 
@@ -182,6 +186,37 @@ mod tests {
         assert_eq!(names(Wanted { nodes: 3, gpus: 1 }), ["local-0", "local-2", "local-1"]);
         let larger = names(Wanted { nodes: 2, gpus: 4 });
         assert_eq!(larger, ["local-0", "local-2", "local-1", "local-3"]);
+    }
+
+    #[test]
+    fn a_known_node_keeps_its_place_and_its_labels() {
+        let mut view = sample::node("local-0");
+        for (index, name) in [
+            &mut view.site,
+            &mut view.hall,
+            &mut view.spine,
+            &mut view.leaf,
+            &mut view.rack,
+            &mut view.nvlink,
+            &mut view.row,
+            &mut view.pdu,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            *name = format!("place-{index}");
+        }
+        view.nvlink_spans_racks = true;
+        view.labels.insert("pool".to_string(), "a".to_string());
+        let spec = spec_of(&view);
+        let at = &spec.location;
+        let names =
+            [&at.site, &at.hall, &at.spine, &at.leaf, &at.rack, &at.nvlink, &at.row, &at.pdu];
+        for (index, name) in names.into_iter().enumerate() {
+            assert_eq!(*name, format!("place-{index}"));
+        }
+        assert!(at.nvlink_spans_racks);
+        assert_eq!(spec.labels, view.labels);
     }
 
     #[test]

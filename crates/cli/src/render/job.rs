@@ -5,7 +5,7 @@ use super::number::{loss, or_dash, rate, steps};
 use super::table::{Builder, pairs};
 use super::time::span;
 use super::{ledger, number};
-use lindos_api::user::{AttemptSummary, JobDetail, RankView, Why};
+use lindos_api::user::{AttemptSummary, DryRun, JobDetail, JobSummary, RankView, Why};
 use lindos_model::Column;
 use lindos_model::reason::Charge;
 use std::collections::BTreeMap;
@@ -19,14 +19,20 @@ const ATTEMPTS_LISTED: usize = 20;
 pub fn detail(job: &JobDetail, style: &Style) -> String {
     let summary = &job.summary;
     let mut rows = vec![
-        ("job", format!("{} ({})", summary.job, summary.name)),
+        ("job", format!("{} ({})", summary.job, summary.full_name())),
         ("user", or_dash(Some(summary.user.as_str()).filter(|user| !user.is_empty()))),
         ("state", state(job)),
         ("command", shell_words(&job.command)),
-        ("gang", format!("{} nodes, {} GPUs", summary.nodes, summary.gpus)),
+        ("gang", gang(summary)),
         ("priority", summary.priority.to_string()),
         ("submitted", style.local_and_ago(summary.submitted_at)),
     ];
+    if !summary.team.is_empty() {
+        rows.push(("team", summary.team.clone()));
+    }
+    if summary.nodes_held > 0 {
+        rows.push(("reserved", reserved(summary, style)));
+    }
     if let Some(at) = summary.started_at {
         rows.push(("started", style.local_and_ago(at)));
     }
@@ -63,6 +69,23 @@ pub fn detail(job: &JobDetail, style: &Style) -> String {
         text.push_str(&ledger::table(&job.ledger, style.width));
     }
     text
+}
+
+fn gang(summary: &JobSummary) -> String {
+    let gpus = number::counted(summary.gpus, "GPU");
+    format!("{}, {gpus}", number::counted(summary.nodes, "node"))
+}
+
+/// What is held for a job that waits, and when it starts there.
+fn reserved(summary: &JobSummary, style: &Style) -> String {
+    let nodes = number::counted(summary.nodes_held, "node");
+    match summary.reserved_start {
+        Some(at) if at > style.now => {
+            format!("{nodes}, from {} at the latest ({})", style.local(at), style.ahead(at))
+        }
+        Some(_) => format!("{nodes}, as soon as they are free"),
+        None => format!("{nodes}, until the rest is free"),
+    }
 }
 
 fn state(job: &JobDetail) -> String {
@@ -165,11 +188,21 @@ fn counted_ranks(ranks: &[RankView], style: &Style) -> String {
 }
 
 pub fn why(why: &Why) -> String {
-    let mut text = format!("job {} is {}: {}\n", why.job, why.state, why.answer);
-    if let Some(when) = &why.when {
+    said(&why.answer, why.when.as_deref(), &why.hints)
+}
+
+/// `lindos submit --dry-run`
+pub fn dry_run(answer: &DryRun) -> String {
+    said(&answer.answer, answer.when.as_deref(), &answer.hints)
+}
+
+/// One sentence, when it will be otherwise, and what would help.
+fn said(answer: &str, when: Option<&str>, hints: &[String]) -> String {
+    let mut text = format!("{answer}\n");
+    if let Some(when) = when {
         let _ = writeln!(text, "{when}");
     }
-    for hint in &why.hints {
+    for hint in hints {
         let _ = writeln!(text, "hint: {hint}");
     }
     text
@@ -221,6 +254,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_for_a_job_is_shown() {
+        let mut waiting = sample::job();
+        (waiting.nodes_held, waiting.reserved_start) = (1, None);
+        assert_eq!(reserved(&waiting, &sample::style()), "1 node, until the rest is free");
+        (waiting.nodes_held, waiting.reserved_start) = (2, Some(sample::style().now + 61_000));
+        insta::assert_snapshot!(reserved(&waiting, &sample::style()), @"
+        2 nodes, from 2027-01-15T08:04:21+00:00 at the latest (in 1m 1s)
+        ");
+    }
+
+    #[test]
     fn many_ranks_are_counted() {
         let mut job = sample::detail();
         let one = job.ranks[0].clone();
@@ -243,7 +287,7 @@ mod tests {
     #[test]
     fn why_is_one_sentence_and_what_would_help() {
         insta::assert_snapshot!(why(&sample::why()), @"
-        job 4 is queued: it can never start on this fleet: it wants 9 nodes with 2 GPUs each, and the fleet has 3 such nodes
+        job 4 waits: it can never start on this fleet: it wants 9 nodes with 2 GPUs each, and the fleet has 3 such nodes
         hint: ask for 3 nodes or fewer
         ");
     }

@@ -13,7 +13,7 @@ pub fn table(jobs: &[JobSummary], style: &Style) -> String {
     for job in jobs {
         table.row([
             job.job.to_string(),
-            job.name.clone(),
+            job.full_name(),
             job.state.to_string(),
             job.gpus.to_string(),
             if job.epoch == 0 { "-".to_string() } else { job.epoch.to_string() },
@@ -23,15 +23,24 @@ pub fn table(jobs: &[JobSummary], style: &Style) -> String {
         ]);
     }
     let mut text = table.finish();
-    let reasons = jobs.iter().filter_map(|job| Some((job.job, job.reason.as_ref()?)));
+    let reasons = jobs.iter().filter_map(|job| Some((job, job.reason.as_ref()?)));
     for (index, (job, reason)) in reasons.enumerate() {
         if index == 0 {
             text.push('\n');
         }
-        text.push_str(&cut(&format!("job {job}: {reason}"), usize::from(style.width)));
+        let line = format!("job {}{}: {reason}", job.job, reserved(job, style));
+        text.push_str(&cut(&line, usize::from(style.width)));
         text.push('\n');
     }
     text
+}
+
+/// When its reserved start is, for a job that has one.
+fn reserved(job: &JobSummary, style: &Style) -> String {
+    match job.reserved_start {
+        Some(at) if at > style.now => format!(" (starts within {})", span(style.now, at)),
+        _ => String::new(),
+    }
 }
 
 /// The whole reason is in `lindos why`.
@@ -70,6 +79,21 @@ mod tests {
              b
 
         job 12: it wants 4 nodes with 2 free GPUs each, and 1 have them now; it starts …
+        ");
+    }
+
+    #[test]
+    fn a_job_of_an_array_has_its_number_and_a_held_one_its_start() {
+        let mut waiting = sample::job();
+        waiting.state = JobState::Queued;
+        waiting.array_index = Some(3);
+        waiting.reserved_start = Some(sample::style().now + 2_520_000);
+        waiting.reason = Some("it wants 4 nodes".to_string());
+        insta::assert_snapshot!(table(&[waiting], &sample::style()), @"
+        JOB  NAME         STATE   GPUS  TRY       STEP    LOSS    TIME
+          3  tiny-gpt[3]  queued     4    2  1200/5000  2.3104  3m 20s
+
+        job 3 (starts within 42m): it wants 4 nodes
         ");
     }
 

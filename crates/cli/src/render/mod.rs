@@ -1,12 +1,14 @@
 //! Answers as people read them. Everything here is text from plain data: no I/O, no clock.
 
 pub mod events;
+pub mod fleet;
 pub mod job;
 pub mod jobs;
 pub mod ledger;
 pub mod nodes;
 pub mod number;
 pub mod table;
+pub mod teams;
 pub mod time;
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! `lindos nodes`
+//! `lindos nodes` and `lindos why NODE`
 
 use super::Style;
 use super::table::Builder;
-use lindos_api::user::NodeView;
+use super::time::span;
+use lindos_api::user::{NodeView, NodeWhy};
+use std::fmt::Write as _;
 
 pub fn table(nodes: &[NodeView], style: &Style) -> String {
     let has_racks = nodes.iter().any(|node| !node.rack.is_empty());
@@ -46,6 +48,27 @@ pub fn table(nodes: &[NodeView], style: &Style) -> String {
     table.finish()
 }
 
+/// `lindos why NODE`
+pub fn why(why: &NodeWhy, style: &Style) -> String {
+    let mut text = format!("{}\n", why.answer);
+    for job in &why.jobs {
+        let what = if job.stopping { "is being stopped on" } else { "runs on" };
+        let _ = write!(text, "job {} ({}) {what} GPUs {}", job.job, job.name, job.gpus);
+        let _ = write!(text, ", since {}", style.local_and_ago(job.since));
+        if let Some(until) = job.until.filter(|&until| until > style.now) {
+            let _ = write!(text, ", for {} more at most", span(style.now, until));
+        }
+        text.push('\n');
+    }
+    for passed in &why.foremost {
+        let _ = writeln!(text, "job {} ({}): {}", passed.job, passed.name, passed.text);
+    }
+    for hint in &why.hints {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    text
+}
+
 /// `n2` before `n10`: people count.
 fn by_number(name: &str) -> (&str, u64) {
     let digits = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
@@ -64,6 +87,37 @@ mod tests {
         let text = table(&nodes, &sample::style());
         let names: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
         assert_eq!(names, ["NODE", "m3", "n2", "n10"]);
+    }
+
+    #[test]
+    fn a_node_says_what_it_does_and_whom_it_passes() {
+        let style = sample::style();
+        let why = NodeWhy {
+            answer: "local-1 is partly idle: 2 of its 8 GPUs are free, and none starts there"
+                .to_string(),
+            jobs: vec![lindos_api::user::NodeJob {
+                job: 3,
+                name: "sweep[2]".to_string(),
+                gpus: "0,1,2,3,4,5".to_string(),
+                since: style.now - 200_000,
+                until: Some(style.now + 600_000),
+                stopping: false,
+            }],
+            foremost: vec![lindos_api::user::NotHere {
+                job: 5,
+                name: "large".to_string(),
+                kind: "gpus".to_string(),
+                text: "it wants 8 free GPUs of each node, and here are 2".to_string(),
+            }],
+            hints: vec!["`lindos why 5` tells what would start it".to_string()],
+            ..NodeWhy::default()
+        };
+        insta::assert_snapshot!(super::why(&why, &style), @"
+        local-1 is partly idle: 2 of its 8 GPUs are free, and none starts there
+        job 3 (sweep[2]) runs on GPUs 0,1,2,3,4,5, since 2027-01-15T08:00:00+00:00 (3m 20s ago), for 10m more at most
+        job 5 (large): it wants 8 free GPUs of each node, and here are 2
+        hint: `lindos why 5` tells what would start it
+        ");
     }
 
     #[test]

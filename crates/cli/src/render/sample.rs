@@ -30,6 +30,10 @@ pub fn job() -> JobSummary {
         total_steps: Some(5000),
         loss: Some(2.310_44),
         reason: None,
+        team: String::new(),
+        array_index: None,
+        nodes_held: 0,
+        reserved_start: None,
     }
 }
 
@@ -102,9 +106,15 @@ pub fn node(name: &str) -> NodeView {
         platform: "generic".to_string(),
         address: "127.0.0.1".to_string(),
         site: String::new(),
+        hall: String::new(),
+        row: String::new(),
         spine: String::new(),
         leaf: String::new(),
         rack: String::new(),
+        nvlink: String::new(),
+        nvlink_spans_racks: false,
+        pdu: String::new(),
+        labels: std::collections::BTreeMap::new(),
         jobs: vec![3],
     }
 }
@@ -127,7 +137,7 @@ pub fn why() -> Why {
     Why {
         job: 4,
         state: JobState::Queued,
-        answer: "it can never start on this fleet: it wants 9 nodes with 2 GPUs each, and the \
+        answer: "job 4 waits: it can never start on this fleet: it wants 9 nodes with 2 GPUs each, and the \
                  fleet has 3 such nodes"
             .to_string(),
         wait_reason: None,

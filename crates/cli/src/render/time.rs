@@ -14,6 +14,11 @@ impl Style {
         format!("{} ago", Time(self.now).since(Time(at)))
     }
 
+    /// `in 3m 20s`
+    pub fn ahead(&self, at: u64) -> String {
+        format!("in {}", Time(at).since(Time(self.now)))
+    }
+
     /// `2026-11-23T12:47:36+01:00`
     pub fn local(&self, at: u64) -> String {
         let stamp =

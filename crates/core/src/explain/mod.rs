@@ -1,5 +1,6 @@
 //! What people ask: everything here only reads.
 
+pub mod node;
 pub mod outlook;
 pub mod runtimes;
 pub mod trail;

@@ -140,6 +140,7 @@ impl Core {
                         gang: Arc::clone(gang),
                         master_port: attempt.master_port,
                         resume_step: attempt.resumed_from,
+                        array_index: job.array_index,
                     }))
                 }
             };
@@ -395,7 +396,7 @@ impl Core {
         let attempt = job.attempt.as_ref().expect("its attempt is over");
         let epoch = attempt.epoch;
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
-        job.held_ms += now.since(attempt.launched_at).0;
+        job.held_ms += counted_against_limit(attempt, now).0;
         self.teams.give_back(job.team, attempt.gpus, now);
         self.alive.remove(&id);
         for &node in &nodes {
@@ -539,6 +540,19 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+/// What of an attempt's time its job's limit counts. A victim of others is given back what they took
+/// from it: the work that was lost, the start before it, and the stop.
+fn counted_against_limit(attempt: &Attempt, now: Time) -> Millis {
+    match &attempt.phase {
+        Phase::Stopping { reason: EndReason::Preempted { .. }, since } => {
+            let begun = attempt.first_step_at.unwrap_or(*since);
+            let kept_until = attempt.lost.map_or(*since, |(since, _)| since);
+            kept_until.since(begun)
+        }
+        _ => now.since(attempt.launched_at),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::{Attempt, Phase};
 use crate::placement::{self, Request};
-use lindos_model::{JobId, NodeId, Time};
+use lindos_model::{JobId, Millis, NodeId, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -123,13 +123,17 @@ impl Core {
         !others.is_empty()
     }
 
-    /// Whether the job would be over before any node that is held for another is wanted.
-    pub(crate) fn ends_before_holds(&self, id: JobId) -> bool {
+    /// The holds of others whose nodes are wanted only after the job is over: those that are wanted
+    /// the latest.
+    pub(crate) fn holds_wanted_after(&self, id: JobId) -> Vec<JobId> {
         let job = &self.jobs[&id];
-        let Some(limit) = job.spec.time_limit else { return false };
-        let end = self.now + (limit - lindos_model::Millis(job.held_ms)) + job.spec.stop_grace;
-        let mut others = self.holds.iter().filter(|&(&other, _)| other != id);
-        others.all(|(_, hold)| hold.from.is_some_and(|from| end <= from))
+        let Some(limit) = job.spec.time_limit.filter(|_| !self.holds.is_empty()) else {
+            return Vec::new();
+        };
+        let end = self.now + (limit - Millis(job.held_ms)) + job.spec.stop_grace;
+        let wanted_after = |hold: &Hold| hold.from.is_some_and(|from| end <= from);
+        let others = self.holds.iter().filter(|&(&other, hold)| other != id && wanted_after(hold));
+        others.map(|(&other, _)| other).collect()
     }
 
     /// When a running job is over at the latest, if anything tells.

@@ -1,8 +1,8 @@
 //! One pass over the queue: every job that may start now is started, in order.
 //!
 //! The order: jobs that a fault has stopped; then, under the fair rule, those that have waited
-//! longer than any job should; then by priority, and within one priority by the standing of their
-//! teams and by age. A job that cannot be placed because others are running is *blocked*: under the
+//! longer than any job should; then by priority, and within one priority those for which nodes are
+//! held already, and the others by the standing of their teams and by age. A job that cannot be placed because others are running is *blocked*: under the
 //! FIFO rule the pass ends there; otherwise the foremost of the blocked get nodes held for them
 //! ([`super::hold`]), and the pass goes on with those behind.
 //!
@@ -12,11 +12,10 @@ use super::order::{Bucket, Shape};
 use super::teams::{Standing, TeamId};
 use crate::Core;
 use crate::effect::Effects;
-use crate::placement::index::View;
 use crate::placement::{self, Placement, Request};
 use crate::timer::Timer;
 use lindos_model::policy::QueueRule;
-use lindos_model::{JobId, Millis, Time, TrailKind, WaitReason};
+use lindos_model::{JobId, Millis, NodeId, Time, TrailKind, WaitReason};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
@@ -29,9 +28,9 @@ const PASSES_MAX: u32 = 3;
 /// What a pass has found out so far.
 #[derive(Debug, Default)]
 pub struct Pass {
-    /// Kinds of jobs that could not be placed, on open nodes or on all that are free. Starts only
-    /// take, so it stays true until a hold is lifted.
-    pub failed: BTreeMap<(Shape, bool), WaitReason>,
+    /// Kinds of jobs that could not be placed, with the number of holds that they are over before.
+    /// Starts only take, so it stays true until a hold is lifted.
+    pub failed: BTreeMap<(Shape, usize), WaitReason>,
     /// Blocked jobs whose nodes are held.
     pub holding: BTreeSet<JobId>,
     /// Nobody further back gets a hold.
@@ -108,6 +107,17 @@ impl Core {
 
     /// The jobs of one priority: the team that stands first gives its oldest job, and so on.
     fn pass_priority(&mut self, priority: i32, pass: &mut Pass, out: &mut Effects) {
+        // What was promised is kept, whatever has become of the order since.
+        let holding = self.holds.keys().filter(|&&job| self.jobs[&job].priority == priority);
+        let promised: Vec<JobId> = holding.copied().collect();
+        for id in promised {
+            if pass.is_over {
+                return;
+            }
+            if !self.queue.is_parked(id) && !pass.holding.contains(&id) {
+                self.try_start(id, pass, out);
+            }
+        }
         let mut turns = self.turns(priority);
         let mut order: BinaryHeap<Reverse<(Standing, JobId, TeamId)>> = turns
             .iter()
@@ -129,7 +139,8 @@ impl Core {
             let turn = turns.get_mut(&team).expect("it was put in order");
             let Reverse((id, at)) = turn.heads.pop().expect("it was put in order with a head");
             let bucket = &turn.buckets[at];
-            if self.try_start(id, pass, out) {
+            // Who has nodes held was looked at before; those alike are no better off.
+            if !pass.holding.contains(&id) && self.try_start(id, pass, out) {
                 let later = self.queue.buckets().get(bucket);
                 if let Some(&next) = later.and_then(|jobs| jobs.range(id..).next()) {
                     turn.heads.push(Reverse((next, at)));
@@ -213,41 +224,43 @@ impl Core {
         let is_first = !self.queue.is_restart(id) && job.last_nodes().is_empty();
         let is_plain = is_first && !self.holds.contains_key(&id);
         let shape = Shape::of(&job.spec);
-        let may_pass = self.ends_before_holds(id);
-        let known = pass.failed.get(&(shape.clone(), may_pass)).filter(|_| is_plain);
-        if let Some(reason) = known {
+        let passes = self.holds_wanted_after(id);
+        let key = (shape, passes.len());
+        if let Some(reason) = pass.failed.get(&key).filter(|_| is_plain) {
             return Err(reason.clone());
         }
-        let mut found = self.place(id, View::Open);
+        let own = self.holds.get(&id).map_or_else(Vec::new, |hold| hold.nodes.clone());
+        let mut found = self.place(id, &own);
         if matches!(found, Err(WaitReason::Held { .. })) {
             if self.lift_holds_behind(pass) {
                 pass.failed.clear();
-                found = self.place(id, View::Open);
+                found = self.place(id, &own);
             }
-            if may_pass && found.is_err() {
-                found = self.place(id, View::Free);
+            if found.is_err() && !passes.is_empty() {
+                let held = passes.iter().filter_map(|job| self.holds.get(job));
+                let nodes =
+                    held.flat_map(|hold| &hold.nodes).chain(&own).copied().collect::<Vec<_>>();
+                found = self.place(id, &nodes);
             }
         }
         if is_plain && let Err(reason) = &found {
-            pass.failed.insert((shape, may_pass), reason.clone());
+            pass.failed.insert(key, reason.clone());
         }
         found
     }
 
-    /// Where the job would go now, or why it cannot.
-    pub(crate) fn place(&mut self, id: JobId, view: View) -> Result<Placement, WaitReason> {
+    /// Where the job would go now, or why it cannot: on open nodes, and on held ones of these.
+    fn place(&mut self, id: JobId, own: &[NodeId]) -> Result<Placement, WaitReason> {
         let job = &self.jobs[&id];
         let is_restart = self.queue.is_restart(id);
         let spec = Arc::clone(&job.spec);
         let mut prefer = job.last_nodes().to_vec();
         prefer.sort_unstable();
-        let own = self.holds.get(&id).map_or_else(Vec::new, |hold| hold.nodes.clone());
         let request = |nodes| Request {
             nodes,
             spares: if is_restart { 0 } else { self.policy.spares },
             prefer: &prefer,
-            own: &own,
-            view,
+            own,
             ..Request::of(&spec)
         };
         let whole = placement::place(&mut self.fleet, &request(spec.nodes));

@@ -380,8 +380,5 @@ mod never_delayed {
 fn a_job_that_comes_before_any_node_waits_for_one() {
     let mut story = Story::of(0);
     let id = story.submit(job(1));
-    assert!(matches!(
-        story.core.why(id),
-        Some(WaitReason::NeverFits { nodes_that_could: 0, .. })
-    ));
+    assert!(matches!(story.core.why(id), Some(WaitReason::NeverFits { nodes_that_could: 0, .. })));
 }

@@ -9,7 +9,7 @@ use super::watts::Watts;
 use super::{FLEET_NODES_MAX, Fleet, group, hostlist};
 use crate::file::{FileError, Source, nearest};
 use crate::node::{GPUS_PER_NODE_MAX, Location, NodeSpec};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use toml::Spanned;
 
 /// Everything that the tables say; what they say twice, or what does not add up, becomes findings.
@@ -30,7 +30,11 @@ pub(super) fn lay_out(source: &Source<'_>, table: FleetTable) -> Result<Fleet, F
                 .map_err(|(message, hint)| source.error_at_key("nodes", message, Some(hint)))?;
         }
     }
-    for site in &table.sites {
+    for (index, site) in table.sites.iter().enumerate() {
+        let name = site.name.get_ref();
+        if table.sites[..index].iter().any(|other| other.name.get_ref() == name) {
+            layout.same_place("sites", "the fleet", &site.name, name);
+        }
         layout.site(site)?;
     }
     layout.hosts(&table.hosts)?;
@@ -95,8 +99,12 @@ impl Layout<'_> {
         let first_node = self.nodes.len();
         let name = site.name.get_ref();
         let mut racks_of_site: Racks = Vec::new();
+        let mut seen = BTreeSet::new();
         for table in &site.halls {
             for hall in hall::names(self.source, table)? {
+                if !seen.insert(hall.clone()) {
+                    self.same_place("halls", &place(name, ""), &table.name, &hall);
+                }
                 let first = self.nodes.len();
                 let racks = hall::lay_out(
                     self.source,
@@ -118,6 +126,17 @@ impl Layout<'_> {
         }
         self.total(site.gpus.as_ref(), first_node, place(name, ""));
         Ok(())
+    }
+
+    /// Two sites, or two halls of a site, of one name: their racks would be taken for the same.
+    fn same_place(&mut self, what: &str, place: &str, at: &Spanned<String>, name: &str) {
+        let finding = Finding::error(
+            "duplicate_place",
+            place,
+            format!("two {what} are named `{name}`"),
+            "give each its own name, or put all groups of nodes into one",
+        );
+        self.findings.push(finding.at_line(Some(self.source.line(&at.span()))));
     }
 
     /// Hangs racks on the PDUs of a pattern, in their order.

@@ -192,6 +192,16 @@ fn names_that_stand_for_two_nodes_are_found() {
 }
 
 #[test]
+fn places_of_one_name_are_found() {
+    let one = hall(H100, "");
+    let other = one.replace("platform", "name = \"x{index}\"\nplatform");
+    let halls = format!("{one}{}", other.split_once("[[sites]]\nname = \"s\"\n").unwrap().1);
+    assert!(found(&halls).starts_with("Error duplicate_place: site s (line 10): two halls"));
+    let sites = format!("{one}{other}");
+    assert!(found(&sites).starts_with("Error duplicate_place: the fleet (line 10): two sites"));
+}
+
+#[test]
 fn counts_that_do_not_add_up_are_found_at_every_level() {
     let text = format!("gpus = 65\n{}", hall(H100, ""))
         .replace("\"s\"", "\"s\"\ngpus = 63")
@@ -309,9 +319,10 @@ fn ready_made_fleets_have_what_they_claim_and_nothing_is_found_in_them() {
         ("colossus-200k", 200_000, 1),
         ("stargate-1m", 1_000_000, 5),
     ] {
-        let fleet = ready::load(name).unwrap().unwrap();
+        let fleet = parse(ready::text(name).unwrap()).unwrap();
         assert_eq!((fleet.name.as_str(), fleet.gpus()), (name, gpus));
         assert_eq!(fleet.check(), [], "{name}");
+        assert_eq!(sites > 1, fleet.platforms.contains_key("gb200-nvl72"), "{name}");
         let places: BTreeSet<&str> =
             fleet.nodes.iter().map(|node| node.location.site.as_str()).collect();
         assert_eq!(places.len(), sites, "{name}");
@@ -323,8 +334,6 @@ fn ready_made_fleets_have_what_they_claim_and_nothing_is_found_in_them() {
         assert_eq!((tree.gpus, tree.nodes), (gpus, fleet.nodes.len() as u64), "{name}");
     }
     assert!(ready::load("stargate").is_none());
-    let stargate = ready::load("stargate-1m").unwrap().unwrap();
-    assert!(stargate.platforms.contains_key("gb200-nvl72"));
 }
 
 #[test]
@@ -380,5 +389,30 @@ fn the_examples_of_the_documentation_are_good_fleets() {
     for block in blocks {
         let fleet = parse(block).unwrap_or_else(|error| panic!("{block}\n{error}"));
         assert_eq!(fleet.check(), [], "{block}");
+    }
+}
+
+/// The same page has the catalogue as a table.
+#[test]
+fn the_documentation_has_the_figures_of_the_catalogue() {
+    let page = include_str!("../../../../docs/fleet-file.md");
+    for (name, platform) in platform::catalogue() {
+        let start = format!("| `{name}` |");
+        // The last: ready-made fleets have a table of their own.
+        let row = page.lines().rfind(|line| line.starts_with(&start)).expect(name);
+        let said: Vec<String> =
+            row.split('|').skip(2).map(|cell| cell.trim().replace(',', "")).collect();
+        let figure = |value: Option<String>| value.unwrap_or_default();
+        let gpus = platform.gpus_per_node.map_or("any".to_string(), |gpus| gpus.to_string());
+        let expected = [
+            gpus,
+            figure(platform.memory_gb.map(|gb| gb.to_string())),
+            figure(platform.bf16_tflops.map(|tflops| tflops.to_string())),
+            figure(platform.nvlink_gpus.map(|gpus| gpus.to_string())),
+            figure(platform.rails.map(|rails| rails.to_string())),
+            figure(platform.node_power.map(|watts| watts.to_string())),
+            figure(platform.rack_power.map(|watts| watts.to_string())),
+        ];
+        assert_eq!(said[..7], expected, "{name}");
     }
 }

@@ -8,7 +8,9 @@ use crate::token::{parse_hex, random_u128};
 use crate::views;
 use axum::Json;
 use axum::extract::State;
-use lindos_api::user::{ApiError, Done, JobDetail, JobSummary, SubmitRequest, Submitted, Why};
+use lindos_api::user::{
+    ApiError, Done, DryRun, JobDetail, JobSummary, SubmitRequest, Submitted, Why,
+};
 use lindos_core::effect::Reply;
 use lindos_model::RequestId;
 use serde::{Deserialize, Serialize};
@@ -63,10 +65,35 @@ pub(super) async fn submit(
     body.spec
         .validate_at_edge()
         .map_err(|invalid| Fault::invalid_job(invalid.key, &invalid.message))?;
-    match app.driver.ask(request, Ask::Submit { user, spec: Arc::new(body.spec) }).await? {
-        Reply::Submitted { job } => Ok(Json(Submitted { job: job.0 })),
-        other => unreachable!("the core answered a submission with {other:?}"),
+    let spec = Arc::new(body.spec);
+    match app.driver.ask(request, Ask::Submit { user, spec: Arc::clone(&spec) }).await {
+        Ok(Reply::Submitted { job }) => Ok(Json(Submitted { job: job.0 })),
+        Ok(other) => unreachable!("the core answered a submission with {other:?}"),
+        Err(fault) if fault.error.code == "invalid_job" => {
+            match app.driver.read(move |world| views::meant(&world.view(), &spec)).await? {
+                Some(hint) => Err(fault.hint(hint)),
+                None => Err(fault),
+            }
+        }
+        Err(fault) => Err(fault),
     }
+}
+
+/// Says what would become of a job: whether it would start now and where, or what it would wait
+/// for. The body is that of a submission, and what a submission refuses, this does; nothing is
+/// submitted.
+#[utoipa::path(post, path = "/v1/jobs/dry-run", operation_id = "dry_run_job",
+    request_body = SubmitRequest,
+    responses((status = OK, body = DryRun),
+        (status = 422, description = "`invalid_job`, `unknown_key`, `invalid_body`", body = ApiError),
+        (status = "default", body = ApiError)))]
+pub(super) async fn dry_run(
+    State(app): State<App>,
+    StrictJson(body): StrictJson<SubmitRequest>,
+) -> Result<Json<DryRun>, Fault> {
+    let spec = body.spec;
+    spec.validate_at_edge().map_err(|invalid| Fault::invalid_job(invalid.key, &invalid.message))?;
+    app.driver.read(move |world| views::dry_run(&world.view(), &spec)).await?.map(Json)
 }
 
 /// Lists the jobs that are remembered, by number.

@@ -23,7 +23,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use lindos_api::agent::{LOG_CHUNK_PATH, MESSAGES_PATH, REPORT_PATH};
-use lindos_api::user::{ApiError, Goodput, Status};
+use lindos_api::user::{ApiError, Goodput, Status, TeamView};
 use logs::LogBook;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, watch};
@@ -59,14 +59,17 @@ struct Description;
 fn for_people() -> (Router<App>, utoipa::openapi::OpenApi) {
     let (router, mut description) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(jobs::list, jobs::submit))
+        .routes(routes!(jobs::dry_run))
         .routes(routes!(jobs::show))
         .routes(routes!(jobs::cancel))
         .routes(routes!(jobs::why))
         .routes(routes!(logs::read))
         .routes(routes!(nodes::list))
+        .routes(routes!(nodes::why))
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
         .routes(routes!(events::list))
+        .routes(routes!(teams))
         .routes(routes!(goodput))
         .routes(routes!(status))
         .split_for_parts();
@@ -145,6 +148,13 @@ impl World {
     fn view(&self) -> View<'_> {
         View { core: &self.core, telemetry: &self.telemetry, now: self.now }
     }
+}
+
+/// Lists the teams that the policy or a job has named: what they may hold, hold and have used.
+#[utoipa::path(get, path = "/v1/teams", operation_id = "list_teams",
+    responses((status = OK, body = Vec<TeamView>), (status = "default", body = ApiError)))]
+async fn teams(State(app): State<App>) -> Result<axum::Json<Vec<TeamView>>, Fault> {
+    app.driver.read(|world| axum::Json(views::teams(&world.view()))).await
 }
 
 /// Where the fleet's GPU-time went.

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::views;
 use axum::Json;
 use axum::extract::{Path, State};
-use lindos_api::user::{ApiError, Done, DrainRequest, NodeView};
+use lindos_api::user::{ApiError, Done, DrainRequest, NodeView, NodeWhy};
 use lindos_model::NodeId;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -33,6 +33,19 @@ pub(super) async fn list(
     let limit = page.limit.unwrap_or(PAGE_MAX).min(PAGE_MAX);
     let after = page.after.map(NodeId);
     app.driver.read(move |world| Json(views::nodes(&world.view(), after, limit))).await
+}
+
+/// Tells what a node is doing, and why its free GPUs are idle.
+#[utoipa::path(get, path = "/v1/nodes/{name}/why", operation_id = "why_node",
+    params(("name" = String, Path, description = "The node's name")),
+    responses((status = OK, body = NodeWhy), (status = "default", body = ApiError)))]
+pub(super) async fn why(
+    State(app): State<App>,
+    Path(node): Path<String>,
+) -> Result<Json<NodeWhy>, Fault> {
+    let name = node.clone();
+    let found = app.driver.read(move |world| views::why_node(&world.view(), &name));
+    found.await?.map(Json).ok_or_else(|| Fault::no_such_node(&node))
 }
 
 /// Takes a node out of service: nothing new starts there.

@@ -2,9 +2,12 @@
 
 use super::View;
 use lindos_api::user::{AttemptSummary, JobDetail, JobSummary, RankView};
+use lindos_core::Core;
 use lindos_core::gang::attempt::{Attempt, MemberState};
 use lindos_core::job::{Job, PastAttempt};
-use lindos_model::{JobId, JobState};
+use lindos_core::queue::order::Shape;
+use lindos_model::{JobId, JobState, Millis, WaitReason};
+use std::collections::BTreeMap;
 
 /// Ranks shown of one job, unless more are asked for.
 pub const RANKS_MAX: usize = 65_536;
@@ -12,12 +15,55 @@ pub const RANKS_MAX: usize = 65_536;
 /// At most `limit` jobs, those after job `after`, by id.
 pub fn jobs(view: &View<'_>, after: u64, limit: usize) -> Vec<JobSummary> {
     let later = view.core.jobs().skip_while(|job| job.id.0 <= after);
-    later.take(limit).map(|job| summary(view, job)).collect()
+    let mut reasons = Reasons::new(view.core);
+    later.take(limit).map(|job| summary(view, job, &mut reasons)).collect()
 }
 
-fn summary(view: &View<'_>, job: &Job) -> JobSummary {
+/// Why jobs wait, at the cost of a look at each, not of a search for each.
+///
+/// A pass over the queue notes the reason at the first of jobs alike, so the others have it from
+/// there.
+struct Reasons<'a> {
+    core: &'a Core,
+    alike: BTreeMap<(Shape, Option<Millis>), WaitReason>,
+    /// Jobs whose reason may still be searched for.
+    searches_left: u32,
+}
+
+/// A search costs a copy of the index.
+const SEARCHES_MAX: u32 = 16;
+
+impl<'a> Reasons<'a> {
+    fn new(core: &'a Core) -> Reasons<'a> {
+        Reasons { core, alike: BTreeMap::new(), searches_left: SEARCHES_MAX }
+    }
+
+    fn of(&mut self, job: &Job) -> Option<WaitReason> {
+        let noted = self.core.why_as_noted(job.id)?;
+        let key = (Shape::of(&job.spec), job.spec.time_limit);
+        if noted != WaitReason::New {
+            if noted.is_for_room() {
+                self.alike.insert(key, noted.clone());
+            }
+            return Some(noted);
+        }
+        if let Some(reason) = self.alike.get(&key) {
+            return Some(reason.clone());
+        }
+        if self.searches_left == 0 {
+            return Some(noted);
+        }
+        self.searches_left -= 1;
+        let reason = self.core.why(job.id)?;
+        self.alike.insert(key, reason.clone());
+        Some(reason)
+    }
+}
+
+fn summary(view: &View<'_>, job: &Job, reasons: &mut Reasons<'_>) -> JobSummary {
     let readings = view.telemetry.job(job.id).filter(|readings| readings.epoch == job.epoch);
     let state = job.state();
+    let hold = view.core.holds().get(&job.id);
     JobSummary {
         job: job.id.0,
         name: job.spec.name.clone(),
@@ -36,8 +82,12 @@ fn summary(view: &View<'_>, job: &Job) -> JobSummary {
         reason: match &job.ended {
             Some((JobState::Completed, _)) => None,
             Some((_, reason)) => Some(reason.to_string()),
-            None => view.core.why_as_noted(job.id).map(|reason| reason.to_string()),
+            None => reasons.of(job).map(|reason| reason.to_string()),
         },
+        team: job.spec.team.clone(),
+        array_index: job.array_index,
+        nodes_held: hold.map_or(0, |hold| hold.nodes.len() as u32),
+        reserved_start: hold.and_then(|hold| hold.from).map(|at| at.0),
     }
 }
 
@@ -62,7 +112,7 @@ pub fn job(view: &View<'_>, id: JobId) -> Option<JobDetail> {
 pub fn job_with_ranks(view: &View<'_>, id: JobId, ranks_max: usize) -> Option<JobDetail> {
     let job = view.core.job(id)?;
     let readings = view.telemetry.job(id).filter(|readings| readings.epoch == job.epoch);
-    let summary = summary(view, job);
+    let summary = summary(view, job, &mut Reasons::new(view.core));
     Some(JobDetail {
         command: job.spec.command.clone(),
         checkpoint_step: job.checkpoint_step,

@@ -1,11 +1,20 @@
 //! What people see: pure functions from the core, and the newest readings, to the types of the
 //! API. The server and offline reading show the same.
 
+mod dry_run;
 mod jobs;
+mod teams;
 mod why;
+mod why_node;
 
+#[cfg(test)]
+mod tests;
+
+pub use dry_run::{dry_run, meant};
 pub use jobs::{RANKS_MAX, job, job_with_ranks, jobs};
+pub use teams::teams;
 pub use why::why;
+pub use why_node::why_node;
 
 use crate::telemetry::Telemetry;
 use lindos_api::user::{EventView, Goodput, NodeView, Status};
@@ -36,9 +45,15 @@ pub fn nodes(view: &View<'_>, after: Option<NodeId>, limit: usize) -> Vec<NodeVi
         platform: node.spec.platform.clone(),
         address: node.spec.address.clone(),
         site: node.spec.location.site.clone(),
+        hall: node.spec.location.hall.clone(),
+        row: node.spec.location.row.clone(),
         spine: node.spec.location.spine.clone(),
         leaf: node.spec.location.leaf.clone(),
         rack: node.spec.location.rack.clone(),
+        nvlink: node.spec.location.nvlink.clone(),
+        nvlink_spans_racks: node.spec.location.nvlink_spans_racks,
+        pdu: node.spec.location.pdu.clone(),
+        labels: node.spec.labels.clone(),
         jobs: node.allocations.iter().map(|allocation| allocation.job.0).collect(),
     })
     .collect()

@@ -3,7 +3,9 @@
 use crate::bench::{Bench, FakeAgent, request};
 use lindos_api::agent::Order;
 use lindos_api::client::new_request_id;
-use lindos_model::{Exit, JobState, WaitReason};
+use lindos_journal::MemoryDisk;
+use lindos_model::policy::Team;
+use lindos_model::{Exit, JobState, Policy, WaitReason};
 
 #[tokio::test]
 async fn a_job_goes_from_its_submission_to_its_end() {
@@ -121,7 +123,7 @@ async fn a_job_that_can_never_fit_waits_and_says_so() {
     let job = bench.submit(3, 4).await;
     let why = bench.client().why(job).await.unwrap();
     assert!(matches!(why.wait_reason, Some(WaitReason::NeverFits { .. })), "{why:?}");
-    assert_eq!(why.hints[0], "lower gang.nodes to 1");
+    assert_eq!(why.hints[0], "with gang.nodes = 1 (instead of 3) it starts now");
 
     bench.client().cancel(job).await.unwrap();
     let detail = bench.client().job(job).await.unwrap();
@@ -156,4 +158,40 @@ async fn lists_go_on_where_the_page_ended() {
     assert_eq!(page.as_array().unwrap().len(), 1);
     assert_eq!(page[0]["job"], 2);
     assert_eq!(bench.client().jobs().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn questions_change_nothing() {
+    let team = Team { name: "vision".into(), parent: String::new(), share: 4, limit: None };
+    let policy = Policy { teams: vec![team], ..Policy::default() };
+    let bench = Bench::on_memory_under(&MemoryDisk::new(), policy).await.unwrap();
+    let client = bench.client();
+    bench.agent("n0", 4).await.say().await;
+    let mut asked = request(1, 4);
+    asked.spec.team = "vision".to_string();
+    let events = client.status().await.unwrap().events;
+
+    let starts = client.dry_run(&asked).await.unwrap();
+    assert!(starts.starts && starts.nodes == ["n0"], "{starts:?}");
+    asked.spec.nodes = 2;
+    asked.spec.min_nodes = 2;
+    let waits = client.dry_run(&asked).await.unwrap();
+    assert!(matches!(waits.wait_reason, Some(WaitReason::NeverFits { .. })), "{waits:?}");
+    asked.spec.team = "visoin".to_string();
+    for refused in [client.dry_run(&asked).await.err(), client.submit(&asked).await.err()] {
+        let refused = refused.expect("there is no such team");
+        assert_eq!(refused.code(), Some("invalid_job"));
+        assert_eq!(refused.hint(), Some("did you mean `team = \"vision\"`?"));
+    }
+
+    let why = client.why_node("n0").await.unwrap();
+    assert_eq!((why.gpus_free, why.idle.as_deref()), (4, Some("no_demand")));
+    let nowhere = client.why_node("n9").await.unwrap_err();
+    assert_eq!(nowhere.code(), Some("no_such_node"));
+    let teams = client.teams().await.unwrap();
+    assert_eq!((teams[0].name.as_str(), teams[0].share, teams[0].held), ("vision", 4, 0));
+
+    assert!(client.jobs().await.unwrap().is_empty());
+    // The refused submission is written down; nothing else is.
+    assert!(client.status().await.unwrap().events <= events + 1);
 }

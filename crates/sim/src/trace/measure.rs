@@ -39,10 +39,13 @@ impl Window {
         Window { from: from.unwrap_or_default(), to: to.unwrap_or_default() }
     }
 
-    /// GPUs that the jobs submitted in it would keep busy throughout it, on the mean.
-    pub fn offered_gpus(&self, jobs: &[TraceJob]) -> f64 {
-        let inside = jobs.iter().filter(|job| self.from <= job.submit && job.submit < self.to);
-        ratio(inside.map(TraceJob::gpu_ms).sum::<u128>() as f64, self.span_ms() as f64)
+    /// GPUs that would be held in it, on the mean, if no job had to wait.
+    pub fn demand_gpus(&self, jobs: &[TraceJob]) -> f64 {
+        let held = |job: &TraceJob| {
+            let inside = self.overlap_ms(job.submit, job.submit + job.duration);
+            u128::from(job.held_gpus()) * u128::from(inside)
+        };
+        ratio(jobs.iter().map(held).sum::<u128>() as f64, self.span_ms() as f64)
     }
 
     fn span_ms(&self) -> u64 {
@@ -221,6 +224,16 @@ pub struct ClassWaits {
     pub wait_s: Spread,
 }
 
+/// The waits of the jobs of one team, in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TeamWaits {
+    pub team: String,
+    /// Of its jobs in the trace.
+    pub gpu_hours: f64,
+    #[serde(flatten)]
+    pub wait_s: Spread,
+}
+
 /// What `--json` prints. Seconds, GPU-hours, and shares from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Measures {
@@ -239,9 +252,11 @@ pub struct Measures {
     pub skipped: Vec<Skipped>,
     pub utilisation: f64,
     pub utilisation_busy: f64,
-    pub offered_gpus_busy: f64,
+    pub demand_gpus_busy: f64,
     pub wait_s: Spread,
     pub wait_by_size: Vec<ClassWaits>,
+    /// Those that asked for most GPU-time first.
+    pub wait_by_team: Vec<TeamWaits>,
     pub slowdown_mean: f64,
     pub slowdown_bounded_mean: f64,
     pub stranded_gpu_hours: f64,
@@ -282,6 +297,25 @@ pub fn waits(jobs: &[TraceJob], outcome: &Outcome) -> [Vec<f64>; SIZE_CLASSES.le
     waits
 }
 
+fn by_team(jobs: &[TraceJob], outcome: &Outcome) -> Vec<TeamWaits> {
+    let mut teams: BTreeMap<&str, (u128, Vec<f64>)> = BTreeMap::new();
+    for (job, became) in jobs.iter().zip(&outcome.jobs) {
+        let (gpu_ms, waits) = teams.entry(&job.spec.team).or_default();
+        *gpu_ms += job.gpu_ms();
+        waits.extend(became.started.map(|at| at.since(job.submit).0 as f64 / 1000.0));
+    }
+    let mut teams: Vec<_> = teams.into_iter().collect();
+    teams.sort_by_key(|(name, (gpu_ms, _))| (std::cmp::Reverse(*gpu_ms), *name));
+    teams
+        .into_iter()
+        .map(|(team, (gpu_ms, mut waits))| TeamWaits {
+            team: team.to_string(),
+            gpu_hours: gpu_ms as f64 / MS_PER_HOUR,
+            wait_s: Spread::of(&mut waits),
+        })
+        .collect()
+}
+
 pub fn measure(about: &About<'_>, jobs: &[TraceJob], outcome: &Outcome) -> Measures {
     let mut by_size = waits(jobs, outcome);
     let mut all: Vec<f64> = by_size.iter().flatten().copied().collect();
@@ -319,13 +353,14 @@ pub fn measure(about: &About<'_>, jobs: &[TraceJob], outcome: &Outcome) -> Measu
         skipped: skipped.list().to_vec(),
         utilisation: ratio(outcome.ledger[Column::Productive] as f64, fleet_ms),
         utilisation_busy: ratio(outcome.meter.window_held as f64, window_ms),
-        offered_gpus_busy: window.offered_gpus(jobs),
+        demand_gpus_busy: window.demand_gpus(jobs),
         wait_s: Spread::of(&mut all),
         wait_by_size: SIZE_CLASSES
             .iter()
             .zip(&mut by_size)
             .map(|((gpus, ..), waits)| ClassWaits { gpus, wait_s: Spread::of(waits) })
             .collect(),
+        wait_by_team: by_team(jobs, outcome),
         slowdown_mean: ratio(slowdowns, completed as f64),
         slowdown_bounded_mean: ratio(bounded, completed as f64),
         stranded_gpu_hours: hours(Column::Stranded),

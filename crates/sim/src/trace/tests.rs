@@ -64,7 +64,7 @@ fn close(a: f64, b: f64) {
 #[test]
 fn a_replay_worked_out_by_hand() {
     let nodes = fleet(&[8, 8]);
-    let (jobs, _) = jobs(&nodes, "0,100,8,\n0,50,16,\n10,30,4,\n", LimitRule::Given);
+    let (jobs, _) = jobs(&nodes, "0,100,8,a\n0,50,16,b\n10,30,4,a\n", LimitRule::Given);
     let (outcome, m) = play(&nodes, &jobs, fifo());
     let starts: Vec<_> = outcome.jobs.iter().map(|job| job.started.unwrap().0).collect();
     assert_eq!(starts, [0, 100_000, 150_000]);
@@ -81,6 +81,10 @@ fn a_replay_worked_out_by_hand() {
     assert_eq!(m.queue_max, 2);
     let by_size: Vec<_> =
         m.wait_by_size.iter().map(|class| (class.gpus, class.wait_s.jobs)).collect();
+    let teams: Vec<_> = m.wait_by_team.iter().map(|t| (&*t.team, t.wait_s.jobs)).collect();
+    // Of a and b, a asked for more: 920 GPU-seconds against 800.
+    assert_eq!(teams, [("a", 2), ("b", 1)]);
+    close(m.wait_by_team[1].wait_s.mean, 100.0);
     assert_eq!(by_size, [("1", 0), ("2-8", 2), ("9-64", 1), ("65+", 0)]);
 }
 
@@ -199,7 +203,7 @@ fn the_busy_period_is_between_a_tenth_and_nine_tenths_of_the_work() {
     let (jobs, _) = jobs(&nodes, lines, LimitRule::Given);
     let window = Window::busy(&jobs);
     assert_eq!((window.from, window.to), (Time(100_000), Time(200_000)));
-    close(window.offered_gpus(&jobs), 8.0);
+    close(window.demand_gpus(&jobs), 8.0);
     let (_, m) = play(&nodes, &jobs, fifo());
     close(m.utilisation_busy, 1.0);
 }

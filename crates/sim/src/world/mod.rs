@@ -374,7 +374,10 @@ impl World {
         }
         let jobs = core.jobs().map(|job| JobOutcome {
             job: job.id,
-            name: job.spec.name.clone(),
+            name: match job.array_index {
+                Some(index) => format!("{}[{index}]", job.spec.name),
+                None => job.spec.name.clone(),
+            },
             state: job.state(),
             attempts: job.epoch.0,
             faults: job.faults,

@@ -17,7 +17,7 @@ use crate::{output, state};
 use clap::Args;
 use follow::{End, Follower, Watcher};
 use lindos_api::client::Client;
-use lindos_model::JobState;
+use lindos_model::{JobState, Policy};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use summary::{Places, Summary};
@@ -34,6 +34,9 @@ pub struct RunArgs {
     /// GPUs of each of its nodes [default: the job's]
     #[arg(long, value_name = "G")]
     gpus_per_node: Option<u16>,
+    /// Take the policy of the fleet on this machine from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    policy: Option<PathBuf>,
     /// Go on serving after the job has ended, until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -44,6 +47,15 @@ pub struct RunArgs {
 
 pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let job = job_file::load(&args.file)?;
+    if let Some(size) = job.spec.array.filter(|&size| size > 1) {
+        return Err(Failure::bad_input(
+            format!(
+                "{}: `run` follows one job, and this is an array of {size}",
+                args.file.display()
+            ),
+            "`lindos up` serves a control plane, `lindos submit FILE` hands it all of them",
+        ));
+    }
     if let Some(url) = args.target.named() {
         let client = named_client(url, args.target.state.as_deref());
         client.status().await?;
@@ -55,7 +67,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let folder = state::folder(args.target.state.as_deref())?;
     state::create(&folder)?;
     job_file::prepare(&job).await?;
-    let policy = local::policy(nodes::spares(&job.spec, wanted));
+    let policy = local::policy_of(args.policy.as_deref())?;
+    let spares = policy.spares.max(nodes::spares(&job.spec, wanted));
+    let policy = Policy { spares, ..policy };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut signals = Signals::new()?;
     let options = Options { state: &folder, listen, policy };

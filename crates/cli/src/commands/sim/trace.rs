@@ -13,8 +13,8 @@ use lindos_sim::trace::measure::{About, Window, measure};
 use lindos_sim::trace::read::{Columns, SkippedRows};
 use lindos_sim::trace::report::{self, Run};
 use lindos_sim::trace::{
-    Format, LimitRule, Measures, ReadOptions, Setup, TeamShares, Trace, TraceError, TraceJob, read,
-    replay, shape,
+    Format, LimitRule, Measures, ReadOptions, Setup, TeamShares, Trace, TraceError, TraceJob,
+    job_table, read, replay, shape,
 };
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -23,6 +23,8 @@ use std::time::Instant;
 const NODES_PER_RACK: u32 = 4;
 const RACKS_PER_LEAF: u32 = 8;
 const LEAVES_PER_SPINE: u32 = 8;
+/// How busy a fleet is that is worth a comparison: fuller ones only queue, emptier ones never do.
+const BUSY_SHARE: f64 = 0.8;
 /// How often the core proves its invariants while it replays, in events.
 const CHECK_EVERY: u64 = 50_000;
 
@@ -64,6 +66,9 @@ pub struct TraceArgs {
     /// Write a page with plots there
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write what became of each job there, as CSV
+    #[arg(long, value_name = "FILE")]
+    jobs: Option<PathBuf>,
     #[arg(long)]
     json: bool,
 }
@@ -109,16 +114,19 @@ pub fn run(args: &TraceArgs) -> Result<(), Failure> {
     tell_what_was_left_out(&runs[0].measures);
     if let Some(path) = &args.html {
         let name = args.file.file_name().unwrap_or(args.file.as_os_str()).to_string_lossy();
-        let page = report::page(&name, &jobs, &runs);
-        std::fs::write(path, page).map_err(|error| {
-            Failure::new(
-                Exit::Failed,
-                format!("{}: {error}", path.display()),
-                "give another file: --html FILE",
-            )
-        })?;
+        write("--html", path, report::page(&name, &jobs, &runs).as_bytes())?;
+    }
+    if let Some(path) = &args.jobs {
+        write("--jobs", path, &job_table::csv(&jobs, &runs))?;
     }
     print(args, &runs)
+}
+
+fn write(flag: &str, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    std::fs::write(path, bytes).map_err(|error| {
+        let path = path.display();
+        Failure::new(Exit::Failed, format!("{path}: {error}"), format!("give another {flag} FILE"))
+    })
 }
 
 fn print(args: &TraceArgs, runs: &[Run]) -> Result<(), Failure> {
@@ -225,7 +233,7 @@ fn play(
     let wall_s = began.elapsed().as_secs_f64();
     bar.finish_and_clear();
     let about =
-        About { policy: &name, fleet: &args.fleet, nodes: fleet.len() as u64, gpus, skipped };
+        About { policy: name, fleet: &args.fleet, nodes: fleet.len() as u64, gpus, skipped };
     let measures = Measures { wall_s, ..measure(&about, jobs, &outcome) };
     Ok(Run { measures, outcome })
 }
@@ -250,11 +258,15 @@ fn tell_what_was_left_out(measures: &Measures) {
             skipped.reason, skipped.first_line
         ));
     }
-    let (offered, gpus) = (measures.offered_gpus_busy, measures.gpus as f64);
-    if offered > gpus {
+    let (demand, gpus) = (measures.demand_gpus_busy, measures.gpus as f64);
+    if demand > gpus {
+        let each = gpus / measures.nodes as f64;
         output::message(format!(
-            "hint: in its busy period the trace asks for {offered:.0} GPUs on the mean and the \
-             fleet has {gpus}; the queue grows without end, and waits say little"
+            "hint: the busy period asks for {demand:.0} GPUs on the mean and the fleet has {gpus}: \
+             the queue only grows, and waits say little; {:.0} nodes of this kind would be \
+             {}% busy",
+            (demand / BUSY_SHARE / each).ceil(),
+            BUSY_SHARE * 100.0
         ));
     }
 }
@@ -264,7 +276,10 @@ fn table(runs: &[&Measures]) -> String {
     let mut text = pairs(&[
         ("fleet", format!("{} ({} nodes, {} GPUs)", first.fleet, first.nodes, first.gpus)),
         ("jobs", format!("{}, {} rows left out", first.jobs, first.rejected)),
-        ("offered", format!("{:.0} GPUs in the busy period", first.offered_gpus_busy)),
+        (
+            "demand",
+            format!("{:.0} GPUs in the busy period, if no job waited", first.demand_gpus_busy),
+        ),
     ]);
     let mut header = vec![""];
     header.extend(runs.iter().map(|run| run.policy.as_str()));

@@ -153,7 +153,7 @@ mod tests {
             ("{", "nodes.json:1"),
             (
                 "[{\"name\":\"a\",\"gpus\":8,\"rack\":\"r1\"},{\"name\":\"a\",\"gpus\":8,\"rack\":\"r2\"}]",
-                "in two racks",
+                "node a stands in two racks: `r1` and `r2`",
             ),
         ] {
             let error = read(text).unwrap_err();

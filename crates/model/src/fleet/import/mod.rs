@@ -98,12 +98,18 @@ fn collect(input: Input<'_>, read: Vec<(usize, NodeSpec)>) -> Result<Import, Fil
         let place = (line, node.location.rack.clone());
         if let Some((first, rack)) = lines.insert(node.name.clone(), place) {
             let name = &node.name;
+            // JSON is read without lines.
+            let on = |line: usize, before: &str, after: &str| {
+                if line == 0 { String::new() } else { format!("{before}line {line}{after}") }
+            };
             return Err(if *rack == node.location.rack {
-                let message = format!("node {name} is listed twice, first on line {first}");
+                let first = on(first, ", first on ", "");
+                let message = format!("node {name} is listed twice{first}");
                 input.error(line, message, "list each node once")
             } else {
                 let message = format!(
-                    "node {name} stands in two racks: `{rack}` (line {first}) and `{}`",
+                    "node {name} stands in two racks: `{rack}`{} and `{}`",
+                    on(first, " (", ")"),
                     node.location.rack
                 );
                 input.error(line, message, "a node stands in one rack: list it once")

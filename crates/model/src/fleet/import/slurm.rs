@@ -227,17 +227,17 @@ impl<'a> Config<'a> {
         self.place_all()?;
         let mut notes = Vec::new();
         if self.without_gpus > 0 {
-            notes.push(format!("{} nodes without GPUs were left out", self.without_gpus));
+            notes.push(format!("nodes without GPUs, left out: {}", self.without_gpus));
         }
         for (kind, count) in &self.strange {
             notes.push(format!(
-                "{count} nodes have GPUs of type `{kind}`: no platform fits, so `{GENERIC}`"
+                "no platform has GPUs of type `{kind}`, so `{GENERIC}`: {count} nodes"
             ));
         }
         let unwired =
             self.nodes.iter().filter(|(_, _, node)| node.location.leaf.is_empty()).count();
         if !self.switches.is_empty() && unwired > 0 {
-            notes.push(format!("{unwired} nodes are under no switch"));
+            notes.push(format!("nodes under no switch: {unwired}"));
         }
         let read = self.nodes.into_iter().map(|(_, line, node)| (line, node)).collect();
         Ok(Import { name: self.cluster, notes, ..collect(first, read)? })
@@ -390,7 +390,7 @@ mod tests {
             (at.leaf.as_str(), at.spine.as_str(), at.hall.as_str()),
             ("leaf2", "spine1", "")
         );
-        assert_eq!(import.notes, ["2 nodes without GPUs were left out"]);
+        assert_eq!(import.notes, ["nodes without GPUs, left out: 2"]);
     }
 
     #[test]

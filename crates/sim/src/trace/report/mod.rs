@@ -15,6 +15,8 @@ const STYLE: &str = include_str!("style.css");
 const POINTS: usize = 360;
 /// Steps of a distribution.
 const STEPS: usize = 200;
+/// Teams in the table: those with most GPU-time.
+const TEAMS_SHOWN: usize = 20;
 const WIDE: f64 = 900.0;
 const HALF: f64 = 440.0;
 const HOUR: f64 = 3600.0;
@@ -40,6 +42,7 @@ pub fn page(trace: &str, jobs: &[TraceJob], runs: &[Run]) -> String {
         head(&mut page, &first.measures);
         figures(&mut page, runs);
         sizes(&mut page, runs);
+        teams(&mut page, runs);
         over_time(&mut page, runs);
         distributions(&mut page, jobs, runs);
         definitions(&mut page);
@@ -51,13 +54,13 @@ pub fn page(trace: &str, jobs: &[TraceJob], runs: &[Run]) -> String {
 fn head(page: &mut String, first: &Measures) {
     let _ = writeln!(
         page,
-        "<p>{} jobs on {} nodes with {} GPUs ({}). In its busy period the trace asks for {:.0} \
-         GPUs on the mean.</p>",
+        "<p>{} jobs on {} nodes with {} GPUs ({}). Without any wait, {:.0} of \
+         them would be held in the busy period.</p>",
         first.jobs,
         first.nodes,
         first.gpus,
         escape(&first.fleet),
-        first.offered_gpus_busy
+        first.demand_gpus_busy
     );
     for skipped in &first.skipped {
         let _ = writeln!(
@@ -131,6 +134,33 @@ fn sizes(page: &mut String, runs: &[Run]) {
                 span(wait.max)
             );
         }
+    }
+    page.push_str("</table></div>\n");
+}
+
+fn teams(page: &mut String, runs: &[Run]) {
+    let first = &runs[0].measures.wait_by_team;
+    if first.len() < 2 {
+        return;
+    }
+    page.push_str(
+        "<h2>Waits by team</h2>\n<div class=\"scroll\"><table><tr><th>Team</th><th>Jobs</th>\
+         <th>GPU-hours</th>",
+    );
+    for run in runs {
+        let name = escape(&run.measures.policy);
+        let _ = write!(page, "<th>{name}, mean</th><th>{name}, p95</th>");
+    }
+    page.push_str("</tr>\n");
+    for (index, team) in first.iter().enumerate().take(TEAMS_SHOWN) {
+        let name = if team.team.is_empty() { "(none)".into() } else { escape(&team.team) };
+        let hours = team.gpu_hours;
+        let _ = write!(page, "<tr><td>{name}</td><td>{}</td><td>{hours:.0}</td>", team.wait_s.jobs);
+        for run in runs {
+            let wait = &run.measures.wait_by_team[index].wait_s;
+            let _ = write!(page, "<td>{}</td><td>{}</td>", span(wait.mean), span(wait.p95));
+        }
+        page.push_str("</tr>\n");
     }
     page.push_str("</table></div>\n");
 }
