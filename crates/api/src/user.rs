@@ -103,6 +103,9 @@ pub struct JobSummary {
     /// Which job of its array it is, from 0.
     #[serde(default)]
     pub array_index: Option<u32>,
+    /// Of its present attempt: an elastic job may run with fewer than `nodes`.
+    #[serde(default)]
+    pub nodes_running: u32,
     /// Nodes that are held for it while it waits.
     #[serde(default)]
     pub nodes_held: u32,

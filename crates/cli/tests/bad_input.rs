@@ -123,3 +123,18 @@ fn an_output_that_nobody_reads_is_no_failure() {
     let status = command.stdout(writer).status().unwrap();
     assert!(status.code().is_some(), "{status}");
 }
+
+#[test]
+fn a_policy_that_makes_no_sense() {
+    let lab = Lab::new();
+    lab.write("job.toml", MINIMAL.replace("command", "array = 3\ncommand"));
+    lab.write("policy.toml", "[[teams]]\nname = \"vision\"\nshrae = 64\n");
+    lab.output(["up", "--policy", "policy.toml"])
+        .fails(2, &["policy.toml:3:1", "unknown field `shrae`", "hint: did you mean `share`?"]);
+    lab.write("policy.toml", "[[teams]]\nname = \"vision\"\nshare = 64\nlimit = 8\n");
+    lab.output(["up", "--policy", "policy.toml"])
+        .fails(2, &["policy.toml:2:8", "`vision` has a share of 64 GPUs above", "docs/queue.md"]);
+    lab.output(["up", "--policy", "nowhere.toml"]).fails(2, &["nowhere.toml", "hint:"]);
+    lab.output(["run", "job.toml"]).fails(2, &["an array of 3", "hint:", "lindos submit"]);
+    assert!(!lab.state().exists());
+}

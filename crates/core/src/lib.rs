@@ -165,6 +165,9 @@ impl Core {
             }
             Event::CheckpointSaved { job, epoch, step, blocked_ms } => {
                 self.on_checkpoint_saved(*job, *epoch, *step, *blocked_ms, out);
+                if let Some(reason) = self.growth(*job) {
+                    self.stop_attempt(*job, reason, out);
+                }
             }
             Event::Tick => {}
         }

@@ -246,11 +246,24 @@ pub enum EndReason {
     TimeLimit { limit: Millis },
     /// Another job needed its nodes.
     Preempted { by: JobId },
+    /// It goes elsewhere, so that another job's nodes are together.
+    Moved { by: JobId },
+    /// There is room for more of its nodes.
+    Grows { from: u32, to: u32 },
     /// A job that it comes after did not complete.
     AfterFailed { job: JobId },
 }
 
 impl EndReason {
+    /// Whether it ended neither by itself nor by a fault nor by its user: the queue stopped it, and
+    /// it goes on as soon as it may.
+    pub fn is_by_the_queue(&self) -> bool {
+        matches!(
+            self,
+            EndReason::Preempted { .. } | EndReason::Moved { .. } | EndReason::Grows { .. }
+        )
+    }
+
     /// Who is charged, by the kind of the end alone.
     ///
     /// An exit status is the program's own word, so it is the user's; a signal that a program
@@ -262,7 +275,9 @@ impl EndReason {
             | EndReason::Cancelled
             | EndReason::TimeLimit { .. }
             | EndReason::AfterFailed { .. } => Charge::Final,
-            EndReason::Preempted { .. } => Charge::Nobody,
+            EndReason::Preempted { .. } | EndReason::Moved { .. } | EndReason::Grows { .. } => {
+                Charge::Nobody
+            }
             EndReason::RankExited { exit, .. } => match exit {
                 Exit::NotStarted(_) => Charge::Final,
                 Exit::Code(_) | Exit::OutOfMemory => Charge::User,
@@ -306,6 +321,10 @@ impl fmt::Display for EndReason {
             EndReason::Cancelled => f.write_str("cancelled"),
             EndReason::TimeLimit { limit } => write!(f, "the time limit of {limit} ran out"),
             EndReason::Preempted { by } => write!(f, "job {by} needed its nodes"),
+            EndReason::Moved { by } => {
+                write!(f, "it goes elsewhere, so that job {by} has its nodes together")
+            }
+            EndReason::Grows { from, to } => write!(f, "it grows from {from} to {to} nodes"),
             EndReason::AfterFailed { job } => {
                 write!(f, "it comes after job {job}, which did not complete")
             }

@@ -73,6 +73,16 @@ pub enum TrailKind {
         by: JobId,
         lost: Millis,
     },
+    /// Stopped to go on elsewhere, so that another job has its nodes together.
+    Moved {
+        by: JobId,
+        lost: Millis,
+    },
+    /// Stopped to go on with more nodes.
+    Grows {
+        from: u32,
+        to: u32,
+    },
     StaleAttemptFound,
     Resumes {
         from_step: Option<u64>,
@@ -106,6 +116,8 @@ impl TrailKind {
             TrailKind::Fault { .. } => "fault",
             TrailKind::Blamed { .. } => "blamed",
             TrailKind::Preempted { .. } => "preempted",
+            TrailKind::Moved { .. } => "moved",
+            TrailKind::Grows { .. } => "grows",
             TrailKind::StaleAttemptFound => "stale_attempt_found",
             TrailKind::Resumes { .. } => "resumes",
             TrailKind::Completed => "completed",
@@ -162,6 +174,10 @@ impl fmt::Display for TrailKind {
             TrailKind::Preempted { by, lost } => {
                 write!(f, "preempted: job {by} needs its nodes; it loses {lost} of work")
             }
+            TrailKind::Moved { by, lost } => {
+                write!(f, "moves, so that job {by} has its nodes together; it loses {lost} of work")
+            }
+            TrailKind::Grows { from, to } => write!(f, "grows from {from} to {to} nodes"),
             TrailKind::StaleAttemptFound => {
                 f.write_str("processes of an attempt that is over were found; stopping them")
             }

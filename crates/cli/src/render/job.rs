@@ -73,7 +73,11 @@ pub fn detail(job: &JobDetail, style: &Style) -> String {
 
 fn gang(summary: &JobSummary) -> String {
     let gpus = number::counted(summary.gpus, "GPU");
-    format!("{}, {gpus}", number::counted(summary.nodes, "node"))
+    let nodes = number::counted(summary.nodes, "node");
+    match summary.nodes_running {
+        now if now > 0 && now < summary.nodes => format!("{nodes}, {gpus}; runs with {now} now"),
+        _ => format!("{nodes}, {gpus}"),
+    }
 }
 
 /// What is held for a job that waits, and when it starts there.

@@ -32,6 +32,7 @@ pub fn job() -> JobSummary {
         reason: None,
         team: String::new(),
         array_index: None,
+        nodes_running: 2,
         nodes_held: 0,
         reserved_start: None,
     }

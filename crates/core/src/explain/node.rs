@@ -145,8 +145,9 @@ impl Core {
         jobs.sort_by_cached_key(|job| {
             let is_first = self.queue.is_restart(job.id);
             let parked = self.queue.is_parked(job.id);
+            let is_promised = self.holds.contains_key(&job.id);
             let standing = standings[&job.team].clone();
-            (parked, !is_first, Reverse(job.priority), standing, job.id)
+            (parked, !is_first, Reverse(job.priority), !is_promised, standing, job.id)
         });
         let mut shapes: Vec<Shape> = Vec::new();
         jobs.retain(|job| {

@@ -312,6 +312,8 @@ impl Core {
             let what = TrailKind::Fault { reason: reason.clone(), step: step.unwrap_or(0) };
             let what = match &reason {
                 EndReason::Preempted { by } => TrailKind::Preempted { by: *by, lost },
+                EndReason::Moved { by } => TrailKind::Moved { by: *by, lost },
+                EndReason::Grows { from, to } => TrailKind::Grows { from: *from, to: *to },
                 _ => what,
             };
             self.say(Some((id, Some(epoch))), node, what, out);
@@ -547,7 +549,7 @@ impl Core {
 /// from it: the work that was lost, the start before it, and the stop.
 fn counted_against_limit(attempt: &Attempt, now: Time) -> Millis {
     match &attempt.phase {
-        Phase::Stopping { reason: EndReason::Preempted { .. }, since } => {
+        Phase::Stopping { reason, since } if reason.is_by_the_queue() => {
             let begun = attempt.first_step_at.unwrap_or(*since);
             let kept_until = attempt.lost.map_or(*since, |(since, _)| since);
             kept_until.since(begun)

@@ -55,9 +55,14 @@ impl<'a> WhatIf<'a> {
         found.ok().map(|(nodes, _)| nodes)
     }
 
+    /// The most nodes that the request could have together.
+    pub fn most(&mut self, request: &Request<'_>) -> u32 {
+        placement::most_open(self.index, self.fleet, request)
+    }
+
     /// The fewest nodes that must become free before the request can be met.
     fn missing(&mut self, request: &Request<'_>) -> u32 {
-        let most = placement::most_open(self.index, self.fleet, request);
+        let most = self.most(request);
         let nodes = request.nodes.saturating_sub(most);
         // One node may complete a whole segment.
         (nodes / request.segment.unwrap_or(1)).max(1)

@@ -49,7 +49,10 @@ impl Core {
                 pass.is_full = true;
                 return;
             };
-            self.hold(id, nodes, from, false);
+            let has_moved = from.is_some_and(|start| self.move_for(id, start, out));
+            if !has_moved {
+                self.hold(id, nodes, from, false);
+            }
         }
         pass.holding.insert(id);
     }
@@ -157,7 +160,8 @@ impl Core {
     ) -> Option<(Vec<NodeId>, Option<Time>)> {
         let spec = Arc::clone(&self.jobs[&id].spec);
         let spares = if self.queue.is_restart(id) { 0 } else { self.policy.spares };
-        let request = Request { spares, ..Request::of(&spec) };
+        // An elastic job starts as soon as the fewest nodes are there that it makes do with.
+        let request = Request { nodes: spec.min_nodes, spares, ..Request::of(&spec) };
         if pass.ends.is_none() {
             let mut ends: Vec<(Time, JobId)> =
                 self.alive.iter().filter_map(|&job| Some((self.ends_by(job)?, job))).collect();

@@ -1,6 +1,7 @@
 //! Jobs come, wait, are cancelled, and start when their turn and their nodes have come.
 
 pub mod after;
+pub mod elastic;
 pub mod forecast;
 pub mod hold;
 pub mod order;
@@ -239,6 +240,7 @@ impl Core {
             Verdict::Cancelled => self.finish(id, JobState::Cancelled, reason, out),
             Verdict::Failed => self.finish(id, JobState::Failed, reason, out),
             Verdict::Retry { backoff, charge } => {
+                // A victim waits for its turn; the others have a place to go to.
                 let is_restart = !matches!(reason, EndReason::Preempted { .. });
                 self.wait_again(id, *backoff, *charge, is_restart);
             }

@@ -207,14 +207,23 @@ impl Core {
         false
     }
 
-    /// The limit that the job's team would break.
+    /// The limit that the job's team would break, though the job were as small as may be.
     pub(crate) fn team_limit(&self, id: JobId) -> Option<WaitReason> {
         let job = &self.jobs[&id];
-        let wanted = job.gpus();
+        let wanted = u64::from(job.spec.min_nodes) * u64::from(job.spec.gpus_per_node);
         let (team, limit) = self.teams.over_limit(job.team, wanted)?;
         let account = self.teams.account(team);
         let (team, held) = (account.name.clone(), account.held);
         Some(WaitReason::TeamLimit { team, limit, held, wanted })
+    }
+
+    /// The most nodes that the job may have by its team's limits.
+    fn nodes_within_limit(&self, id: JobId) -> u32 {
+        let job = &self.jobs[&id];
+        let segment = job.spec.segment.unwrap_or(1);
+        let left = self.teams.left_to(job.team) / u64::from(job.spec.gpus_per_node);
+        let nodes = job.spec.nodes.min(u32::try_from(left).unwrap_or(u32::MAX));
+        (nodes / segment * segment).max(job.spec.min_nodes)
     }
 
     /// Where the job goes now: on nodes that are open or held for it; on nodes that are held for
@@ -249,32 +258,33 @@ impl Core {
         found
     }
 
-    /// Where the job would go now, or why it cannot: on open nodes, and on held ones of these.
+    /// Where the job would go now, or why it cannot: on open nodes, and on held ones of these. An
+    /// elastic job makes do with fewer nodes than it wants, as many as there are.
     fn place(&mut self, id: JobId, own: &[NodeId]) -> Result<Placement, WaitReason> {
         let job = &self.jobs[&id];
         let is_restart = self.queue.is_restart(id);
         let spec = Arc::clone(&job.spec);
         let mut prefer = job.last_nodes().to_vec();
         prefer.sort_unstable();
-        let request = |nodes| Request {
-            nodes,
+        let request = Request {
+            nodes: self.nodes_within_limit(id),
             spares: if is_restart { 0 } else { self.policy.spares },
             prefer: &prefer,
             own,
             ..Request::of(&spec)
         };
-        let whole = placement::place(&mut self.fleet, &request(spec.nodes));
-        match whole {
-            Err(
-                WaitReason::NodesOut { nodes_free, .. }
-                | WaitReason::Busy { nodes_free, .. }
-                | WaitReason::Held { nodes_free, .. },
-            ) if is_restart && nodes_free >= spec.min_nodes => {
-                let segment = spec.segment.unwrap_or(1);
-                placement::place(&mut self.fleet, &request(nodes_free / segment * segment))
-            }
-            other => other,
+        let whole = placement::place(&mut self.fleet, &request);
+        if spec.min_nodes == request.nodes || whole.is_ok() {
+            return whole;
         }
+        let most =
+            self.fleet.with_index(|index, fleet| placement::most_open(index, fleet, &request));
+        let segment = spec.segment.unwrap_or(1);
+        let nodes = most.min(request.nodes - 1) / segment * segment;
+        if nodes < spec.min_nodes {
+            return whole;
+        }
+        placement::place(&mut self.fleet, &Request { nodes, ..request }).or(whole)
     }
 
     fn note_wait(&mut self, id: JobId, reason: WaitReason, out: &mut Effects) {

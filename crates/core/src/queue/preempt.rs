@@ -4,19 +4,26 @@
 //! back, those of teams that hold more than theirs. A job that was preempted is not preempted again
 //! before its next gang is older than the grace time. What a victim loses is the work since its
 //! last checkpoint and the time to start anew.
+//!
+//! A *move* is the same with a place for each victim to go on at once. It is made for a gang whose
+//! nodes would be enough, were they together, and only when that pays: the free GPUs that would
+//! stand idle for the gang until its forecast start must come to more GPU-time than the moved jobs
+//! lose.
 
 use super::forecast::WhatIf;
 use super::teams::TeamId;
 use crate::Core;
 use crate::effect::Effects;
 use crate::job::Job;
-use crate::placement::Request;
-use lindos_model::{EndReason, JobId, Millis, NodeId};
+use crate::placement::index::{Index, View};
+use crate::placement::{self, Request};
+use lindos_model::{Column, EndReason, JobId, JobSpec, Millis, NodeId, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Victims of one preemption.
+/// Victims of one preemption, and jobs that are moved at once.
 const VICTIMS_MAX: usize = 256;
+const MOVED_MAX: usize = 16;
 
 /// A running job that may be stopped, and what that loses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +62,80 @@ impl Core {
         }
         self.hold(id, nodes, Some(self.now), true);
         true
+    }
+
+    /// Moves other jobs so that a blocked gang has its nodes together, if that pays: `start` is when
+    /// it would start otherwise. Its nodes are held for it.
+    pub(crate) fn move_for(&mut self, id: JobId, start: Time, out: &mut Effects) -> bool {
+        let job = &self.jobs[&id];
+        if !self.policy.moves || self.fleet.columns()[Column::Idle] < job.gpus() {
+            return false;
+        }
+        let mut movable: Vec<Victim> = self
+            .alive
+            .iter()
+            .filter_map(|other| {
+                let other = &self.jobs[other];
+                let gpus = other.attempt.as_ref()?.gpus;
+                let loss = self.loss(other)?;
+                Some(Victim { loss, job: other.id, team: other.team, gpus, for_share: false })
+            })
+            .collect();
+        // The cheapest to move as a whole first.
+        movable
+            .sort_unstable_by_key(|victim| (victim.loss.saturating_mul(victim.gpus), victim.job));
+        movable.truncate(VICTIMS_MAX);
+        let Some((moved, nodes)) = self.choose_victims(id, &movable) else { return false };
+        let is_moved = |victim: &&Victim| moved.contains(&victim.job);
+        let lost: u64 = movable
+            .iter()
+            .filter(is_moved)
+            .map(|victim| victim.loss.saturating_mul(victim.gpus))
+            .fold(0, u64::saturating_add);
+        let idle: u64 =
+            nodes.iter().map(|&node| u64::from(self.fleet.node(node).free().len())).sum();
+        // Jobs end before their limits: the forecast start comes as much sooner.
+        let span = start.since(self.now);
+        let span = self.runtimes.likely(Some(span)).unwrap_or(span);
+        let saved = idle.saturating_mul(span.0);
+        if moved.len() > MOVED_MAX || saved <= lost || !self.all_go_elsewhere(&moved, &nodes) {
+            return false;
+        }
+        self.release_hold(id);
+        for job in moved {
+            self.jobs.get_mut(&job).expect("it runs").preempted_at = Some(self.now);
+            self.stop_attempt(job, EndReason::Moved { by: id }, out);
+        }
+        self.hold(id, nodes, Some(self.now), true);
+        true
+    }
+
+    /// Whether there is a place now for each of these jobs besides these nodes.
+    fn all_go_elsewhere(&mut self, jobs: &[JobId], but: &[NodeId]) -> bool {
+        let specs: Vec<Arc<JobSpec>> =
+            jobs.iter().map(|job| Arc::clone(&self.jobs[job].spec)).collect();
+        self.fleet.with_index(|index, fleet| {
+            let mut taken = Vec::new();
+            let mut take = |index: &mut Index, node: NodeId, room: Option<u16>| {
+                taken.push((node, index.standing(node)));
+                index.set(node, room, false);
+            };
+            for &node in but {
+                take(index, node, None);
+            }
+            let all_fit = specs.iter().all(|spec| {
+                let found = placement::would_go(index, fleet, &Request::of(spec));
+                for &node in found.iter().flat_map(|(nodes, _)| nodes) {
+                    let room = index.free_on(View::Open, node).map(|r| r - spec.gpus_per_node);
+                    take(index, node, room);
+                }
+                found.is_ok()
+            });
+            for (node, standing) in taken.into_iter().rev() {
+                index.stand(node, standing);
+            }
+            all_fit
+        })
     }
 
     /// Those that may be stopped for a job, the least loss first.
@@ -104,7 +185,7 @@ impl Core {
     ) -> Option<(Vec<JobId>, Vec<NodeId>)> {
         let spec = Arc::clone(&self.jobs[&id].spec);
         let spares = if self.queue.is_restart(id) { 0 } else { self.policy.spares };
-        let request = Request { spares, ..Request::of(&spec) };
+        let request = Request { nodes: spec.min_nodes, spares, ..Request::of(&spec) };
         let (jobs, teams) = (&self.jobs, &self.teams);
         let gang = |job: JobId| jobs[&job].attempt.as_ref().expect("a victim runs");
         self.fleet.with_index(|index, fleet| {

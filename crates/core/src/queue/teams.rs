@@ -163,6 +163,13 @@ impl Teams {
         })
     }
 
+    /// GPUs more that the limits leave to the team.
+    pub fn left_to(&self, team: TeamId) -> u64 {
+        let left =
+            |above: TeamId| Some(self.limit(above)?.saturating_sub(self.account(above).held));
+        self.upwards(team).filter_map(left).min().unwrap_or(u64::MAX)
+    }
+
     /// Whether so many GPUs more are within the team's own share.
     pub fn is_within_share(&self, team: TeamId, gpus: u64) -> bool {
         self.account(team).held + gpus <= self.share(team)

@@ -49,7 +49,7 @@ impl Core {
         let got_on = step > job.best_step || (!job.is_expected_to_report() && ran_long);
         job.best_step = job.best_step.max(step);
         // A victim of others has not failed.
-        if !matches!(reason, EndReason::Preempted { .. }) {
+        if !reason.is_by_the_queue() {
             let failures = job.failures_without_progress;
             job.failures_without_progress = if got_on { 1 } else { failures.saturating_add(1) };
         }

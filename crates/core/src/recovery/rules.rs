@@ -57,7 +57,9 @@ pub fn verdict(job: &Job, reason: &EndReason, policy: &Policy) -> Verdict {
         return if *reason == EndReason::Cancelled { Verdict::Cancelled } else { Verdict::Failed };
     }
     match reason {
-        EndReason::Preempted { .. } => return Verdict::Retry { charge, backoff: Millis::ZERO },
+        _ if reason.is_by_the_queue() => {
+            return Verdict::Retry { charge, backoff: Millis::ZERO };
+        }
         EndReason::Completed => return Verdict::Completed,
         EndReason::Cancelled => return Verdict::Cancelled,
         _ => {}

@@ -275,6 +275,67 @@ fn a_job_in_its_backoff_keeps_its_nodes_when_the_fault_was_not_its_own() {
     assert_eq!(story.state(other), JobState::Queued);
 }
 
+#[test]
+fn an_elastic_job_starts_with_what_there_is_and_grows_at_a_checkpoint_when_that_pays() {
+    let mut story = Story::of(4);
+    let other = story.run(limited(2, 600));
+    let elastic = story.submit(JobSpec { min_nodes: 1, ..limited(4, 600) });
+    assert_eq!(story.gang(elastic).len(), 2);
+    story.all_up(elastic);
+    story.after(MINUTE).step(elastic, 1);
+    story.complete(other);
+    story.after(MINUTE).checkpoint(elastic, 2);
+    assert_eq!(story.state(elastic), JobState::Stopping);
+    story.gone(elastic);
+    assert_eq!(story.gang(elastic).len(), 4);
+    let job = story.core.job(elastic).unwrap();
+    assert_eq!((job.faults, job.user_used, job.infrastructure_used), (0, 0, 0));
+    assert_eq!(job.history[0].reason, EndReason::Grows { from: 2, to: 4 });
+}
+
+#[test]
+fn an_elastic_job_does_not_grow_when_too_little_is_left_of_it_or_others_wait() {
+    let mut story = Story::of(2);
+    let other = story.run(limited(1, 600));
+    let elastic = story.submit(JobSpec { min_nodes: 1, ..limited(2, 10) });
+    story.all_up(elastic);
+    story.after(3 * MINUTE).step(elastic, 1);
+    story.complete(other);
+    story.after(4 * MINUTE).checkpoint(elastic, 2);
+    assert_eq!(story.state(elastic), JobState::Running, "3 minutes are left, and a start takes 3");
+}
+
+#[test]
+fn a_job_is_moved_when_that_saves_more_than_it_loses() {
+    // Two racks of two nodes, and in each rack one node that is broken by a small job.
+    let mut story = Story::of(0);
+    for index in 0..4 {
+        story.join_in_rack(index, index / 2);
+    }
+    let part = JobSpec { gpus_per_node: 5, ranks_per_node: 5, ..limited(1, 600) };
+    let whole: Vec<JobId> = (0..4).map(|_| story.run(limited(1, 600))).collect();
+    let mut movers = Vec::new();
+    for at in [0, 2] {
+        story.complete(whole[at]);
+        movers.push(story.run(part.clone()));
+    }
+    story.complete(whole[1]);
+    story.complete(whole[3]);
+    story.after(2 * MINUTE);
+    for &job in &movers {
+        story.checkpoint(job, 5);
+    }
+    let gang = story.submit(JobSpec { within: lindos_model::Level::Rack, ..limited(2, 60) });
+    let moved: Vec<&JobId> =
+        movers.iter().filter(|&&job| story.state(job) == JobState::Stopping).collect();
+    assert_eq!(moved.len(), 1, "one of the two makes room for the other's rack");
+    let moved = *moved[0];
+    story.gone(moved);
+    assert_eq!(story.state(gang), JobState::Starting);
+    assert_eq!(story.state(moved), JobState::Starting, "it goes on at once, elsewhere");
+    assert_eq!(story.core.job(moved).unwrap().history[0].reason, EndReason::Moved { by: gang });
+}
+
 mod never_delayed {
     use super::*;
     use proptest::prelude::*;

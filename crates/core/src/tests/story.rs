@@ -52,6 +52,20 @@ impl Story {
         story
     }
 
+    /// One more node, in a rack of this number.
+    pub fn join_in_rack(&mut self, index: u32, rack: u32) {
+        let spec = NodeSpec {
+            name: format!("n{index}"),
+            gpus: 8,
+            platform: "p".into(),
+            address: "127.0.0.1".into(),
+            location: lindos_model::Location { rack: format!("r{rack}"), ..Default::default() },
+            labels: BTreeMap::new(),
+        };
+        self.tell(Event::NodeJoined { spec: Box::new(spec) });
+        self.report(index, vec![]);
+    }
+
     pub fn tell(&mut self, event: Event) {
         self.out.clear();
         self.core.step(self.now, &event, &mut self.out);

@@ -9,7 +9,7 @@ use lindos_model::file::nearest;
 use lindos_model::{JobSpec, NodeId, TrailKind};
 
 /// The answer to a dry run; `Err`: why the job would be refused.
-pub fn dry_run(view: &View<'_>, spec: &JobSpec) -> Result<DryRun, Fault> {
+pub(crate) fn dry_run(view: &View<'_>, spec: &JobSpec) -> Result<DryRun, Fault> {
     let who = match spec.array {
         Some(size) if size > 1 => format!("the first of its {size} jobs"),
         _ => "it".to_string(),

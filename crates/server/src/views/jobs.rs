@@ -86,6 +86,11 @@ fn summary(view: &View<'_>, job: &Job, reasons: &mut Reasons<'_>) -> JobSummary 
         },
         team: job.spec.team.clone(),
         array_index: job.array_index,
+        nodes_running: if job.is_over() {
+            0
+        } else {
+            job.attempt.as_ref().map_or(0, |attempt| attempt.members.len() as u32)
+        },
         nodes_held: hold.map_or(0, |hold| hold.nodes.len() as u32),
         reserved_start: hold.and_then(|hold| hold.from).map(|at| at.0),
     }

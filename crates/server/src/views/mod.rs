@@ -10,7 +10,8 @@ mod why_node;
 #[cfg(test)]
 mod tests;
 
-pub use dry_run::{dry_run, meant};
+pub(crate) use dry_run::dry_run;
+pub use dry_run::meant;
 pub use jobs::{RANKS_MAX, job, job_with_ranks, jobs};
 pub use teams::teams;
 pub use why::why;

@@ -61,17 +61,17 @@ impl Told {
             seq: 0,
             replies: Vec::new(),
         };
-        told.tell(Event::ControlPlaneStarted { policy: Box::new(policy) });
+        told.tell(&Event::ControlPlaneStarted { policy: Box::new(policy) });
         for (index, spec) in nodes.into_iter().enumerate() {
-            told.tell(Event::NodeJoined { spec: Box::new(spec) });
+            told.tell(&Event::NodeJoined { spec: Box::new(spec) });
             told.report(NodeId(index as u32), None);
         }
         told
     }
 
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: &Event) {
         let mut out = Vec::new();
-        self.core.step(self.now, &event, &mut out);
+        self.core.step(self.now, event, &mut out);
         self.core.check();
         self.replies.extend(out.into_iter().filter_map(|effect| match effect {
             Effect::Reply { reply, .. } => Some(reply),
@@ -91,7 +91,7 @@ impl Told {
 
     fn submit(&mut self, spec: JobSpec) -> JobId {
         let request = self.request();
-        self.tell(Event::JobSubmitted { request, user: "ada".into(), spec: Arc::new(spec) });
+        self.tell(&Event::JobSubmitted { request, user: "ada".into(), spec: Arc::new(spec) });
         match self.replies.last() {
             Some(Reply::Submitted { job }) => *job,
             other => panic!("not accepted: {other:?}"),
@@ -144,12 +144,12 @@ impl Told {
             })
             .collect();
         self.seq += 1;
-        self.tell(Event::NodeReported { node, incarnation: 1, seq: self.seq, attempts });
+        self.tell(&Event::NodeReported { node, incarnation: 1, seq: self.seq, attempts });
     }
 
     fn drain(&mut self, node: u32, reason: &str) {
         let (request, reason) = (self.request(), reason.to_string());
-        self.tell(Event::NodeDrained { request, node: NodeId(node), reason });
+        self.tell(&Event::NodeDrained { request, node: NodeId(node), reason });
     }
 
     fn view(&self) -> View<'_> {
@@ -289,13 +289,23 @@ fn busy() {
 
 #[test]
 fn scattered() {
-    let mut told = Told::of(in_racks(4));
-    told.run(limited(1, 30));
-    told.run(JobSpec { exclude: ["n0", "n1"].map(String::from).into(), ..limited(1, 60) });
-    let together = told.submit(JobSpec { within: Level::Rack, ..job(2) });
-    insta::assert_snapshot!(told.why(together), @r#"
+    let asked = |moves| {
+        let mut told = Told::under(Policy { moves, ..Policy::default() }, in_racks(4));
+        told.run(limited(1, 30));
+        told.run(JobSpec { exclude: ["n0", "n1"].map(String::from).into(), ..limited(1, 60) });
+        let together = told.submit(JobSpec { within: Level::Rack, ..job(2) });
+        told.why(together)
+    };
+    insta::assert_snapshot!(asked(false), @r#"
+        job 3 waits: it wants 2 nodes with 8 free GPUs each within one rack; 2 are free, but no rack has more than 1 of them
+        it starts when the jobs that are being stopped for it are gone
+        hint: without gang.within = "rack" it starts now
+        hint: with gang.nodes = 1 (instead of 2) it starts now
+        "#);
+    // A job is moved out of its way.
+    insta::assert_snapshot!(asked(true), @r#"
     job 3 waits: it wants 2 nodes with 8 free GPUs each within one rack; 2 are free, but no rack has more than 1 of them
-    it starts in 30 min at the latest, by the time limits of running jobs, unless others come before it; 2 nodes are held for it
+    it starts when the jobs that are being stopped for it are gone
     hint: without gang.within = "rack" it starts now
     hint: with gang.nodes = 1 (instead of 2) it starts now
     "#);
@@ -373,7 +383,7 @@ fn after() {
     hint: `lindos why 1` tells how job 1 gets on
     ");
     let request = told.request();
-    told.tell(Event::JobCancelled { request, job: first });
+    told.tell(&Event::JobCancelled { request, job: first });
     told.end(first, &Exit::Signal(9));
     insta::assert_snapshot!(told.why(second), @"
     job 2 was cancelled: it comes after job 1, which did not complete
@@ -477,7 +487,7 @@ fn a_node_says_what_it_does_and_why_the_rest_is_idle() {
     hint: `lindos undrain old` puts it back in service
     ");
     let last_heard = told.now;
-    told.minutes(1).tell(Event::NodeSilent { node: NodeId(1), last_heard });
+    told.minutes(1).tell(&Event::NodeSilent { node: NodeId(1), last_heard });
     insta::assert_snapshot!(told.why_node("n1"), @"
     n1 is idle: its agent is not heard from; it is being fenced
     hint: look at n1 itself: its agent, its network, its power

@@ -9,6 +9,7 @@ use lindos_core::job::Job;
 use lindos_core::queue::hold::Hold;
 use lindos_model::{EndReason, JobId, JobSpec, JobState, Level, Millis, Time, WaitReason};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 /// Hints of one kind: the first few help, a list of a fleet does not.
 const HINTS_MAX: usize = 3;
@@ -123,7 +124,7 @@ pub fn when(view: &View<'_>, outlook: &Outlook, hold: Option<&Hold>) -> Option<S
     };
     if let Some(hold) = held {
         let (nodes, are) = counted(hold.nodes.len(), "node", "nodes");
-        text.push_str(&format!("; {nodes} {are} held for it"));
+        let _ = write!(text, "; {nodes} {are} held for it");
     }
     Some(text)
 }

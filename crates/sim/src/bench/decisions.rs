@@ -204,7 +204,7 @@ fn unplaceable(mirror: &mut Mirror, world: &World) -> Vec<JobSpec> {
     ];
     // One segment more than there is room for, although enough nodes are free.
     for (within, segment) in [(Level::Rack, 4), (Level::Leaf, 16), (Level::Spine, 128)] {
-        let mut gang = spec(free / segment * segment, GPUS_PER_NODE);
+        let mut gang = spec(free * 95 / 100 / segment * segment, GPUS_PER_NODE);
         (gang.within, gang.segment) = (within, Some(segment));
         let scattered = mirror.why(&gang).filter(|why| why.name() == "scattered");
         gangs.extend(scattered.map(|_| gang));

@@ -1,11 +1,11 @@
-//! `lindos bench`: the figures that we quote, each with the command that makes it.
+//! `lindos bench recover`: how long each phase of a recovery takes, with real processes.
 
 use crate::commands::submit::submit;
 use crate::failure::{Exit, Failure};
 use crate::job_file::Job;
 use crate::local::{Local, Options, nodes};
 use crate::{output, state};
-use clap::{Args, Subcommand};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lindos_api::client::Client;
 use lindos_api::user::{EventView, JobDetail};
@@ -16,19 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[derive(Args, Debug)]
-pub struct BenchArgs {
-    #[command(subcommand)]
-    command: BenchCommand,
-}
-
-#[derive(Subcommand, Debug)]
-enum BenchCommand {
-    /// Kill a rank of a real job again and again, and time each phase of its recovery
-    Recover(RecoverArgs),
-}
-
-#[derive(Args, Debug)]
-struct RecoverArgs {
+pub struct RecoverArgs {
     /// How many kills
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     runs: u32,
@@ -60,12 +48,6 @@ const GPUS: u16 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
 
-pub async fn run(args: BenchArgs) -> Result<(), Failure> {
-    match args.command {
-        BenchCommand::Recover(args) => recover(args).await,
-    }
-}
-
 /// One recovery, in milliseconds by phase.
 #[derive(Clone, Copy, Debug)]
 struct Recovery {
@@ -95,7 +77,7 @@ struct RecoverResult {
     total_max_ms: f64,
 }
 
-async fn recover(args: RecoverArgs) -> Result<(), Failure> {
+pub async fn recover(args: RecoverArgs) -> Result<(), Failure> {
     let scratch = std::env::temp_dir().join(format!("lindos-bench-{}", std::process::id()));
     let folder = args.state.clone().unwrap_or_else(|| scratch.clone());
     state::create(&folder)?;

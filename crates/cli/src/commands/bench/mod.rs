@@ -1,0 +1,29 @@
+//! `lindos bench`: the figures that we quote, each with the command that makes it.
+
+mod recover;
+mod report;
+mod schedule;
+
+use crate::failure::Failure;
+use clap::{Args, Subcommand};
+
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    command: BenchCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum BenchCommand {
+    /// Kill a rank of a real job again and again, and time each phase of its recovery
+    Recover(recover::RecoverArgs),
+    /// Time the scheduler's decisions on an aged fleet of up to a million GPUs
+    Schedule(schedule::ScheduleArgs),
+}
+
+pub async fn run(args: BenchArgs) -> Result<(), Failure> {
+    match args.command {
+        BenchCommand::Recover(args) => recover::recover(args).await,
+        BenchCommand::Schedule(args) => schedule::schedule(&args),
+    }
+}
