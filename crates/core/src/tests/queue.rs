@@ -16,8 +16,9 @@ const HOUR: u64 = 60 * MINUTE;
 
 /// A job that holds its gang for at most so many minutes, and stops at once when told.
 fn limited(nodes: u32, minutes: u64) -> JobSpec {
-    let stop_grace = Millis::ZERO;
-    JobSpec { time_limit: Some(Millis(minutes * MINUTE)), stop_grace, ..job(nodes) }
+    let (stop_grace, hang_timeout) = (Millis::ZERO, Some(Millis(1000 * HOUR)));
+    let time_limit = Some(Millis(minutes * MINUTE));
+    JobSpec { time_limit, stop_grace, hang_timeout, ..job(nodes) }
 }
 
 fn of(team: &str, spec: JobSpec) -> JobSpec {
@@ -315,6 +316,7 @@ fn a_job_is_moved_when_that_saves_more_than_it_loses() {
     let part = JobSpec { gpus_per_node: 5, ranks_per_node: 5, ..limited(1, 600) };
     let whole: Vec<JobId> = (0..4).map(|_| story.run(limited(1, 600))).collect();
     let mut movers = Vec::new();
+    story.after(300 * MINUTE);
     for at in [0, 2] {
         story.complete(whole[at]);
         movers.push(story.run(part.clone()));

@@ -297,11 +297,11 @@ fn scattered() {
         told.why(together)
     };
     insta::assert_snapshot!(asked(false), @r#"
-        job 3 waits: it wants 2 nodes with 8 free GPUs each within one rack; 2 are free, but no rack has more than 1 of them
-        it starts when the jobs that are being stopped for it are gone
-        hint: without gang.within = "rack" it starts now
-        hint: with gang.nodes = 1 (instead of 2) it starts now
-        "#);
+    job 3 waits: it wants 2 nodes with 8 free GPUs each within one rack; 2 are free, but no rack has more than 1 of them
+    it starts in 30 min at the latest, by the time limits of running jobs, unless others come before it; 2 nodes are held for it
+    hint: without gang.within = "rack" it starts now
+    hint: with gang.nodes = 1 (instead of 2) it starts now
+    "#);
     // A job is moved out of its way.
     insta::assert_snapshot!(asked(true), @r#"
     job 3 waits: it wants 2 nodes with 8 free GPUs each within one rack; 2 are free, but no rack has more than 1 of them
