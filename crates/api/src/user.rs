@@ -273,8 +273,8 @@ pub struct NodeWhy {
     /// One plain sentence.
     pub answer: String,
     pub jobs: Vec<NodeJob>,
-    /// Why its free GPUs do nothing: `expected`, `silent`, `fenced`, `drained`, `held`, `spare`,
-    /// `no_demand`, `unwanted`; nothing when none is free.
+    /// Why its free GPUs do nothing: `expected`, `silent`, `fenced`, `drained`, `reserved`,
+    /// `held`, `spare`, `no_demand`, `unwanted`; nothing when none is free.
     pub idle: Option<String>,
     /// The job that it is held for.
     pub held_for: Option<u64>,

@@ -83,4 +83,6 @@ pub enum Rejection {
     NoSuchJob { job: JobId },
     JobIsOver { job: JobId, state: lindos_model::JobState },
     NoSuchNode { node: NodeId },
+    InvalidReservation { key: String, message: String },
+    NoSuchReservation { name: String },
 }

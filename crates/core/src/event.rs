@@ -4,6 +4,7 @@
 //! keeps it) or a **response** to a named effect (a replay lets the world generate it anew).
 //! [`Event::is_exogenous`] says which.
 
+use lindos_model::reservation::Reservation;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, JobId, JobSpec, NodeId, NodeSpec, Policy, RequestId, Time,
 };
@@ -60,6 +61,14 @@ pub enum Event {
         request: RequestId,
         job: JobId,
     },
+    NodesReserved {
+        request: RequestId,
+        reservation: Box<Reservation>,
+    },
+    ReservationCancelled {
+        request: RequestId,
+        name: String,
+    },
 
     /// A running attempt got on: the highest step that any of its ranks has reached. The edge of
     /// a reading, at most one an interval (see [`crate::edges`]).
@@ -95,7 +104,9 @@ impl Event {
             | Event::NodeDrained { .. }
             | Event::NodeUndrained { .. }
             | Event::JobSubmitted { .. }
-            | Event::JobCancelled { .. } => true,
+            | Event::JobCancelled { .. }
+            | Event::NodesReserved { .. }
+            | Event::ReservationCancelled { .. } => true,
             Event::NodeReported { .. }
             | Event::NodeFenced { .. }
             | Event::StepReached { .. }
@@ -115,6 +126,8 @@ impl Event {
             Event::NodeUndrained { .. } => "node_undrained",
             Event::JobSubmitted { .. } => "job_submitted",
             Event::JobCancelled { .. } => "job_cancelled",
+            Event::NodesReserved { .. } => "nodes_reserved",
+            Event::ReservationCancelled { .. } => "reservation_cancelled",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

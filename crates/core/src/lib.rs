@@ -40,6 +40,7 @@ use lindos_model::{
 };
 use queue::hold::Hold;
 use queue::order::Queue;
+use queue::reserve::Reservations;
 use queue::teams::{TeamId, Teams};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -64,6 +65,7 @@ pub struct Core {
     teams: Teams,
     /// Nodes held for blocked gangs.
     holds: BTreeMap<JobId, Hold>,
+    reservations: Reservations,
     /// Jobs that come after another, by the one that they wait for.
     dependants: BTreeMap<JobId, BTreeSet<JobId>>,
     /// When the whole queue was passed over last.
@@ -160,6 +162,12 @@ impl Core {
                     self.stop_attempt(*job, reason, out);
                 }
             }
+            Event::NodesReserved { request, reservation } => {
+                self.on_nodes_reserved(*request, reservation, out);
+            }
+            Event::ReservationCancelled { request, name } => {
+                self.on_reservation_cancelled(*request, name, out);
+            }
             Event::StepReached { job, epoch, step, total_steps, loss_micro } => {
                 self.on_step_reached(*job, *epoch, *step, *total_steps, *loss_micro, out);
             }
@@ -219,6 +227,11 @@ impl Core {
             Timer::Resend(job) => self.on_resend(job, out),
             Timer::Backoff(job) => self.on_backoff_over(job),
             Timer::Pass => self.must_schedule = true,
+            Timer::Reservation(id) => {
+                for (job, reason) in self.on_reservation_due(id, out) {
+                    self.stop_attempt(job, reason, out);
+                }
+            }
             Timer::Fence(node) => self.on_fence_overdue(node, out),
         }
     }
@@ -259,6 +272,7 @@ impl Core {
         self.ledger.check(self.fleet.gpus());
         self.queue.check();
         self.check_holds();
+        self.check_reservations();
         let mut queued = 0;
         let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
         let mut allocations = 0;

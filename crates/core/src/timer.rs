@@ -18,6 +18,8 @@ pub enum Timer {
     Backoff(JobId),
     /// A pass over a long queue that was put off.
     Pass,
+    /// A reservation begins, or is over.
+    Reservation(u64),
     /// A fence that was not confirmed is asked for again.
     Fence(NodeId),
 }

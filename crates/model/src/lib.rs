@@ -15,6 +15,7 @@ pub mod node;
 pub mod policy;
 pub mod reason;
 pub mod report;
+pub mod reservation;
 pub mod time;
 pub mod topology;
 pub mod trail;

@@ -250,6 +250,8 @@ pub enum EndReason {
     Moved { by: JobId },
     /// There is room for more of its nodes.
     Grows { from: u32, to: u32 },
+    /// Its nodes are reserved for others from now on.
+    Reserved { name: String },
     /// A job that it comes after did not complete.
     AfterFailed { job: JobId },
 }
@@ -260,7 +262,10 @@ impl EndReason {
     pub fn is_by_the_queue(&self) -> bool {
         matches!(
             self,
-            EndReason::Preempted { .. } | EndReason::Moved { .. } | EndReason::Grows { .. }
+            EndReason::Preempted { .. }
+                | EndReason::Moved { .. }
+                | EndReason::Grows { .. }
+                | EndReason::Reserved { .. }
         )
     }
 
@@ -275,9 +280,10 @@ impl EndReason {
             | EndReason::Cancelled
             | EndReason::TimeLimit { .. }
             | EndReason::AfterFailed { .. } => Charge::Final,
-            EndReason::Preempted { .. } | EndReason::Moved { .. } | EndReason::Grows { .. } => {
-                Charge::Nobody
-            }
+            EndReason::Preempted { .. }
+            | EndReason::Moved { .. }
+            | EndReason::Grows { .. }
+            | EndReason::Reserved { .. } => Charge::Nobody,
             EndReason::RankExited { exit, .. } => match exit {
                 Exit::NotStarted(_) => Charge::Final,
                 Exit::Code(_) | Exit::OutOfMemory => Charge::User,
@@ -325,6 +331,9 @@ impl fmt::Display for EndReason {
                 write!(f, "it goes elsewhere, so that job {by} has its nodes together")
             }
             EndReason::Grows { from, to } => write!(f, "it grows from {from} to {to} nodes"),
+            EndReason::Reserved { name } => {
+                write!(f, "its nodes are reserved from now on, for {name}")
+            }
             EndReason::AfterFailed { job } => {
                 write!(f, "it comes after job {job}, which did not complete")
             }

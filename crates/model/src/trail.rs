@@ -78,6 +78,23 @@ pub enum TrailKind {
         by: JobId,
         lost: Millis,
     },
+    Reserved {
+        name: String,
+        nodes: u32,
+        from: Time,
+        until: Time,
+    },
+    ReservationBegins {
+        name: String,
+    },
+    ReservationOver {
+        name: String,
+    },
+    /// Stopped for a reservation of its nodes.
+    MadeWay {
+        name: String,
+        lost: Millis,
+    },
     /// Stopped to go on with more nodes.
     Grows {
         from: u32,
@@ -118,6 +135,10 @@ impl TrailKind {
             TrailKind::Preempted { .. } => "preempted",
             TrailKind::Moved { .. } => "moved",
             TrailKind::Grows { .. } => "grows",
+            TrailKind::Reserved { .. } => "reserved",
+            TrailKind::ReservationBegins { .. } => "reservation_begins",
+            TrailKind::ReservationOver { .. } => "reservation_over",
+            TrailKind::MadeWay { .. } => "made_way",
             TrailKind::StaleAttemptFound => "stale_attempt_found",
             TrailKind::Resumes { .. } => "resumes",
             TrailKind::Completed => "completed",
@@ -176,6 +197,15 @@ impl fmt::Display for TrailKind {
             }
             TrailKind::Moved { by, lost } => {
                 write!(f, "moves, so that job {by} has its nodes together; it loses {lost} of work")
+            }
+            TrailKind::Reserved { name, nodes, from, until } => {
+                let span = until.since(*from);
+                write!(f, "reservation {name}: {nodes} nodes for {span}")
+            }
+            TrailKind::ReservationBegins { name } => write!(f, "reservation {name} begins"),
+            TrailKind::ReservationOver { name } => write!(f, "reservation {name} is over"),
+            TrailKind::MadeWay { name, lost } => {
+                write!(f, "makes way for reservation {name}; it loses {lost} of work")
             }
             TrailKind::Grows { from, to } => write!(f, "grows from {from} to {to} nodes"),
             TrailKind::StaleAttemptFound => {

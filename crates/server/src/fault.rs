@@ -71,6 +71,17 @@ impl From<&Rejection> for Fault {
                 Fault::new(StatusCode::CONFLICT, "job_is_over", message)
             }
             Rejection::NoSuchNode { node } => Fault::no_such_node(&node.to_string()),
+            Rejection::InvalidReservation { key, message } => Fault::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid_reservation",
+                format!("{key}: {message}"),
+            ),
+            Rejection::NoSuchReservation { name } => Fault::new(
+                StatusCode::NOT_FOUND,
+                "no_such_reservation",
+                format!("there is no reservation `{name}`"),
+            )
+            .hint("`lindos reservations` lists those that are not over"),
         }
     }
 }

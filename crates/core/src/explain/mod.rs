@@ -9,6 +9,7 @@ use crate::Core;
 use crate::health::fleet::Node;
 use crate::job::Job;
 use crate::queue::hold::Hold;
+use crate::queue::reserve::Reservations;
 use crate::queue::teams::Teams;
 use lindos_model::{AttemptReport, Columns, JobId, NodeId, Policy, RequestId, Time, TrailEntry};
 use std::collections::BTreeMap;
@@ -47,6 +48,10 @@ impl Core {
     /// Nodes that are held for blocked jobs, and from when they are wanted.
     pub fn holds(&self) -> &BTreeMap<JobId, Hold> {
         &self.holds
+    }
+
+    pub fn reservations(&self) -> &Reservations {
+        &self.reservations
     }
 
     /// What the teams hold and have used.

@@ -5,6 +5,7 @@ use crate::health::fleet::{Node, NodeState};
 use crate::job::Job;
 use crate::queue::order::Shape;
 use crate::queue::teams::Standing;
+use lindos_model::reservation::Purpose;
 use lindos_model::{GpuSet, JobId, NodeId, Time, WaitReason};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -43,6 +44,14 @@ pub enum NodeIdle {
     Fenced,
     Drained {
         reason: String,
+    },
+    /// It is set aside from a moment on, for a team (`Some`) or for maintenance. Jobs that are over
+    /// by then start there, and those of the team from then on.
+    Reserved {
+        name: String,
+        team: Option<String>,
+        from: Time,
+        until: Time,
     },
     /// They are kept for a gang that comes first, which wants them from then on at the latest.
     Held {
@@ -101,17 +110,25 @@ impl Core {
             }
         });
         let (work, free) = (work.collect(), node.free());
-        let idle = (!free.is_empty()).then(|| self.idle(node));
+        let idle = (!free.is_empty()).then(|| self.idle(id, node));
         Some(NodeOutlook { work, free, idle })
     }
 
-    fn idle(&self, node: &Node) -> NodeIdle {
+    fn idle(&self, id: NodeId, node: &Node) -> NodeIdle {
         match (node.state, &node.drained) {
             (NodeState::Expected, _) => return NodeIdle::Expected,
             (NodeState::Silent, _) => return NodeIdle::Silent,
             (NodeState::Fenced, _) => return NodeIdle::Fenced,
             (NodeState::Up, Some(reason)) => return NodeIdle::Drained { reason: reason.clone() },
             (NodeState::Up, None) => {}
+        }
+        if let Some(kept) = self.reservations.of(id).filter(|_| node.is_reserved) {
+            let team = match &kept.purpose {
+                Purpose::Team(team) => Some(team.clone()),
+                Purpose::Maintenance => None,
+            };
+            let (name, from, until) = (kept.name.clone(), kept.from, kept.until);
+            return NodeIdle::Reserved { name, team, from, until };
         }
         if let Some((job, hold)) = node.held_for.and_then(|job| Some((job, self.holds.get(&job)?)))
         {
@@ -135,33 +152,34 @@ impl Core {
         }
     }
 
-    /// The waiting jobs that a pass looks at first, one of each shape.
+    /// The waiting jobs that a pass looks at first, one of each shape; after them those that wait
+    /// for no node. A look at each kind of job, not at each job.
     fn foremost(&self) -> Vec<&Job> {
+        let job = |id: JobId| &self.jobs[&id];
+        let buckets = self.queue.buckets().values();
+        let first_of_each = buckets.filter_map(|jobs| jobs.first().copied());
+        let promised = self.holds.keys().copied().filter(|&id| !self.queue.is_parked(id));
+        let mut ready: Vec<&Job> =
+            self.queue.restarts().chain(promised).chain(first_of_each).map(job).collect();
         let mut standings: BTreeMap<_, Standing> = BTreeMap::new();
-        let mut jobs: Vec<&Job> = self.queue.iter().map(|id| &self.jobs[&id]).collect();
-        for job in &jobs {
+        for job in &ready {
             standings.entry(job.team).or_insert_with(|| self.teams.standing(job.team, self.now));
         }
-        jobs.sort_by_cached_key(|job| {
+        ready.sort_by_cached_key(|job| {
             let is_first = self.queue.is_restart(job.id);
-            let parked = self.queue.is_parked(job.id);
             let is_promised = self.holds.contains_key(&job.id);
             let standing = standings[&job.team].clone();
-            (parked, !is_first, Reverse(job.priority), !is_promised, standing, job.id)
+            (!is_first, Reverse(job.priority), !is_promised, standing, job.id)
         });
+        let parked = self.queue.iter().filter(|&id| self.queue.is_parked(id)).map(job);
         let mut shapes: Vec<Shape> = Vec::new();
-        jobs.retain(|job| {
-            if shapes.len() == PASSED_MAX {
-                return false;
-            }
+        let is_new = |job: &&Job| {
             let shape = Shape::of(&job.spec);
             let is_new = !shapes.contains(&shape);
-            if is_new {
-                shapes.push(shape);
-            }
+            shapes.extend(is_new.then_some(shape));
             is_new
-        });
-        jobs
+        };
+        ready.into_iter().chain(parked.take(PASSED_MAX)).filter(is_new).take(PASSED_MAX).collect()
     }
 
     /// Why a waiting job does not start on a node that is in service.

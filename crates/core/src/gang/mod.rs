@@ -314,6 +314,7 @@ impl Core {
                 EndReason::Preempted { by } => TrailKind::Preempted { by: *by, lost },
                 EndReason::Moved { by } => TrailKind::Moved { by: *by, lost },
                 EndReason::Grows { from, to } => TrailKind::Grows { from: *from, to: *to },
+                EndReason::Reserved { name } => TrailKind::MadeWay { name: name.clone(), lost },
                 _ => what,
             };
             self.say(Some((id, Some(epoch))), node, what, out);

@@ -52,6 +52,8 @@ pub struct Node {
     pub allocations: Vec<Allocation>,
     /// A gang whose start is reserved: nobody else is placed here, but for those that end before.
     pub held_for: Option<JobId>,
+    /// It is part of a reservation, now or later.
+    pub is_reserved: bool,
 }
 
 impl Node {
@@ -63,6 +65,11 @@ impl Node {
     pub fn free(&self) -> GpuSet {
         let taken = self.allocations.iter().fold(GpuSet::EMPTY, |set, a| set.union(a.gpus));
         GpuSet::first(self.spec.gpus).without(taken)
+    }
+
+    /// Whether it is neither held nor reserved for somebody.
+    pub fn is_open(&self) -> bool {
+        self.held_for.is_none() && !self.is_reserved
     }
 
     /// GPUs that new work may take; `None` when it may take none, whatever is free.
@@ -183,6 +190,7 @@ impl Fleet {
             seq: 0,
             allocations: Vec::new(),
             held_for: None,
+            is_reserved: false,
         });
         self.index.add(&self.nodes[id.index()].spec);
         let columns = self.nodes[id.index()].columns();
@@ -241,7 +249,12 @@ impl Fleet {
     /// Tells the index how a node stands.
     pub fn reindex(&mut self, id: NodeId) {
         let node = &self.nodes[id.index()];
-        self.index.set(id, node.room(), node.held_for.is_some());
+        self.index.set(id, node.room(), !node.is_open());
+    }
+
+    pub fn reserve(&mut self, id: NodeId, is_reserved: bool) {
+        self.nodes[id.index()].is_reserved = is_reserved;
+        self.reindex(id);
     }
 
     /// Holds a node for a gang, or lets it go.
@@ -305,7 +318,7 @@ impl Fleet {
         assert_eq!((whole, whole_gpus), (self.whole_free, self.whole_free_gpus));
         assert_eq!(self.by_name.len(), self.nodes.len());
         let nodes = self.nodes.iter();
-        self.index.check(nodes.map(|node| (&node.spec, node.room(), node.held_for.is_some())));
+        self.index.check(nodes.map(|node| (&node.spec, node.room(), !node.is_open())));
     }
 }
 

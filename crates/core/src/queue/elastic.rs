@@ -30,7 +30,7 @@ impl Core {
         let spec = std::sync::Arc::clone(&job.spec);
         let segment = spec.segment.unwrap_or(1);
         let gpus = u64::from(spec.gpus_per_node);
-        let most_by_limit = self.teams.left_to(job.team) / gpus + u64::from(from);
+        let most_by_limit = (self.teams.left_to(job.team) / gpus).saturating_add(u64::from(from));
         let most = self.fleet.with_index(|index, fleet| {
             let mut what_if = WhatIf::new(index, fleet);
             what_if.end(attempt);

@@ -36,7 +36,7 @@ impl<'a> WhatIf<'a> {
         let mut changed = 0;
         for member in &attempt.members {
             let node = self.fleet.node(member.node);
-            if !node.in_service() || node.held_for.is_some() {
+            if !node.in_service() || !node.is_open() {
                 continue;
             }
             let standing = self.index.standing(member.node);

@@ -14,7 +14,7 @@ use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::{Attempt, Phase};
 use crate::placement::{self, Request};
-use lindos_model::{JobId, Millis, NodeId, Time};
+use lindos_model::{JobId, NodeId, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -44,11 +44,7 @@ impl Core {
             }
         }
         if !self.preempt_for(id, out) && !is_good {
-            let Some((nodes, from)) = self.forecast(id, pass) else {
-                // A promise to one behind it could not be kept once its own is known.
-                pass.is_full = true;
-                return;
-            };
+            let Some((nodes, from)) = self.forecast(id, pass) else { return };
             let has_moved = from.is_some_and(|start| self.move_for(id, start, out));
             if !has_moved {
                 self.hold(id, nodes, from, false);
@@ -126,17 +122,13 @@ impl Core {
         !others.is_empty()
     }
 
-    /// The holds of others whose nodes are wanted only after the job is over: those that are wanted
-    /// the latest.
-    pub(crate) fn holds_wanted_after(&self, id: JobId) -> Vec<JobId> {
-        let job = &self.jobs[&id];
-        let Some(limit) = job.spec.time_limit.filter(|_| !self.holds.is_empty()) else {
-            return Vec::new();
-        };
-        let end = self.now + (limit - Millis(job.held_ms)) + job.spec.stop_grace;
+    /// Nodes that others want only after the job is over, by hold and reservation.
+    pub(crate) fn wanted_after(&self, id: JobId) -> Vec<&[NodeId]> {
+        let Some(end) = self.would_end(id) else { return Vec::new() };
         let wanted_after = |hold: &Hold| hold.from.is_some_and(|from| end <= from);
         let others = self.holds.iter().filter(|&(&other, hold)| other != id && wanted_after(hold));
-        others.map(|(&other, _)| other).collect()
+        let held = others.map(|(_, hold)| &hold.nodes[..]);
+        held.chain(self.reserved_after(end)).collect()
     }
 
     /// When a running job is over at the latest, if anything tells.
@@ -174,16 +166,29 @@ impl Core {
             .flatten()
             .filter_map(|&(end, job)| Some((end, self.jobs[&job].attempt.as_ref()?)))
             .collect();
-        let forecast = self.fleet.with_index(|index, fleet| {
+        let endless = self.alive.iter().filter(|&&job| self.ends_by(job).is_none());
+        let endless: Vec<&Attempt> =
+            endless.filter_map(|job| self.jobs[job].attempt.as_ref()).collect();
+        let (forecast, waits_for_jobs) = self.fleet.with_index(|index, fleet| {
             let mut what_if = WhatIf::new(index, fleet);
             let forecast = what_if.sweep(&request, &ends);
+            for attempt in endless {
+                what_if.end(attempt);
+            }
+            let waits_for_jobs = forecast.is_some() || what_if.nodes_for(&request).is_some();
             what_if.undo();
-            forecast
+            (forecast, waits_for_jobs)
         });
         if forecast.is_some() {
             return forecast.map(|(nodes, from)| (nodes, Some(from)));
         }
-        // Only for the foremost: two that gather would keep from each other what both need.
+        // Only for the foremost: two that gather would keep from each other what both need. And
+        // not for one that waits for something else besides: a reservation that has to end first.
+        if !waits_for_jobs {
+            return None;
+        }
+        // A promise to one behind it could not be kept once its own is known.
+        pass.is_full = true;
         if !pass.holding.is_empty() {
             return None;
         }

@@ -7,6 +7,7 @@ pub mod hold;
 pub mod order;
 pub mod pass;
 pub mod preempt;
+pub mod reserve;
 pub mod teams;
 
 use crate::Core;
@@ -268,7 +269,7 @@ impl Core {
         if charge == Charge::Infrastructure {
             let is_ours = |&&node: &&NodeId| {
                 let node = self.fleet.node(node);
-                node.in_service() && node.is_whole() && node.held_for.is_none()
+                node.in_service() && node.is_whole() && node.is_open()
             };
             let nodes: Vec<NodeId> =
                 self.jobs[&id].last_nodes().iter().filter(is_ours).copied().collect();

@@ -231,24 +231,24 @@ impl Core {
     fn find_place(&mut self, id: JobId, pass: &mut Pass) -> Result<Placement, WaitReason> {
         let job = &self.jobs[&id];
         let is_first = !self.queue.is_restart(id) && job.last_nodes().is_empty();
-        let is_plain = is_first && !self.holds.contains_key(&id);
+        let mut own = self.reserved_for(id);
+        let is_plain = is_first && own.is_empty() && !self.holds.contains_key(&id);
         let shape = Shape::of(&job.spec);
-        let passes = self.holds_wanted_after(id);
-        let key = (shape, passes.len());
+        let wanted_after = self.wanted_after(id);
+        let key = (shape, wanted_after.len());
+        let others: Vec<NodeId> = wanted_after.concat();
         if let Some(reason) = pass.failed.get(&key).filter(|_| is_plain) {
             return Err(reason.clone());
         }
-        let own = self.holds.get(&id).map_or_else(Vec::new, |hold| hold.nodes.clone());
+        own.extend(self.holds.get(&id).iter().flat_map(|hold| &hold.nodes));
         let mut found = self.place(id, &own);
         if matches!(found, Err(WaitReason::Held { .. })) {
             if self.lift_holds_behind(pass) {
                 pass.failed.clear();
                 found = self.place(id, &own);
             }
-            if found.is_err() && !passes.is_empty() {
-                let held = passes.iter().filter_map(|job| self.holds.get(job));
-                let nodes =
-                    held.flat_map(|hold| &hold.nodes).chain(&own).copied().collect::<Vec<_>>();
+            if found.is_err() && !others.is_empty() {
+                let nodes = [own.clone(), others].concat();
                 found = self.place(id, &nodes);
             }
         }

@@ -445,3 +445,92 @@ fn a_job_that_comes_before_any_node_waits_for_one() {
     let id = story.submit(job(1));
     assert!(matches!(story.core.why(id), Some(WaitReason::NeverFits { nodes_that_could: 0, .. })));
 }
+
+mod reserved {
+    use super::*;
+    use lindos_model::reservation::{Purpose, Reservation};
+
+    fn reserve(story: &mut Story, name: &str, purpose: Purpose, nodes: &[u32], hours: [u64; 2]) {
+        story.requests += 1;
+        let (request, begin) = (RequestId(story.requests), story.now);
+        let [from, until] = hours.map(|hours| begin + Millis(hours * HOUR));
+        let nodes = nodes.iter().map(|&node| NodeId(node)).collect();
+        let reservation = Box::new(Reservation { name: name.into(), purpose, nodes, from, until });
+        story.tell(Event::NodesReserved { request, reservation });
+    }
+
+    fn was_refused(story: &Story) -> bool {
+        let refused =
+            |effect: &Effect| matches!(effect, Effect::Reply { reply: Reply::Rejected { .. }, .. });
+        story.out.iter().any(refused)
+    }
+
+    #[test]
+    fn until_it_begins_only_jobs_that_end_before_use_reserved_nodes() {
+        let mut story = Story::of(2);
+        reserve(&mut story, "demo", Purpose::Team("a".into()), &[0], [2, 4]);
+        let short = story.submit(limited(2, 119));
+        assert_eq!(story.state(short), JobState::Starting);
+        story.complete(short);
+        let long = story.submit(limited(2, 121));
+        assert_eq!(story.state(long), JobState::Queued);
+        let endless = story.submit(job(1));
+        assert_eq!(story.gang(endless), [NodeId(1)]);
+    }
+
+    #[test]
+    fn when_it_begins_others_make_way_and_its_team_goes_in() {
+        let mut story = Story::of(2);
+        let other = story.run(JobSpec { hang_timeout: Some(Millis(99 * HOUR)), ..job(2) });
+        reserve(&mut story, "demo", Purpose::Team("a".into()), &[0, 1], [2, 4]);
+        let its = story.submit(of("a", job(2)));
+        assert_eq!(story.state(its), JobState::Queued);
+        story.checkpoint(other, 5);
+        story.wait(2 * HOUR);
+        assert_eq!(story.state(other), JobState::Stopping);
+        story.gone(other);
+        assert_eq!(story.state(its), JobState::Starting);
+        let made_way = story.core.job(other).unwrap();
+        assert_eq!((made_way.faults, made_way.infrastructure_used), (0, 0));
+        assert_eq!(made_way.history[0].reason, EndReason::Reserved { name: "demo".into() });
+        story.complete(its);
+        assert_eq!(story.state(other), JobState::Queued);
+        story.wait(2 * HOUR);
+        assert_eq!(story.state(other), JobState::Starting, "it is over");
+    }
+
+    #[test]
+    fn a_maintenance_window_stands_in_the_ledger_and_ends_by_itself() {
+        let mut story = Story::of(1);
+        reserve(&mut story, "psu", Purpose::Maintenance, &[0], [1, 2]);
+        story.wait(HOUR);
+        let before = story.column(Column::Maintenance);
+        let waiting = story.submit(limited(1, 5));
+        assert!(matches!(story.core.why(waiting), Some(WaitReason::NodesOut { .. })));
+        story.wait(HOUR);
+        assert_eq!(story.column(Column::Maintenance) - before, 8 * HOUR);
+        assert_eq!(story.state(waiting), JobState::Starting);
+    }
+
+    #[test]
+    fn a_reservation_that_cannot_be_is_refused() {
+        let mut story = Story::of(2);
+        reserve(&mut story, "a", Purpose::Maintenance, &[0], [1, 2]);
+        assert!(!was_refused(&story));
+        for (name, nodes, hours) in [
+            ("a", &[1][..], [1, 2]),
+            ("b", &[0], [3, 4]),
+            ("b", &[1, 1], [1, 2]),
+            ("b", &[7], [1, 2]),
+            ("b", &[1], [2, 2]),
+            ("b", &[], [1, 2]),
+        ] {
+            reserve(&mut story, name, Purpose::Maintenance, nodes, hours);
+            assert!(was_refused(&story), "{name} {nodes:?} {hours:?}");
+        }
+        story.requests += 1;
+        let request = RequestId(story.requests);
+        story.tell(Event::ReservationCancelled { request, name: "a".into() });
+        assert!(!was_refused(&story) && story.core.reservations().is_empty());
+    }
+}

@@ -7,6 +7,7 @@ use lindos_core::effect::{Effect, Reply};
 use lindos_core::{Core, Event};
 use lindos_model::job::{After, sample};
 use lindos_model::policy::{Class, QueueRule, Team};
+use lindos_model::reservation::{Purpose, Reservation};
 use lindos_model::{
     AttemptReport, Exit, JobId, JobSpec, Level, Location, Millis, NodeId, NodeSpec, Policy, Rank,
     RankExit, RankReport, ReportedPhase, RequestId, Time,
@@ -493,6 +494,52 @@ fn a_node_says_what_it_does_and_why_the_rest_is_idle() {
     hint: look at n1 itself: its agent, its network, its power
     ");
     assert!(why_node(&told.view(), "n9").is_none());
+
+    let mut told = Told::of(vec![node("n0"), spec("old", "dgx-a100")]);
+    let first = told.run(JobSpec { platforms: vec!["hgx-h100".into()], ..job(1) });
+    let alike = JobSpec { array: Some(20), platforms: vec!["hgx-h100".into()], ..job(1) };
+    told.submit(alike);
+    told.submit(JobSpec { labels: BTreeMap::from([("disk".into(), "nvme".into())]), ..job(1) });
+    told.submit(JobSpec { exclude: ["old".to_string()].into(), priority: 3, ..job(1) });
+    told.submit(JobSpec {
+        gpus_per_node: 4,
+        after: vec![After { job: first, any_end: false }],
+        ..job(1)
+    });
+    insta::assert_snapshot!(told.why_node("old"), @"
+    old is idle: none of the 23 jobs that wait, for 180 GPUs, starts there
+    job 23: it names this node in gang.exclude
+    job 2: it takes only hgx-h100, and this is dgx-a100
+    job 22: it wants the label disk = nvme, which this node lacks
+    hint: `lindos why 23` tells what would start it
+    ");
+}
+
+#[test]
+fn a_reserved_node_says_for_whom() {
+    let mut told = Told::of(nodes(2));
+    for (node, purpose) in [(0, Purpose::Maintenance), (1, Purpose::Team("vision".into()))] {
+        let request = told.request();
+        let reservation = Reservation {
+            name: format!("window-{node}"),
+            purpose,
+            nodes: vec![NodeId(node)],
+            from: told.now + Millis(30 * MINUTE),
+            until: told.now + Millis(90 * MINUTE),
+        };
+        told.tell(&Event::NodesReserved { request, reservation: Box::new(reservation) });
+    }
+    insta::assert_snapshot!(told.why_node("n0"), @"
+    n0 is idle: it is reserved for maintenance (`window-0`) in 30 min; only jobs that are over by then start there
+    ");
+    told.minutes(40).tell(&Event::Tick);
+    insta::assert_snapshot!(told.why_node("n0"), @"
+    n0 is idle: it was drained, so nothing new starts there: maintenance: window-0
+    hint: `lindos undrain n0` puts it back in service
+    ");
+    insta::assert_snapshot!(told.why_node("n1"), @"
+    n1 is idle: it is reserved for team vision (`window-1`) for 50 min more, and none of its jobs wants it
+    ");
 }
 
 #[test]

@@ -45,6 +45,7 @@ fn kind(idle: &NodeIdle) -> &'static str {
         NodeIdle::Silent => "silent",
         NodeIdle::Fenced => "fenced",
         NodeIdle::Drained { .. } => "drained",
+        NodeIdle::Reserved { .. } => "reserved",
         NodeIdle::Held { .. } => "held",
         NodeIdle::Spare { .. } => "spare",
         NodeIdle::NoDemand => "no_demand",
@@ -100,6 +101,22 @@ fn because(view: &View<'_>, node: &Node, idle: &NodeIdle) -> String {
         NodeIdle::Drained { reason } => {
             format!("it was drained, so nothing new starts there: {reason}")
         }
+        NodeIdle::Reserved { name, team, from, .. } if *from > view.now => {
+            let whom =
+                team.as_ref().map_or("maintenance".to_string(), |team| format!("team {team}"));
+            format!(
+                "it is reserved for {whom} (`{name}`) in {}; only jobs that are over by then start \
+                 there",
+                until(*from)
+            )
+        }
+        NodeIdle::Reserved { name, team: None, until: end, .. } => {
+            format!("it is in maintenance (`{name}`) for {} more", until(*end))
+        }
+        NodeIdle::Reserved { name, team: Some(team), until: end, .. } => format!(
+            "it is reserved for team {team} (`{name}`) for {} more, and none of its jobs wants it",
+            until(*end)
+        ),
         NodeIdle::Held { job, preempts: true, .. } => {
             format!("it is held for job {job}, for which other jobs are being stopped")
         }
@@ -177,7 +194,7 @@ fn hints(view: &View<'_>, node: &Node, outlook: &NodeOutlook) -> Vec<String> {
             .map(|first| format!("`lindos why {}` tells what would start it", first.job))
             .into_iter()
             .collect(),
-        Some(NodeIdle::Spare { .. } | NodeIdle::NoDemand) => Vec::new(),
+        Some(NodeIdle::Reserved { .. } | NodeIdle::Spare { .. } | NodeIdle::NoDemand) => Vec::new(),
         None if node.state != NodeState::Up || node.drained.is_some() => {
             let state = if node.state == NodeState::Up { "drained" } else { node.state.name() };
             vec![format!("it is {state}: nothing new starts there when they are over")]

@@ -7,8 +7,8 @@
 use super::samples::{Figure, Unit};
 use super::world::{BENCH_TEAM, World};
 use super::{Effort, Machine};
-use lindos_core::Event;
 use lindos_core::effect::Effects;
+use lindos_core::{Effect, Event};
 use lindos_journal::{Disk, Error, EventRecord, Journal};
 use lindos_model::{JobId, Time, TrailKind, job};
 
@@ -104,28 +104,26 @@ fn commit<D: Disk>(
         journal.append_record(record)?;
     }
     journal.commit()?;
-    let durable = machine.nanos();
-    let mut effects: Vec<Effects> = Vec::with_capacity(records.len());
-    for EventRecord::V1 { at, event } in &records {
-        let mut asked = Effects::new();
-        world.core.step(*at, event, &mut asked);
-        effects.push(asked);
-    }
-    let stepped = machine.nanos();
-    spent.journal += durable - began;
-    spent.core += stepped - durable;
+    spent.journal += machine.nanos() - began;
     spent.events += batch.len() as u64;
     let mut finished = 0;
     let mut running = Vec::new();
-    for effect in effects.iter().flatten() {
-        if let lindos_core::Effect::Trail(entry) = effect {
-            finished += u64::from(entry.what == TrailKind::Completed);
-            let is_up = matches!(entry.what, TrailKind::RankStarted { .. });
-            running.extend(entry.job.filter(|_| is_up));
+    for EventRecord::V1 { at, event } in &records {
+        let mut effects = Effects::new();
+        let began = machine.nanos();
+        world.core.step(*at, event, &mut effects);
+        spent.core += machine.nanos() - began;
+        for effect in &effects {
+            if let Effect::Trail(entry) = effect {
+                finished += u64::from(entry.what == TrailKind::Completed);
+                let is_up = matches!(entry.what, TrailKind::RankStarted { .. });
+                running.extend(entry.job.filter(|_| is_up));
+            }
         }
-    }
-    for asked in &effects {
-        world.carry_out(asked);
+        world.carry_out(&effects);
+        let began = machine.nanos();
+        drop(effects);
+        spent.core += machine.nanos() - began;
     }
     spent.jobs += finished;
     Ok((finished, running))

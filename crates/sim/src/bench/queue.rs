@@ -5,8 +5,9 @@ use super::samples::{Figure, Unit};
 use super::topology::{GPUS_PER_NODE, SOME};
 use super::world::World;
 use super::{Effort, Machine};
+use lindos_core::Event;
 use lindos_core::effect::Effects;
-use lindos_model::{JobSpec, Level};
+use lindos_model::{JobSpec, Level, Policy};
 
 /// With more jobs than this waiting, the core keeps passes apart in time; see `queue::pass`.
 const PASSES_APART: u32 = 1_000;
@@ -79,12 +80,15 @@ fn waiting_job(history: &mut History) -> JobSpec {
 
 /// A full pass: a running job's end sets it off, as it would be in life. It starts what fits into
 /// the hole, if anything does.
+///
+/// Besides, the same where the first gang that nodes are held for has just been cancelled, so that
+/// another takes its place; and where no job that waits is left out, however many there are.
 pub fn pass_figures(
     world: &mut World,
     history: &mut History,
     machine: &dyn Machine,
     effort: &Effort,
-) -> [Figure; 2] {
+) -> [Figure; 4] {
     for _ in 0..WARM_UP_MAX {
         if one_pass(world, history, machine).1 <= STARTS_FEW {
             break;
@@ -96,9 +100,21 @@ pub fn pass_figures(
         starts.push(started as f64);
         nanos
     });
+    let new_hold = Effort::sample(machine, effort.passes, || {
+        let first = world.core.holds().keys().next().copied();
+        if let Some(job) = first {
+            world.cancel(job);
+        }
+        one_pass(world, history, machine).0
+    });
+    let policy = Policy { backfill_max: u32::MAX, ..world.core.policy().clone() };
+    world.tell(&Event::ControlPlaneStarted { policy: Box::new(policy) });
+    let every = Effort::sample(machine, effort.passes, || one_pass(world, history, machine).0);
     [
         Figure::of_nanos("pass_100k_ms", Unit::Millis, Some(250.0), nanos),
         Figure::new("pass_starts", Unit::Count, None, starts),
+        Figure::of_nanos("pass_new_hold_ms", Unit::Millis, None, new_hold),
+        Figure::of_nanos("pass_every_job_ms", Unit::Millis, None, every),
     ]
 }
 

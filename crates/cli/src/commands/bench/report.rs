@@ -7,7 +7,7 @@ use lindos_sim::bench::{Figure, Measures};
 use serde_json::{Map, Value, json};
 
 /// Every figure by its key, and what it is for a person. The key ends in the unit.
-const FIGURES: [(&str, &str, &str); 21] = [
+const FIGURES: [(&str, &str, &str); 23] = [
     ("one_node_us", "place one node", "us"),
     ("one_node_step_us", "  whole step", "us"),
     ("gang_1250_ms", "place 1,250 nodes", "ms"),
@@ -22,6 +22,8 @@ const FIGURES: [(&str, &str, &str); 21] = [
     ("outlook_ms", "  why, with the outlook", "ms"),
     ("pass_100k_ms", "pass over the queue", "ms"),
     ("pass_starts", "  jobs started in it", ""),
+    ("pass_new_hold_ms", "  with a new hold", "ms"),
+    ("pass_every_job_ms", "  without `backfill_max`", "ms"),
     ("durable_jobs_per_s", "small jobs, durable", "/s"),
     ("durable_core_us", "  core, a job", "us"),
     ("durable_journal_us", "  journal, a job", "us"),
