@@ -6,7 +6,7 @@
 use crate::agent::LogChunk;
 use crate::user::{
     ApiError, Done, DrainRequest, DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView,
-    NodeWhy, Status, SubmitRequest, Submitted, TeamView, Why,
+    NodeWhy, ReservationView, ReserveRequest, Status, SubmitRequest, Submitted, TeamView, Why,
 };
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
@@ -183,6 +183,23 @@ impl Client {
 
     pub async fn undrain(&self, node: &str) -> Result<Done, ClientError> {
         self.post(&["nodes", node, "undrain"], &Empty {}).await
+    }
+
+    /// Sets nodes aside. With [`ReserveRequest::request`] set, sending it again after an error is
+    /// safe.
+    pub async fn reserve(&self, request: &ReserveRequest) -> Result<Done, ClientError> {
+        self.post(&["reservations"], request).await
+    }
+
+    /// Those that are not over, in the order in which they were made.
+    pub async fn reservations(&self) -> Result<Vec<ReservationView>, ClientError> {
+        self.get(&["reservations"], &[]).await
+    }
+
+    /// Ends a reservation, whether it has begun or not.
+    pub async fn unreserve(&self, name: &str) -> Result<Done, ClientError> {
+        let request = self.request(Method::DELETE, &["reservations", name], &[])?;
+        self.answer(request.timeout(ANSWER_TIMEOUT)).await
     }
 
     /// What happened after trail entry `after` (0: from the oldest that is remembered).

@@ -59,6 +59,43 @@ pub struct DrainRequest {
     pub reason: String,
 }
 
+/// `POST /v1/reservations`: nodes are set aside from a moment on, either for a team or for
+/// maintenance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct ReserveRequest {
+    /// As in `POST /v1/jobs`.
+    pub request: Option<String>,
+    /// 1 to 64 letters, digits, `-`, `_` and `.`; no other that is not over has it.
+    pub name: String,
+    /// From then on only jobs of this team, and of those that are part of it, use the nodes.
+    pub team: Option<String>,
+    /// From then on no job uses them.
+    #[serde(default)]
+    pub maintenance: bool,
+    /// Names of nodes, which are reserved whole. None of them may be part of another reservation.
+    pub nodes: Vec<String>,
+    /// Milliseconds since the Unix epoch. A moment that has passed is now.
+    pub from: u64,
+    pub until: u64,
+}
+
+/// One reservation of `GET /v1/reservations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+pub struct ReservationView {
+    pub name: String,
+    /// Nobody's if it is for maintenance.
+    pub team: Option<String>,
+    pub maintenance: bool,
+    /// In the order in which they were named.
+    pub nodes: Vec<String>,
+    /// Milliseconds since the Unix epoch.
+    pub from: u64,
+    pub until: u64,
+    /// `planned` until it begins, then `active`. One that is over is not kept.
+    pub state: String,
+}
+
 /// The answer to a request that has nothing else to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Done {

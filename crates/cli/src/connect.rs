@@ -7,8 +7,8 @@ use crate::{output, state};
 use clap::Args;
 use lindos_api::client::Client;
 use lindos_api::user::{
-    DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, SubmitRequest, TeamView,
-    Why,
+    DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, ReservationView,
+    SubmitRequest, TeamView, Why,
 };
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -156,6 +156,13 @@ impl Source {
         match self {
             Source::Live(client) => Ok(client.teams().await?),
             Source::Offline(offline) => Ok(offline.teams()),
+        }
+    }
+
+    pub async fn reservations(&self) -> Result<Vec<ReservationView>, Failure> {
+        match self {
+            Source::Live(client) => Ok(client.reservations().await?),
+            Source::Offline(offline) => Ok(offline.reservations()),
         }
     }
 

@@ -15,6 +15,7 @@ mod output;
 mod policy_file;
 mod render;
 mod state;
+mod when;
 
 use clap::Parser;
 use commands::Command;
@@ -71,6 +72,9 @@ mod tests {
           nodes    List the nodes
           drain    Take a node out of service once its jobs have ended
           undrain  Take a node back into service
+          reserve  Set nodes aside for a team or for maintenance, from a moment on
+          reservations  List them
+          unreserve  End a reservation
           teams    Show what the teams hold, have used, and wait for
           events   Print what happened, and why
           goodput  Show where the fleet's GPU-time went

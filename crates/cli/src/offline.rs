@@ -5,7 +5,8 @@ use crate::commands::no_log;
 use crate::failure::{Exit, Failure};
 use crate::output;
 use lindos_api::user::{
-    DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, TeamView, Why,
+    DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, ReservationView,
+    TeamView, Why,
 };
 use lindos_model::JobSpec;
 use lindos_server::{OfflineError, read_offline};
@@ -64,6 +65,10 @@ impl Offline {
 
     pub fn teams(&self) -> Vec<TeamView> {
         self.state.teams()
+    }
+
+    pub fn reservations(&self) -> Vec<ReservationView> {
+        self.state.reservations()
     }
 
     pub fn nodes(&self) -> Vec<NodeView> {

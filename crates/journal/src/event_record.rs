@@ -70,6 +70,7 @@ impl SnapshotRecord {
 mod tests {
     use super::*;
     use lindos_model::report::Refusal;
+    use lindos_model::reservation::{Purpose, Reservation};
     use lindos_model::{
         AttemptReport, EffectId, Epoch, Exit, JobId, NodeId, NodeSpec, Policy, Rank, RankExit,
         RankReport, ReportedPhase, RequestId, job,
@@ -144,6 +145,19 @@ mod tests {
             labels: std::iter::once(("disk".to_string(), "nvme".to_string())).collect(),
         };
         let node = NodeId(300);
+        let for_team = Reservation {
+            name: "demo".into(),
+            purpose: Purpose::Team("vision".into()),
+            nodes: vec![node, NodeId(1)],
+            from: Time(1_700_000_000_000),
+            until: Time(1_700_003_600_000),
+        };
+        let for_maintenance = Reservation {
+            name: "psu".into(),
+            purpose: Purpose::Maintenance,
+            nodes: vec![node],
+            ..for_team.clone()
+        };
         vec![
             Event::ControlPlaneStarted { policy: Box::new(Policy::default()) },
             Event::NodeJoined { spec: Box::new(node_spec) },
@@ -154,6 +168,9 @@ mod tests {
             Event::NodeUndrained { request, node },
             Event::JobSubmitted { request, user: "ada".into(), spec: Arc::new(spec) },
             Event::JobCancelled { request, job: JobId(9) },
+            Event::NodesReserved { request, reservation: Box::new(for_team) },
+            Event::NodesReserved { request, reservation: Box::new(for_maintenance) },
+            Event::ReservationCancelled { request, name: "psu".into() },
             Event::StepReached {
                 job: JobId(9),
                 epoch: Epoch(1),

@@ -199,13 +199,16 @@ impl fmt::Display for TrailKind {
                 write!(f, "moves, so that job {by} has its nodes together; it loses {lost} of work")
             }
             TrailKind::Reserved { name, nodes, from, until } => {
+                let nodes_word = if *nodes == 1 { "node" } else { "nodes" };
                 let span = until.since(*from);
-                write!(f, "reservation {name}: {nodes} nodes for {span}")
+                write!(f, "reservation {name} made: {nodes} {nodes_word} for {span}")
             }
             TrailKind::ReservationBegins { name } => write!(f, "reservation {name} begins"),
             TrailKind::ReservationOver { name } => write!(f, "reservation {name} is over"),
             TrailKind::MadeWay { name, lost } => {
-                write!(f, "makes way for reservation {name}; it loses {lost} of work")
+                write!(f, "makes way for reservation {name}")?;
+                // A job that tells no steps may have lost much, and nobody knows.
+                if *lost > Millis::ZERO { write!(f, "; it loses {lost} of work") } else { Ok(()) }
             }
             TrailKind::Grows { from, to } => write!(f, "grows from {from} to {to} nodes"),
             TrailKind::StaleAttemptFound => {
@@ -282,6 +285,49 @@ impl fmt::Display for TrailEntry {
         if let Some(node) = &self.node {
             write!(f, "{node} ")?;
         }
-        self.what.fmt(f)
+        self.what.fmt(f)?;
+        match &self.what {
+            TrailKind::Reserved { from, .. } if *from > self.at => {
+                // To the second: a request takes a moment to arrive.
+                let ahead = from.since(self.at).0.next_multiple_of(1000);
+                write!(f, ", to begin in {}", Millis(ahead))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(job: Option<u64>, what: TrailKind) -> String {
+        let entry = TrailEntry {
+            seq: 1,
+            at: Time(10_003),
+            job: job.map(JobId),
+            epoch: None,
+            node: None,
+            what,
+        };
+        entry.to_string()
+    }
+
+    #[test]
+    fn a_reservation_says_when_it_begins_and_what_it_costs() {
+        let reserved = |nodes, from| TrailKind::Reserved {
+            name: "demo".into(),
+            nodes,
+            from: Time(from),
+            until: Time(3_610_000),
+        };
+        let ahead = said(None, reserved(2, 1_810_000));
+        assert_eq!(ahead, "reservation demo made: 2 nodes for 30m, to begin in 30m");
+        let now = said(None, reserved(1, 10_000));
+        assert_eq!(now, "reservation demo made: 1 node for 1h");
+        let made_way = |lost| TrailKind::MadeWay { name: "demo".into(), lost: Millis(lost) };
+        let lost = said(Some(2), made_way(61_000));
+        assert_eq!(lost, "job 2 makes way for reservation demo; it loses 1m 1s of work");
+        assert_eq!(said(Some(2), made_way(0)), "job 2 makes way for reservation demo");
     }
 }

@@ -43,6 +43,11 @@ impl Fault {
         Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_job", message)
     }
 
+    pub(crate) fn invalid_reservation(key: &str, message: &str) -> Fault {
+        let message = format!("{key}: {message}");
+        Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_reservation", message)
+    }
+
     pub(crate) fn bad_request(code: &str, message: impl Into<String>) -> Fault {
         Fault::new(StatusCode::BAD_REQUEST, code, message)
     }
@@ -71,11 +76,9 @@ impl From<&Rejection> for Fault {
                 Fault::new(StatusCode::CONFLICT, "job_is_over", message)
             }
             Rejection::NoSuchNode { node } => Fault::no_such_node(&node.to_string()),
-            Rejection::InvalidReservation { key, message } => Fault::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid_reservation",
-                format!("{key}: {message}"),
-            ),
+            Rejection::InvalidReservation { key, message } => {
+                Fault::invalid_reservation(key, message)
+            }
             Rejection::NoSuchReservation { name } => Fault::new(
                 StatusCode::NOT_FOUND,
                 "no_such_reservation",

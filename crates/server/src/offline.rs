@@ -5,7 +5,8 @@ use crate::open::{journal_folder, read};
 use crate::telemetry::Telemetry;
 use crate::views::{self, View};
 use lindos_api::user::{
-    ApiError, DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, TeamView, Why,
+    ApiError, DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy,
+    ReservationView, TeamView, Why,
 };
 use lindos_core::Core;
 use lindos_journal::RealDisk;
@@ -68,6 +69,10 @@ impl Offline {
 
     pub fn teams(&self) -> Vec<TeamView> {
         views::teams(&self.view())
+    }
+
+    pub fn reservations(&self) -> Vec<ReservationView> {
+        views::reservations(&self.view())
     }
 
     pub fn nodes(&self) -> Vec<NodeView> {

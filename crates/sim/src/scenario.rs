@@ -3,16 +3,20 @@
 
 use crate::fault::{Fault, FaultKind, Network};
 use crate::script::{Bug, Script};
-use crate::world::{Outcome, Setup, SimJob};
+use crate::world::{Outcome, Setup, SimJob, SimReservation};
 use lindos_model::file::{FileError, Source};
 use lindos_model::fleet::{NodeGroup, expand};
 use lindos_model::job::HumanSpan;
-use lindos_model::{Columns, Level, Millis, Policy, Time, TrailEntry, TrailKind, job};
+use lindos_model::reservation::Purpose;
+use lindos_model::{Columns, Level, Millis, NodeSpec, Policy, Time, TrailEntry, TrailKind, job};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
+
+/// The key that is wrong, and how.
+type Invalid = (&'static str, String);
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +32,8 @@ pub struct Scenario {
     pub policy: Policy,
     pub nodes: Vec<NodeGroup>,
     pub jobs: Vec<JobTable>,
+    #[serde(default)]
+    pub reservations: Vec<ReservationTable>,
     #[serde(default)]
     pub faults: Vec<FaultTable>,
     #[serde(default)]
@@ -85,6 +91,23 @@ fn yes() -> bool {
     true
 }
 
+/// Nodes that are set aside: either `team` or `maintenance = true`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReservationTable {
+    pub name: String,
+    /// When an operator asks for it.
+    pub at: Option<HumanSpan>,
+    pub team: Option<String>,
+    #[serde(default)]
+    pub maintenance: bool,
+    pub nodes: Vec<String>,
+    pub from: HumanSpan,
+    pub lasts: HumanSpan,
+    /// When it is called off.
+    pub cancel_at: Option<HumanSpan>,
+}
+
 /// One fault; which of the optional keys it wants depends on its kind.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,7 +163,7 @@ impl Scenario {
         Ok((scenario, setup))
     }
 
-    fn setup(&self) -> Result<Setup, (&'static str, String)> {
+    fn setup(&self) -> Result<Setup, Invalid> {
         let nodes = expand(&self.nodes).map_err(|message| ("nodes", message))?;
         let jobs = self.jobs.iter().map(JobTable::job).collect::<Result<Vec<_>, _>>()?;
         for (index, job) in jobs.iter().enumerate() {
@@ -172,6 +195,7 @@ impl Scenario {
                 return Err(("faults", format!("there is no node `{}`", node.unwrap_or_default())));
             }
         }
+        let reservations = self.reservations(&nodes)?;
         if self.network.delay_min_ms > self.network.delay_max_ms {
             return Err(("network", "delay_min_ms is above delay_max_ms".into()));
         }
@@ -180,6 +204,7 @@ impl Scenario {
             policy: self.policy.clone(),
             nodes,
             jobs,
+            reservations,
             faults,
             network: Network {
                 delay_min: Millis(self.network.delay_min_ms),
@@ -195,12 +220,83 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// Those that the control plane would take: a run in which it refuses one is a failure.
+    fn reservations(&self, nodes: &[NodeSpec]) -> Result<Vec<SimReservation>, Invalid> {
+        let mut made: Vec<SimReservation> = Vec::new();
+        for table in &self.reservations {
+            let name = &table.name;
+            let invalid = |message: String| ("reservations", format!("{name}: {message}"));
+            let one = table.reservation().map_err(invalid)?;
+            if let Some(node) = one.nodes.iter().find(|name| nodes.iter().all(|n| n.name != **name))
+            {
+                return Err(invalid(format!("there is no node `{node}`")));
+            }
+            if let Purpose::Team(team) = &one.purpose
+                && !self.policy.teams.is_empty()
+                && self.policy.teams.iter().all(|known| known.name != *team)
+            {
+                return Err(invalid(format!("there is no team `{team}`")));
+            }
+            if let Some((other, node)) = made.iter().find_map(|other| conflict(&one, other)) {
+                return Err(invalid(match node {
+                    Some(node) => format!("{node} is reserved already, by `{other}`"),
+                    None => "two reservations have this name".to_string(),
+                }));
+            }
+            made.push(one);
+        }
+        Ok(made)
+    }
+}
+
+/// The other reservation, and the node that both want; no node if they have the same name.
+fn conflict<'a>(
+    one: &'a SimReservation,
+    other: &'a SimReservation,
+) -> Option<(&'a str, Option<&'a str>)> {
+    let is_apart = one.at >= other.until || other.at >= one.until;
+    if one.name == other.name {
+        return Some((&other.name, None));
+    }
+    let shared = one.nodes.iter().find(|node| other.nodes.contains(node));
+    shared.filter(|_| !is_apart).map(|node| (other.name.as_str(), Some(node.as_str())))
+}
+
+impl ReservationTable {
+    fn reservation(&self) -> Result<SimReservation, String> {
+        let purpose = match (&self.team, self.maintenance) {
+            (Some(team), false) => Purpose::Team(team.clone()),
+            (None, true) => Purpose::Maintenance,
+            _ => return Err("it is for a `team`, or `maintenance = true`".to_string()),
+        };
+        let unique: BTreeSet<&String> = self.nodes.iter().collect();
+        if unique.is_empty() || unique.len() != self.nodes.len() {
+            return Err("it names no node, or one twice".to_string());
+        }
+        let (asked_at, from) = (self.at.map_or(Time::ZERO, at), at(self.from));
+        let until = from + self.lasts.0;
+        if until <= from || until <= asked_at {
+            return Err("it is over before it begins, or before it is asked for".to_string());
+        }
+        Ok(SimReservation {
+            at: asked_at,
+            name: self.name.clone(),
+            purpose,
+            nodes: self.nodes.clone(),
+            from,
+            until,
+            cancel_at: self.cancel_at.map(at),
+        })
+    }
+}
+
 fn at(span: HumanSpan) -> Time {
     Time(span.0.0)
 }
 
 impl JobTable {
-    fn job(&self) -> Result<SimJob, (&'static str, String)> {
+    fn job(&self) -> Result<SimJob, Invalid> {
         let mut spec = job::sample(&self.name, self.nodes, self.gpus_per_node);
         spec.min_nodes = self.min_nodes.unwrap_or(self.nodes);
         spec.within = self.within;

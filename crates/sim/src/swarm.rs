@@ -4,8 +4,9 @@
 use crate::fault::{Fault, FaultKind, Network, Plant};
 use crate::random::Stream;
 use crate::script::{Bug, Script};
-use crate::world::{Setup, SimJob, run};
+use crate::world::{Setup, SimJob, SimReservation, run};
 use lindos_model::policy::{Class, QueueRule, Team};
+use lindos_model::reservation::Purpose;
 use lindos_model::{Level, Location, Millis, NodeSpec, Policy, Time, job};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -79,11 +80,13 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
         let job = random_job(&mut chance, number, &room, &jobs);
         jobs.push(job);
     }
+    let reservations = random_reservations(seed, &nodes);
     let mut setup = Setup {
         seed,
         policy,
         nodes,
         jobs,
+        reservations,
         faults: Vec::new(),
         network: Network {
             delay_min: Millis(1),
@@ -205,6 +208,50 @@ fn random_job(chance: &mut Stream, number: u64, room: &Room, before: &[SimJob]) 
             bug,
         },
     }
+}
+
+/// Reservations of nodes of their own, all over when everything is healed. A stream of their own:
+/// without them, a seed is what it was.
+fn random_reservations(seed: u64, nodes: &[NodeSpec]) -> Vec<SimReservation> {
+    let chance = &mut Stream::new(seed, "reservations");
+    if chance.chance(500_000) {
+        return Vec::new();
+    }
+    let mut reservations: Vec<SimReservation> = Vec::new();
+    // Nodes of one that is over are reserved again.
+    let count = chance.between(1, 4);
+    for number in 0..count {
+        let wanted = chance.between(50_000, 1_000_000) as u32;
+        let at = chance.between(0, FAULTY - 120_000);
+        let is_free = |node: &str| {
+            let has = |other: &SimReservation| {
+                other.nodes.iter().any(|name| name == node) && other.until.0 > at
+            };
+            !reservations.iter().any(has)
+        };
+        let free = nodes.iter().filter(|node| is_free(&node.name) && chance.chance(wanted));
+        let names: Vec<String> = free.map(|node| node.name.clone()).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let from = chance.between(at.saturating_sub(60_000), FAULTY - 60_000);
+        let until = chance.between(from.max(at) + 1, FAULTY);
+        let purpose = match *chance.pick(&["", "", "a", "b", "c"]) {
+            "" => Purpose::Maintenance,
+            team => Purpose::Team(team.into()),
+        };
+        let cancel_at = chance.chance(200_000).then(|| Time(chance.between(at, until)));
+        reservations.push(SimReservation {
+            at: Time(at),
+            name: format!("reservation{number}"),
+            purpose,
+            nodes: names,
+            from: Time(from),
+            until: Time(until),
+            cancel_at,
+        });
+    }
+    reservations
 }
 
 fn random_fault(chance: &mut Stream, setup: &Setup) -> Fault {

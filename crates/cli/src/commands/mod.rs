@@ -11,12 +11,15 @@ mod job;
 mod jobs;
 mod logs;
 mod nodes;
+mod reservations;
+mod reserve;
 mod run;
 mod shim;
 mod sim;
 mod submit;
 mod teams;
 mod undrain;
+mod unreserve;
 mod up;
 mod why;
 
@@ -49,6 +52,12 @@ pub enum Command {
     Drain(drain::DrainArgs),
     /// Take a node back into service
     Undrain(undrain::UndrainArgs),
+    /// Set nodes aside for a team or for maintenance, from a moment on
+    Reserve(reserve::ReserveArgs),
+    /// List the reservations
+    Reservations(reservations::ReservationsArgs),
+    /// End a reservation
+    Unreserve(unreserve::UnreserveArgs),
     /// Show what the teams hold, have used, and wait for
     Teams(teams::TeamsArgs),
     /// Print what happened, and why
@@ -82,6 +91,9 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Nodes(args) => block_on(nodes::run(args)),
         Command::Drain(args) => block_on(drain::run(args)),
         Command::Undrain(args) => block_on(undrain::run(args)),
+        Command::Reserve(args) => block_on(reserve::run(args)),
+        Command::Reservations(args) => block_on(reservations::run(args)),
+        Command::Unreserve(args) => block_on(unreserve::run(args)),
         Command::Teams(args) => block_on(teams::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Goodput(args) => block_on(goodput::run(args)),

@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod nodes;
 pub mod number;
+pub mod reservations;
 pub mod table;
 pub mod teams;
 pub mod time;

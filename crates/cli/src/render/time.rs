@@ -21,13 +21,19 @@ impl Style {
 
     /// `2026-11-23T12:47:36+01:00`
     pub fn local(&self, at: u64) -> String {
+        self.formatted(at, "%Y-%m-%dT%H:%M:%S%:z")
+    }
+
+    /// `2026-11-23 12:47`, for tables
+    pub fn local_minute(&self, at: u64) -> String {
+        self.formatted(at, "%Y-%m-%d %H:%M")
+    }
+
+    fn formatted(&self, at: u64, format: &str) -> String {
         let stamp =
             i64::try_from(at).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         match stamp {
-            Some(stamp) => stamp
-                .to_zoned_datetime(self.zone.clone())
-                .strftime("%Y-%m-%dT%H:%M:%S%:z")
-                .to_string(),
+            Some(stamp) => stamp.to_zoned_datetime(self.zone.clone()).strftime(format).to_string(),
             None => "-".to_string(),
         }
     }

@@ -115,20 +115,30 @@ impl Core {
     }
 
     fn idle(&self, id: NodeId, node: &Node) -> NodeIdle {
+        let kept = self.reservations.of(id).filter(|_| node.is_reserved);
+        let reserved = kept.map(|kept| NodeIdle::Reserved {
+            name: kept.name.clone(),
+            team: match &kept.purpose {
+                Purpose::Team(team) => Some(team.clone()),
+                Purpose::Maintenance => None,
+            },
+            from: kept.from,
+            until: kept.until,
+        });
+        // A maintenance window drains its nodes: the window is the reason, and ends by itself.
+        let in_window =
+            kept.is_some_and(|k| k.purpose == Purpose::Maintenance && k.from <= self.now);
         match (node.state, &node.drained) {
             (NodeState::Expected, _) => return NodeIdle::Expected,
             (NodeState::Silent, _) => return NodeIdle::Silent,
             (NodeState::Fenced, _) => return NodeIdle::Fenced,
-            (NodeState::Up, Some(reason)) => return NodeIdle::Drained { reason: reason.clone() },
-            (NodeState::Up, None) => {}
+            (NodeState::Up, Some(reason)) if !in_window => {
+                return NodeIdle::Drained { reason: reason.clone() };
+            }
+            (NodeState::Up, _) => {}
         }
-        if let Some(kept) = self.reservations.of(id).filter(|_| node.is_reserved) {
-            let team = match &kept.purpose {
-                Purpose::Team(team) => Some(team.clone()),
-                Purpose::Maintenance => None,
-            };
-            let (name, from, until) = (kept.name.clone(), kept.from, kept.until);
-            return NodeIdle::Reserved { name, team, from, until };
+        if let Some(reserved) = reserved {
+            return reserved;
         }
         if let Some((job, hold)) = node.held_for.and_then(|job| Some((job, self.holds.get(&job)?)))
         {

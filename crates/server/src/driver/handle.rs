@@ -5,7 +5,8 @@ use crate::fault::Fault;
 use crate::world::World;
 use lindos_api::agent::{Message, Report, ReportAck};
 use lindos_core::effect::Reply;
-use lindos_model::{JobId, JobSpec, RequestId};
+use lindos_model::reservation::Purpose;
+use lindos_model::{JobId, JobSpec, RequestId, Time};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,6 +18,8 @@ pub(crate) enum Ask {
     Cancel { job: JobId },
     Drain { node: String, reason: String },
     Undrain { node: String },
+    Reserve { name: String, purpose: Purpose, nodes: Vec<String>, from: Time, until: Time },
+    Unreserve { name: String },
 }
 
 /// What the thread and its handles both see.

@@ -11,6 +11,7 @@ use lindos_core::health::fleet::NodeState;
 use lindos_journal::Disk;
 use lindos_model::fleet::FLEET_NODES_MAX;
 use lindos_model::node::GPUS_PER_NODE_MAX;
+use lindos_model::reservation::Reservation;
 use lindos_model::{NodeId, NodeSpec, RequestId, Time};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -107,6 +108,15 @@ impl<D: Disk> Driver<D> {
             Ask::Undrain { node: name } => {
                 node(&name).map(|node| Event::NodeUndrained { request, node })
             }
+            Ask::Reserve { name, purpose, nodes, from, until } => {
+                nodes.iter().map(|name| node(name)).collect::<Result<Vec<NodeId>, Fault>>().map(
+                    |nodes| {
+                        let reservation = Reservation { name, purpose, nodes, from, until };
+                        Event::NodesReserved { request, reservation: Box::new(reservation) }
+                    },
+                )
+            }
+            Ask::Unreserve { name } => Ok(Event::ReservationCancelled { request, name }),
         };
         match event {
             Ok(event) => {

@@ -25,6 +25,15 @@ pub(super) fn new_request() -> Result<RequestId, Fault> {
         .map_err(|error| Fault::unavailable("no_randomness", format!("no random numbers: {error}")))
 }
 
+/// The id that whoever asks has chosen, so that asking again changes nothing more.
+pub(super) fn given_or_new(request: Option<&str>) -> Result<RequestId, Fault> {
+    let Some(text) = request else { return new_request() };
+    parse_hex(text).map(RequestId).ok_or_else(|| {
+        let message = format!("request: `{text}` is not 32 hexadecimal digits");
+        Fault::bad_request("invalid_request_id", message)
+    })
+}
+
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -50,13 +59,7 @@ pub(super) async fn submit(
     State(app): State<App>,
     StrictJson(body): StrictJson<SubmitRequest>,
 ) -> Result<Json<Submitted>, Fault> {
-    let request = match &body.request {
-        None => new_request()?,
-        Some(text) => RequestId(parse_hex(text).ok_or_else(|| {
-            let message = format!("request: `{text}` is not 32 hexadecimal digits");
-            Fault::bad_request("invalid_request_id", message)
-        })?),
-    };
+    let request = given_or_new(body.request.as_deref())?;
     let user = body.user.unwrap_or_default();
     if user.len() > USER_MAX {
         let message = format!("user: a name has at most {USER_MAX} bytes");

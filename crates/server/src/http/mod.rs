@@ -10,6 +10,7 @@ mod jobs;
 mod lines;
 mod logs;
 mod nodes;
+mod reservations;
 
 use crate::driver::DriverHandle;
 use crate::fault::Fault;
@@ -68,6 +69,8 @@ fn for_people() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(nodes::why))
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
+        .routes(routes!(reservations::list, reservations::reserve))
+        .routes(routes!(reservations::unreserve))
         .routes(routes!(events::list))
         .routes(routes!(teams))
         .routes(routes!(goodput))

@@ -3,6 +3,7 @@
 
 mod dry_run;
 mod jobs;
+mod reservations;
 mod teams;
 mod why;
 mod why_node;
@@ -13,6 +14,7 @@ mod tests;
 pub(crate) use dry_run::dry_run;
 pub use dry_run::meant;
 pub use jobs::{RANKS_MAX, job, job_with_ranks, jobs};
+pub use reservations::reservations;
 pub use teams::teams;
 pub use why::why;
 pub use why_node::why_node;

@@ -534,8 +534,7 @@ fn a_reserved_node_says_for_whom() {
     ");
     told.minutes(40).tell(&Event::Tick);
     insta::assert_snapshot!(told.why_node("n0"), @"
-    n0 is idle: it was drained, so nothing new starts there: maintenance: window-0
-    hint: `lindos undrain n0` puts it back in service
+    n0 is idle: it is in maintenance (`window-0`) for 50 min more
     ");
     insta::assert_snapshot!(told.why_node("n1"), @"
     n1 is idle: it is reserved for team vision (`window-1`) for 50 min more, and none of its jobs wants it

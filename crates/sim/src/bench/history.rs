@@ -78,7 +78,7 @@ impl History {
         }
     }
 
-    /// Every job that runs ends.
+    /// Every job ends.
     pub fn end_all(&mut self, world: &mut World, tell: &mut dyn FnMut(u64, u64)) {
         let all = self.ends.len() as u64;
         while !self.ends.is_empty() {
@@ -87,6 +87,12 @@ impl History {
             if left.is_multiple_of(256) {
                 tell(all - left, all);
             }
+        }
+        // Those that were stopped for others wait, or run for longer than was planned.
+        let others = world.core.jobs().filter(|job| !job.is_over());
+        for job in others.map(|job| job.id).collect::<Vec<JobId>>() {
+            world.cancel(job);
+            world.settle();
         }
         assert_eq!(world.in_use().gpus, 0, "a job runs that nobody knows");
     }

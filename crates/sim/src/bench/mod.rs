@@ -20,6 +20,7 @@ mod tests;
 pub use samples::{Figure, Unit};
 
 use history::History;
+use lindos_core::Core;
 use lindos_journal::{Disk, Journal};
 use world::World;
 
@@ -43,9 +44,9 @@ pub struct Effort {
 }
 
 /// Nothing is measured less often than this, however long it takes …
-const SAMPLES_MIN: usize = 5;
+const SAMPLES_MIN: usize = 3;
 /// … and beyond it, no longer than this.
-const PATIENCE_NANOS: u64 = 10_000_000_000;
+const PATIENCE_NANOS: u64 = 5_000_000_000;
 
 impl Effort {
     /// What figures are quoted from.
@@ -147,6 +148,13 @@ impl std::fmt::Display for Failed {
 }
 
 impl std::error::Error for Failed {}
+
+/// A core whose fleet of `gpus` GPUs is full and fragmented, as [`run`] measures on.
+pub fn aged(gpus: u64) -> Result<Core, Failed> {
+    let mut world = World::new(gpus).map_err(Failed::Fleet)?;
+    History::new(gpus).age(&mut world, &mut |_, _| {});
+    Ok(world.core)
+}
 
 /// Builds a fleet of `gpus` GPUs, ages it, and measures. The journal must be a new one. `tell` is
 /// told what is being done, how far it is, and how far it is to go.

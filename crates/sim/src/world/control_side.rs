@@ -1,11 +1,14 @@
 //! The control plane's side of the world: what it hears, writes down and sends, and its users.
 
-use super::{ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, FENCE, Happening, ToControl, World};
+use super::{
+    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, FENCE, Happening, SimReservation, ToControl, World,
+};
 use crate::control::Control;
 use crate::fault::{Network, Plant};
 use lindos_core::effect::Reply;
 use lindos_core::{Effect, Event};
 use lindos_model::job::After;
+use lindos_model::reservation::Reservation;
 use lindos_model::{EndReason, JobSpec, Millis, NodeId, TrailEntry, TrailKind};
 use std::sync::Arc;
 
@@ -60,6 +63,12 @@ impl World {
                                 Event::NodeUndrained { request, node }
                             }
                         })
+                    }
+                    Ask::Reserve(index) => self.reservation_to_make(*index).map(|reservation| {
+                        Event::NodesReserved { request, reservation: Box::new(reservation) }
+                    }),
+                    Ask::Unreserve(name) => {
+                        Some(Event::ReservationCancelled { request, name: name.clone() })
                     }
                 };
                 if self.is_planted(Plant::AckEarly) {
@@ -230,6 +239,16 @@ impl World {
         Some(Arc::new(JobSpec { after, ..JobSpec::clone(&job.spec) }))
     }
 
+    /// `None` while some node of it has not joined.
+    fn reservation_to_make(&self, index: usize) -> Option<Reservation> {
+        let SimReservation { name, purpose, nodes, from, until, .. } =
+            &self.setup.reservations[index];
+        let core = &self.control.as_ref()?.core;
+        let nodes = nodes.iter().map(|node| core.node_by_name(node)).collect::<Option<_>>()?;
+        let (name, purpose) = (name.clone(), purpose.clone());
+        Some(Reservation { name, purpose, nodes, from: *from, until: *until })
+    }
+
     pub(super) fn on_answered(&mut self, index: usize, reply: &Reply) {
         let asked = &mut self.asked[index];
         asked.answered = true;
@@ -240,6 +259,12 @@ impl World {
                 self.checker.on_submitted(asked.request, *id);
             }
             (Ask::Submit(_), other) => panic!("violation: a good job was not taken: {other:?}"),
+            (Ask::Reserve(index), Reply::Rejected { reason }) => {
+                let reservation = &self.setup.reservations[*index];
+                // The request may have been on its way for too long.
+                let is_late = self.now >= reservation.until;
+                assert!(is_late, "violation: a good reservation was not taken: {reason:?}");
+            }
             _ => {}
         }
     }

@@ -17,6 +17,7 @@ use crate::random::Stream;
 use crate::script::{Script, Training};
 use lindos_core::effect::{Command, Reply};
 use lindos_journal::MemoryDisk;
+use lindos_model::reservation::Purpose;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeSpec, Policy,
     RequestId, Time, TrailEntry,
@@ -42,6 +43,21 @@ pub struct SimJob {
     pub script: Script,
 }
 
+/// Nodes that an operator sets aside.
+#[derive(Clone, Debug)]
+pub struct SimReservation {
+    /// When it is asked for.
+    pub at: Time,
+    pub name: String,
+    pub purpose: Purpose,
+    /// Names of nodes that are in no other reservation at the time.
+    pub nodes: Vec<String>,
+    pub from: Time,
+    pub until: Time,
+    /// When it is called off.
+    pub cancel_at: Option<Time>,
+}
+
 /// Everything that a run begins with.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -49,6 +65,7 @@ pub struct Setup {
     pub policy: Policy,
     pub nodes: Vec<NodeSpec>,
     pub jobs: Vec<SimJob>,
+    pub reservations: Vec<SimReservation>,
     pub faults: Vec<Fault>,
     pub network: Network,
     pub heartbeat: Millis,
@@ -144,6 +161,8 @@ enum Ask {
     Submit(usize),
     Cancel(String),
     Drain(String, bool),
+    Reserve(usize),
+    Unreserve(String),
 }
 
 /// One attempt's processes together, over all nodes.
@@ -223,6 +242,14 @@ impl World {
         for index in 0..world.setup.jobs.len() {
             let at = world.setup.jobs[index].at;
             world.ask_at(at, Ask::Submit(index));
+        }
+        for index in 0..world.setup.reservations.len() {
+            let SimReservation { at, name, cancel_at, .. } = &world.setup.reservations[index];
+            let (at, name, cancel_at) = (*at, name.clone(), *cancel_at);
+            world.ask_at(at, Ask::Reserve(index));
+            if let Some(at) = cancel_at {
+                world.ask_at(at, Ask::Unreserve(name));
+            }
         }
         for index in 0..world.setup.faults.len() {
             let at = world.setup.faults[index].at;
