@@ -41,6 +41,18 @@ fn every_command_has_its_answer_and_its_exit_status() {
     assert_eq!(lab.output(["undrain", "local-1"]).code, 0);
     assert_eq!(drained(&lab, "local-1"), Value::Null);
 
+    let reserve = ["reserve", "psu", "--maintenance", "--from", "in 2h", "--for", "30m", "--nodes"];
+    let reserved = lab.output(reserve.into_iter().chain(["local-[0-1]"]));
+    assert_eq!(reserved.code, 0, "{reserved:?}");
+    assert!(reserved.stderr.starts_with("psu: 2 nodes reserved for maintenance from "));
+    assert_eq!(lab.json(["reservations"])[0]["nodes"][1], "local-1");
+    assert!(lab.output(["reservations"]).stdout.contains("local-[0-1]"));
+    lab.output(reserve.into_iter().chain(["local-9"])).fails(3, &["local-9", "hint:"]);
+    lab.output(reserve.into_iter().chain(["local-[1"])).fails(2, &["local-[1", "hint:"]);
+    assert_eq!(lab.output(["unreserve", "psu"]).code, 0);
+    lab.output(["unreserve", "psu"]).fails(3, &["psu", "hint:"]);
+    assert_eq!(lab.json(["reservations"]).as_array().unwrap().len(), 0);
+
     let logs = lab.output(["logs", "1", "--rank", "1"]);
     assert!(logs.stdout.starts_with("step 1 loss 999.5\n"), "{logs:?}");
     let events = lab.output(["events", "--job", "1", "--json"]);

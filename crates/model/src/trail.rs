@@ -111,6 +111,10 @@ pub enum TrailKind {
         reason: EndReason,
     },
     Cancelled,
+    /// Not by its user.
+    CancelledFor {
+        reason: EndReason,
+    },
 }
 
 impl TrailKind {
@@ -143,7 +147,7 @@ impl TrailKind {
             TrailKind::Resumes { .. } => "resumes",
             TrailKind::Completed => "completed",
             TrailKind::Failed { .. } => "failed",
-            TrailKind::Cancelled => "cancelled",
+            TrailKind::Cancelled | TrailKind::CancelledFor { .. } => "cancelled",
         }
     }
 }
@@ -227,6 +231,7 @@ impl fmt::Display for TrailKind {
             TrailKind::Completed => f.write_str("completed"),
             TrailKind::Failed { reason } => write!(f, "failed: {reason}"),
             TrailKind::Cancelled => f.write_str("cancelled"),
+            TrailKind::CancelledFor { reason } => write!(f, "cancelled: {reason}"),
         }
     }
 }

@@ -54,3 +54,40 @@ fn a_scenario_that_makes_no_sense_is_pointed_at() {
         assert!(error.contains(expected), "{to} gave\n{error}");
     }
 }
+
+#[test]
+fn a_reservation_that_would_be_refused_is_pointed_at() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/reservation.toml");
+    let good = std::fs::read_to_string(path).expect("it is there");
+    let again = |name: &str, nodes: &str, at: &str| {
+        format!(
+            "[[reservations]]\nname = \"{name}\"\nat = \"{at}\"\nmaintenance = true\nnodes = \
+             [{nodes}]\nfrom = \"55m\"\nlasts = \"1m\"\n"
+        )
+    };
+    let parse = |text: &str| Scenario::parse(Path::new("reservation.toml"), text);
+    for (from, to, expected) in [
+        ("\"n3\"]", "\"n9\"]", "demo: there is no node `n9`"),
+        ("[\"n2\", \"n3\"]", "[\"n2\", \"n2\"]", "demo: it names no node, or one twice"),
+        ("team = \"vision\"\nnodes", "nodes", "it is for a `team`, or `maintenance = true`"),
+        ("team = \"vision\"\nnodes", "team = \"audio\"\nnodes", "there is no team `audio`"),
+        ("lasts = \"30m\"", "lasts = \"0s\"", "it is over before it begins"),
+        ("lasts = \"30m\"", "last = \"30m\"", "did you mean `lasts`?"),
+    ] {
+        let error = parse(&good.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{to} gave\n{error}");
+    }
+    for (name, nodes, at, expected) in [
+        ("psu", "\"n3\"", "40m", Some("psu: n3 is reserved already, by `demo`")),
+        ("demo", "\"n0\"", "40m", Some("two reservations have this name")),
+        ("psu", "\"n0\"", "40m", None),
+        ("psu", "\"n3\"", "50m", None),
+    ] {
+        let outcome = parse(&format!("{good}\n{}", again(name, nodes, at)));
+        match (outcome, expected) {
+            (Ok(_), None) => {}
+            (Err(error), Some(expected)) if error.to_string().contains(expected) => {}
+            (outcome, _) => panic!("{name} {nodes} {at} gave {outcome:?}"),
+        }
+    }
+}

@@ -173,7 +173,9 @@ impl Core {
             self.queue.restarts().chain(promised).chain(first_of_each).map(job).collect();
         let mut standings: BTreeMap<_, Standing> = BTreeMap::new();
         for job in &ready {
-            standings.entry(job.team).or_insert_with(|| self.teams.standing(job.team, self.now));
+            standings
+                .entry(job.team)
+                .or_insert_with(|| self.teams.standing(job.team, job.gpus(), self.now));
         }
         ready.sort_by_cached_key(|job| {
             let is_first = self.queue.is_restart(job.id);

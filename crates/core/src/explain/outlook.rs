@@ -97,7 +97,8 @@ impl Core {
             return DryRun::Refused(rejection);
         }
         let mut index = self.fleet.index().clone();
-        let request = Request { spares: self.policy.spares, ..Request::of(spec) };
+        let own = self.open_besides(spec);
+        let request = Request { spares: self.policy.spares, own: &own, ..Request::of(spec) };
         let ask = Ask { request, spec, id: None };
         let blocker = self.queue.blocked_by.filter(|blocker| {
             self.jobs[blocker].priority >= crate::queue::priority(&self.policy, spec)
@@ -110,10 +111,24 @@ impl Core {
         if let Some(reason) = waits {
             return DryRun::Waits(Box::new(self.outlook_for(&ask, reason, &mut index)));
         }
-        match self.would_go(&ask.request, &mut index) {
+        let whole = self.would_go(&ask.request, &mut index);
+        let least = Request { nodes: spec.min_nodes, ..ask.request.clone() };
+        match whole.or_else(|reason| self.would_go(&least, &mut index).map_err(|_| reason)) {
             Ok((nodes, span)) => DryRun::Starts { nodes, span },
             Err(reason) => DryRun::Waits(Box::new(self.outlook_for(&ask, reason, &mut index))),
         }
+    }
+
+    /// Nodes that are not open to all and would be to this job: its team's, and those that are
+    /// wanted only after it is over.
+    fn open_besides(&self, spec: &JobSpec) -> Vec<NodeId> {
+        let mut nodes = self.reserved_for_team(self.teams.find(&spec.team));
+        let Some(limit) = spec.time_limit else { return nodes };
+        let end = self.now + limit + spec.stop_grace;
+        let later = self.holds.values().filter(|hold| hold.from.is_some_and(|from| end <= from));
+        nodes.extend(later.flat_map(|hold| &hold.nodes));
+        nodes.extend(self.reserved_after(end).flatten());
+        nodes
     }
 
     fn ask<'a>(&'a self, job: &'a Job) -> Ask<'a> {
@@ -192,7 +207,7 @@ impl Core {
             .into_iter()
             .filter_map(|(end, job)| Some((end, self.jobs[&job].attempt.as_ref()?)))
             .collect();
-        let mut what_if = WhatIf::new(index, &self.fleet);
+        let mut what_if = WhatIf::new(index, &self.fleet).for_job(ask.id);
         let start = what_if.sweep(&ask.request, &ends).map(|(_, start)| start);
         what_if.undo();
         start

@@ -6,6 +6,7 @@
 use super::tree::{PoolId, SlotId, Tree, VertexId};
 use lindos_model::{Level, NodeId, NodeSpec};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Which free GPUs count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +48,8 @@ pub struct Standing {
 
 #[derive(Clone, Debug, Default)]
 pub struct Index {
-    tree: Tree,
+    /// Shared with whoever asks what would be: it changes only when a node joins.
+    tree: Arc<Tree>,
     open: Plane,
     free: Plane,
     tight: Tight,
@@ -60,7 +62,7 @@ impl Index {
 
     /// Adds the node that has the next id. It takes no work yet.
     pub fn add(&mut self, spec: &NodeSpec) {
-        let added = self.tree.add(spec);
+        let added = Arc::make_mut(&mut self.tree).add(spec);
         for plane in [&mut self.open, &mut self.free] {
             plane.free.push(OUT);
             plane.at_least.resize(added.counts as usize, 0);

@@ -87,7 +87,10 @@ pub fn would_go(
 ) -> Result<(Vec<NodeId>, Span), WaitReason> {
     let before = overlay(index, fleet, request);
     index.settle();
-    let found = find(index, request);
+    let groups = groups(index, request);
+    let found = find(index, request, &groups)
+        .map(|place| place.nodes_and_span(index, request))
+        .ok_or_else(|| verdict::reason(index, request, &groups));
     restore(index, before);
     found
 }
@@ -95,12 +98,7 @@ pub fn would_go(
 /// The most open nodes together, as the request wants them.
 pub fn most_open(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> u32 {
     let before = overlay(index, fleet, request);
-    let count = |pools: &Pools, vertex| search::usable(index, request, pools, vertex);
-    let most = groups(index, request)
-        .iter()
-        .map(|pools| verdict::most_together(index, request, pools, &count))
-        .max()
-        .unwrap_or(0);
+    let most = verdict::most_usable(index, request, &groups(index, request));
     restore(index, before);
     most
 }
@@ -110,9 +108,12 @@ pub fn most_open(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> u32
 fn overlay(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> Vec<(NodeId, Standing)> {
     let mut before = Vec::new();
     if request.view == View::Open {
+        let closed = |index: &Index, node| index.free_on(View::Open, node).is_none();
         for &node in request.own {
-            before.push((node, index.standing(node)));
-            index.set(node, fleet.node(node).room(), false);
+            if closed(index, node) {
+                before.push((node, index.standing(node)));
+                index.set(node, fleet.node(node).room(), false);
+            }
         }
     }
     for name in request.exclude {
@@ -130,26 +131,54 @@ fn restore(index: &mut Index, before: Vec<(NodeId, Standing)>) {
     }
 }
 
-fn find(index: &Index, request: &Request<'_>) -> Result<(Vec<NodeId>, Span), WaitReason> {
+/// Where a gang would go by this index, and nothing said when it cannot: that costs more.
+pub fn nodes_for(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> Option<Vec<NodeId>> {
+    let before = overlay(index, fleet, request);
+    index.settle();
     let groups = groups(index, request);
+    let found = find(index, request, &groups).map(|place| place.nodes(index, request));
+    restore(index, before);
+    found
+}
+
+/// A place that was found.
+enum Place<'g> {
+    /// Where the job was before, or near there.
+    Kept(Vec<NodeId>),
+    Found(search::Found, &'g Pools),
+}
+
+impl Place<'_> {
+    fn nodes(self, index: &Index, request: &Request<'_>) -> Vec<NodeId> {
+        match self {
+            Place::Kept(nodes) => nodes,
+            Place::Found(found, pools) => search::choose(index, request, pools, &found),
+        }
+    }
+
+    fn nodes_and_span(self, index: &Index, request: &Request<'_>) -> (Vec<NodeId>, Span) {
+        let (rivals, left) = match &self {
+            Place::Kept(_) => (0, 0),
+            Place::Found(found, pools) => {
+                (search::rivals(index, request, pools, found), found.left())
+            }
+        };
+        let nodes = self.nodes(index, request);
+        let span = span::of(index.tree(), &nodes, rivals, left);
+        (nodes, span)
+    }
+}
+
+fn find<'g>(index: &Index, request: &Request<'_>, groups: &'g [Pools]) -> Option<Place<'g>> {
     let kept = groups.iter().find_map(|pools| restart::near(index, request, pools));
     if let Some(nodes) = kept {
-        let span = span::of(index.tree(), &nodes, 0, 0);
-        return Ok((nodes, span));
+        return Some(Place::Kept(nodes));
     }
-    let found = groups
+    groups
         .iter()
         .filter_map(|pools| search::find(index, request, pools).map(|found| (found, pools)))
-        .min_by_key(|(found, _)| found.rank());
-    match found {
-        Some((found, pools)) => {
-            let nodes = search::choose(index, request, pools, &found);
-            let rivals = search::rivals(index, request, pools, &found);
-            let span = span::of(index.tree(), &nodes, rivals, found.left());
-            Ok((nodes, span))
-        }
-        None => Err(verdict::reason(index, request, &groups)),
-    }
+        .min_by_key(|(found, _)| found.rank())
+        .map(|(found, pools)| Place::Found(found, pools))
 }
 
 /// The pools that will do, by hardware design: a gang is of one design.

@@ -3,7 +3,7 @@
 
 use super::Request;
 use super::index::{Index, Pools};
-use super::search::usable;
+use super::search::Search;
 use super::tree::{ROOT, VertexId};
 use lindos_model::{Level, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ pub fn near(index: &Index, request: &Request<'_>, pools: &Pools) -> Option<Vec<N
     let near = Near { index, request, pools };
     let kept: Vec<NodeId> =
         request.prefer.iter().copied().filter(|&node| near.has_room(node)).collect();
-    if kept.is_empty() || usable(index, request, pools, ROOT) < request.nodes {
+    if kept.is_empty() || Search::new(index, request, pools).usable(ROOT) < request.nodes {
         return None;
     }
     let mut chosen = match request.segment {

@@ -33,7 +33,8 @@ impl Found {
 }
 
 /// What one search asks of the index.
-struct Search<'a> {
+#[derive(Debug)]
+pub struct Search<'a> {
     index: &'a Index,
     request: &'a Request<'a>,
     pools: &'a Pools,
@@ -44,7 +45,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(index: &'a Index, request: &'a Request<'a>, pools: &'a Pools) -> Search<'a> {
+    pub fn new(index: &'a Index, request: &'a Request<'a>, pools: &'a Pools) -> Search<'a> {
         let whole_max = match request.spares {
             0 => u32::MAX,
             spares => {
@@ -62,7 +63,7 @@ impl<'a> Search<'a> {
     }
 
     /// Nodes below a vertex that the job may take.
-    fn usable(&self, vertex: VertexId) -> u32 {
+    pub fn usable(&self, vertex: VertexId) -> u32 {
         let count = self.count(vertex);
         if self.whole_max >= count {
             return count;
@@ -70,11 +71,6 @@ impl<'a> Search<'a> {
         let whole = self.index.whole(self.request.view, vertex, self.pools);
         count - whole + whole.min(self.whole_max)
     }
-}
-
-/// Nodes below a vertex that this job may take now.
-pub fn usable(index: &Index, request: &Request<'_>, pools: &Pools, vertex: VertexId) -> u32 {
-    Search::new(index, request, pools).usable(vertex)
 }
 
 /// The vertex to place the gang in, if any holds it.
@@ -251,6 +247,11 @@ impl Search<'_> {
         }
         let tree = self.index.tree();
         let here = tree.vertex(vertex);
+        if here.children.is_empty() {
+            let nodes = here.nodes.iter().copied().filter(|&node| self.has_room(node));
+            chosen.extend(nodes.take(wanted as usize));
+            return;
+        }
         let mut own = self.count(vertex);
         let mut parts = Vec::with_capacity(here.children.len() + 1);
         for &child in &here.children {

@@ -5,7 +5,7 @@
 //! else, so that a core that was restored from a snapshot has the same as one that never stopped.
 
 use lindos_model::{Level, NodeId, NodeSpec};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Number of a vertex; the fleet itself is 0.
 pub type VertexId = u32;
@@ -27,6 +27,8 @@ pub struct Pool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vertex {
     pub level: Level,
+    /// Steps from the root.
+    pub depth: u32,
     pub name: String,
     /// Of the root: itself.
     pub parent: VertexId,
@@ -131,7 +133,8 @@ impl Tree {
             self.vertices[parent as usize].children.insert(at, id);
         }
         let (children, nodes, slots) = (Vec::new(), Vec::new(), Vec::new());
-        self.vertices.push(Vertex { level, name, parent, children, nodes, slots });
+        let depth = if id == ROOT { 0 } else { self.vertex(parent).depth + 1 };
+        self.vertices.push(Vertex { level, depth, name, parent, children, nodes, slots });
         self.by_level[level.index()].push(id);
         id
     }
@@ -225,23 +228,24 @@ impl Tree {
 
     /// The lowest vertex that all of these nodes are below.
     pub fn common(&self, nodes: impl Iterator<Item = NodeId>) -> VertexId {
-        let mut common: Option<Vec<VertexId>> = None;
-        let mut homes = BTreeSet::new();
+        let mut common = None;
         for node in nodes {
-            let home = self.home(node);
-            if !homes.insert(home) {
-                continue;
-            }
-            let mut path: Vec<VertexId> = self.upwards(home).collect();
-            path.reverse();
-            common = Some(match common {
-                None => path,
-                Some(before) => {
-                    before.iter().zip(&path).take_while(|(a, b)| a == b).map(|(&a, _)| a).collect()
+            let mut home = self.home(node);
+            let mut so_far = *common.get_or_insert(home);
+            while home != so_far {
+                let (a, b) = (self.vertex(home), self.vertex(so_far));
+                if a.depth >= b.depth {
+                    home = a.parent;
+                } else {
+                    so_far = b.parent;
                 }
-            });
+            }
+            common = Some(so_far);
+            if so_far == ROOT {
+                break;
+            }
         }
-        common.and_then(|path| path.last().copied()).unwrap_or(ROOT)
+        common.unwrap_or(ROOT)
     }
 
     /// Puts nodes into the order of the tree, which is the order of ranks.

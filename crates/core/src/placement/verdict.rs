@@ -2,7 +2,7 @@
 
 use super::Request;
 use super::index::{Index, Pools, View};
-use super::search::usable;
+use super::search::Search;
 use super::tree::{ROOT, VertexId};
 use lindos_model::WaitReason;
 
@@ -29,7 +29,7 @@ pub fn reason(index: &Index, request: &Request<'_>, groups: &[Pools]) -> WaitRea
             segment,
         };
     }
-    let nodes_free = every(&|pools| usable(index, request, pools, ROOT));
+    let nodes_free = every(&|pools| Search::new(index, request, pools).usable(ROOT));
     let in_service = most(&|pools, vertex| index.count(View::Free, vertex, pools, 0));
     let in_service = in_service
         .min(every(&|pools| index.count(View::Free, ROOT, pools, 0)).saturating_sub(kept));
@@ -40,14 +40,15 @@ pub fn reason(index: &Index, request: &Request<'_>, groups: &[Pools]) -> WaitRea
     }
     if request.view == View::Open {
         let free = Request { view: View::Free, ..request.clone() };
-        let together = most(&|pools, vertex| usable(index, &free, pools, vertex));
+        let together = most_usable(index, &free, groups);
         if together >= nodes_wanted {
-            let nodes_held = every(&|pools| usable(index, &free, pools, ROOT)) - nodes_free;
+            let nodes_held =
+                every(&|pools| Search::new(index, &free, pools).usable(ROOT)) - nodes_free;
             return WaitReason::Held { nodes_wanted, gpus_per_node, nodes_free, nodes_held };
         }
     }
     if nodes_free >= nodes_wanted {
-        let nodes_together = most(&|pools, vertex| usable(index, request, pools, vertex));
+        let nodes_together = most_usable(index, request, groups);
         return WaitReason::Scattered {
             nodes_wanted,
             gpus_per_node,
@@ -71,6 +72,15 @@ fn spares_kept(index: &Index, request: &Request<'_>, groups: &[Pools]) -> u32 {
     let in_service = index.count(View::Free, ROOT, &all_pools(index), 0);
     let usable: u32 = groups.iter().map(|pools| index.count(View::Free, ROOT, pools, 0)).sum();
     request.spares.saturating_sub(in_service - usable)
+}
+
+/// The most nodes together that may be taken now.
+pub fn most_usable(index: &Index, request: &Request<'_>, groups: &[Pools]) -> u32 {
+    let most = |pools: &Pools| {
+        let search = Search::new(index, request, pools);
+        most_together(index, request, pools, &|_, vertex| search.usable(vertex))
+    };
+    groups.iter().map(most).max().unwrap_or(0)
 }
 
 /// The most nodes that the constraint of the request leaves together, as something counts them: in

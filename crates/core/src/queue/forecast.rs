@@ -5,7 +5,7 @@ use crate::gang::attempt::Attempt;
 use crate::health::fleet::Fleet;
 use crate::placement::index::{Index, Standing};
 use crate::placement::{self, Request};
-use lindos_model::{NodeId, Time};
+use lindos_model::{JobId, NodeId, Time};
 use std::collections::BTreeMap;
 
 /// An index in which some gangs have ended. Take them back with [`WhatIf::undo`].
@@ -13,13 +13,20 @@ use std::collections::BTreeMap;
 pub struct WhatIf<'a> {
     index: &'a mut Index,
     fleet: &'a Fleet,
+    /// What is held for this job is open to it.
+    job: Option<JobId>,
     /// GPUs free on the nodes that were touched, and how they stood before.
     room: BTreeMap<NodeId, (u16, Standing)>,
 }
 
 impl<'a> WhatIf<'a> {
     pub fn new(index: &'a mut Index, fleet: &'a Fleet) -> WhatIf<'a> {
-        WhatIf { index, fleet, room: BTreeMap::new() }
+        WhatIf { index, fleet, job: None, room: BTreeMap::new() }
+    }
+
+    /// As a job sees it that may have nodes held for it.
+    pub fn for_job(self, job: Option<JobId>) -> WhatIf<'a> {
+        WhatIf { job, ..self }
     }
 
     /// A gang ends; on how many nodes that frees GPUs. What is held for others stays held.
@@ -36,7 +43,8 @@ impl<'a> WhatIf<'a> {
         let mut changed = 0;
         for member in &attempt.members {
             let node = self.fleet.node(member.node);
-            if !node.in_service() || !node.is_open() {
+            let is_own = node.held_for.is_some() && node.held_for == self.job && !node.is_reserved;
+            if !node.in_service() || !(node.is_open() || is_own) {
                 continue;
             }
             let standing = self.index.standing(member.node);
@@ -51,21 +59,12 @@ impl<'a> WhatIf<'a> {
 
     /// The nodes that a gang would start on.
     pub fn nodes_for(&mut self, request: &Request<'_>) -> Option<Vec<NodeId>> {
-        let found = placement::would_go(self.index, self.fleet, request);
-        found.ok().map(|(nodes, _)| nodes)
+        placement::nodes_for(self.index, self.fleet, request)
     }
 
     /// The most nodes that the request could have together.
     pub fn most(&mut self, request: &Request<'_>) -> u32 {
         placement::most_open(self.index, self.fleet, request)
-    }
-
-    /// The fewest nodes that must become free before the request can be met.
-    fn missing(&mut self, request: &Request<'_>) -> u32 {
-        let most = self.most(request);
-        let nodes = request.nodes.saturating_sub(most);
-        // One node may complete a whole segment.
-        (nodes / request.segment.unwrap_or(1)).max(1)
     }
 
     pub fn undo(self) {
@@ -75,24 +74,46 @@ impl<'a> WhatIf<'a> {
     }
 
     /// Lets gangs end one after another, until there is room: on which nodes, and when.
+    ///
+    /// Room once there stays, so it is looked for by steps that double, and then by halves: a look
+    /// costs a search, and an end only its nodes.
     pub fn sweep(
         &mut self,
         request: &Request<'_>,
         ends: &[(Time, &Attempt)],
     ) -> Option<(Vec<NodeId>, Time)> {
-        // A search is worth its cost only when as many nodes were freed as were missing.
-        let mut missing = self.missing(request);
-        for together in ends.chunk_by(|a, b| a.0 == b.0) {
-            for &(_, attempt) in together {
-                missing = missing.saturating_sub(self.end(attempt));
+        let moments: Vec<&[(Time, &Attempt)]> = ends.chunk_by(|a, b| a.0 == b.0).collect();
+        let mut now = 0;
+        let (mut too_few, mut enough) = (0, 1);
+        let mut found = loop {
+            enough = enough.min(moments.len());
+            self.go(&moments, &mut now, enough);
+            match self.nodes_for(request) {
+                Some(nodes) => break nodes,
+                None if enough == moments.len() => return None,
+                None => (too_few, enough) = (enough, enough * 2),
             }
-            if missing == 0 {
-                if let Some(nodes) = self.nodes_for(request) {
-                    return Some((nodes, together[0].0));
-                }
-                missing = self.missing(request);
+        };
+        while enough - too_few > 1 {
+            let middle = too_few + (enough - too_few) / 2;
+            self.go(&moments, &mut now, middle);
+            match self.nodes_for(request) {
+                Some(nodes) => (found, enough) = (nodes, middle),
+                None => too_few = middle,
             }
         }
-        None
+        self.go(&moments, &mut now, enough);
+        Some((found, moments[enough - 1][0].0))
+    }
+
+    /// Goes to where the first `to` moments have passed.
+    fn go(&mut self, moments: &[&[(Time, &Attempt)]], now: &mut usize, to: usize) {
+        for (_, attempt) in moments[(*now).min(to)..to].iter().copied().flatten() {
+            self.end(attempt);
+        }
+        for (_, attempt) in moments[to..(*now).max(to)].iter().copied().flatten() {
+            self.run_on(attempt);
+        }
+        *now = to;
     }
 }

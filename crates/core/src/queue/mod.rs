@@ -76,6 +76,12 @@ impl Core {
         if !policy.teams.is_empty() && !policy.teams.iter().any(|team| team.name == spec.team) {
             return invalid("team", format!("there is no team `{}`", spec.team));
         }
+        let wanted = u64::from(spec.min_nodes) * u64::from(spec.gpus_per_node);
+        if let Some((team, limit)) = self.teams.too_large(&spec.team, wanted) {
+            let message =
+                format!("it wants {wanted} GPUs, and the limit of team {team} is {limit}");
+            return invalid("gang.nodes", message);
+        }
         self.check_after(spec)
     }
 
@@ -145,7 +151,7 @@ impl Core {
                 if let WaitReason::After { job } = reason {
                     self.dependants.entry(job).or_default().insert(id);
                 }
-                self.jobs.get_mut(&id).expect("it was just put there").wait = Some(reason);
+                self.note_wait(id, reason, out);
             }
             Err(reason) => {
                 self.finish(id, JobState::Cancelled, reason, out);
@@ -302,7 +308,8 @@ impl Core {
         let epoch = (job.epoch.0 > 0).then_some(job.epoch);
         let what = match state {
             JobState::Completed => TrailKind::Completed,
-            JobState::Cancelled => TrailKind::Cancelled,
+            JobState::Cancelled if reason == EndReason::Cancelled => TrailKind::Cancelled,
+            JobState::Cancelled => TrailKind::CancelledFor { reason },
             _ => TrailKind::Failed { reason },
         };
         self.say(Some((id, epoch)), None, what, out);

@@ -123,7 +123,7 @@ impl Core {
             .iter()
             .map(|(&team, turn)| {
                 let Reverse((first, _)) = *turn.heads.peek().expect("a team that waits has a job");
-                Reverse((self.standing(team), first, team))
+                Reverse((self.standing(team, first), first, team))
             })
             .collect();
         while let Some(Reverse((standing, first, team))) = order.pop() {
@@ -131,7 +131,7 @@ impl Core {
                 return;
             }
             // Those before it may have started jobs of a team that both are a part of.
-            let now = self.standing(team);
+            let now = self.standing(team, first);
             if now > standing {
                 order.push(Reverse((now, first, team)));
                 continue;
@@ -147,7 +147,7 @@ impl Core {
                 }
             }
             if let Some(&Reverse((next, _))) = turn.heads.peek() {
-                order.push(Reverse((self.standing(team), next, team)));
+                order.push(Reverse((self.standing(team, next), next, team)));
             }
         }
     }
@@ -165,9 +165,9 @@ impl Core {
         turns
     }
 
-    fn standing(&self, team: TeamId) -> Standing {
+    fn standing(&self, team: TeamId, job: JobId) -> Standing {
         match self.policy.queue {
-            QueueRule::Fair => self.teams.standing(team, self.now),
+            QueueRule::Fair => self.teams.standing(team, self.jobs[&job].gpus(), self.now),
             QueueRule::Fifo | QueueRule::Backfill => Standing::equal(),
         }
     }
@@ -231,7 +231,7 @@ impl Core {
     fn find_place(&mut self, id: JobId, pass: &mut Pass) -> Result<Placement, WaitReason> {
         let job = &self.jobs[&id];
         let is_first = !self.queue.is_restart(id) && job.last_nodes().is_empty();
-        let mut own = self.reserved_for(id);
+        let mut own = self.reserved_for_team(Some(job.team));
         let is_plain = is_first && own.is_empty() && !self.holds.contains_key(&id);
         let shape = Shape::of(&job.spec);
         let wanted_after = self.wanted_after(id);
@@ -287,7 +287,7 @@ impl Core {
         placement::place(&mut self.fleet, &Request { nodes, ..request }).or(whole)
     }
 
-    fn note_wait(&mut self, id: JobId, reason: WaitReason, out: &mut Effects) {
+    pub(crate) fn note_wait(&mut self, id: JobId, reason: WaitReason, out: &mut Effects) {
         let job = self.jobs.get_mut(&id).expect("it is queued");
         let is_news = job.wait.as_ref().is_none_or(|before| before.name() != reason.name());
         let epoch = (job.epoch.0 > 0).then_some(job.epoch);

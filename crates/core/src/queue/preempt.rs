@@ -1,7 +1,8 @@
 //! Stopping jobs to start another: only when that is proved to start it, and those that lose least.
 //!
 //! A job may preempt when its class says so, those of lower priority; and to have its team's share
-//! back, those of teams that hold more than theirs. A job that was preempted is not preempted again
+//! back, those of no higher priority in teams that hold more than theirs, and such as leave their
+//! team its share before others. A job that was preempted is not preempted again
 //! before its next gang is older than the grace time. What a victim loses is the work since its
 //! last checkpoint and the time to start anew.
 //!
@@ -28,6 +29,8 @@ const MOVED_MAX: usize = 16;
 /// A running job that may be stopped, and what that loses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Victim {
+    /// Whether its team would be left with less than its share: those come last.
+    cuts_share: bool,
     /// Milliseconds of work a GPU.
     loss: u64,
     job: JobId,
@@ -78,7 +81,8 @@ impl Core {
                 let other = &self.jobs[other];
                 let gpus = other.attempt.as_ref()?.gpus;
                 let loss = self.loss(other)?;
-                Some(Victim { loss, job: other.id, team: other.team, gpus, for_share: false })
+                let (job, team) = (other.id, other.team);
+                Some(Victim { cuts_share: false, loss, job, team, gpus, for_share: false })
             })
             .collect();
         // The cheapest to move as a whole first.
@@ -152,12 +156,16 @@ impl Core {
             .filter_map(|other| {
                 let other = &self.jobs[other];
                 let lower = by_class && other.priority < job.priority;
-                let borrowed =
-                    for_share && other.team != job.team && self.teams.borrows(other.team);
+                let borrowed = for_share
+                    && other.team != job.team
+                    && other.priority <= job.priority
+                    && self.teams.borrows(other.team);
                 let loss = self.loss(other).filter(|_| lower || borrowed)?;
                 let gpus = other.attempt.as_ref()?.gpus;
                 let (job, team, for_share) = (other.id, other.team, !lower);
-                Some(Victim { loss, job, team, gpus, for_share })
+                let held = self.teams.account(team).held;
+                let cuts_share = for_share && held.saturating_sub(gpus) < self.teams.share(team);
+                Some(Victim { cuts_share, loss, job, team, gpus, for_share })
             })
             .collect();
         victims.sort_unstable();

@@ -6,6 +6,7 @@
 
 use crate::Core;
 use crate::effect::{Effects, Rejection, Reply};
+use crate::queue::teams::TeamId;
 use crate::timer::Timer;
 use lindos_model::reservation::{Purpose, RESERVATIONS_MAX, Reservation};
 use lindos_model::{EndReason, JobId, Millis, NodeId, RequestId, Time, TrailKind};
@@ -166,7 +167,7 @@ impl Core {
         self.must_schedule = true;
         let on_them = nodes.iter().flat_map(|&node| &self.fleet.node(node).allocations);
         let jobs: BTreeSet<JobId> = on_them.map(|allocation| allocation.job).collect();
-        let must_leave = |job: &JobId| !self.may_use(*job, &purpose);
+        let must_leave = |job: &JobId| !self.may_use(Some(self.jobs[job].team), &purpose);
         let leaving = jobs.into_iter().filter(must_leave);
         leaving.map(|job| (job, EndReason::Reserved { name: name.clone() })).collect()
     }
@@ -187,20 +188,20 @@ impl Core {
         self.must_schedule = true;
     }
 
-    fn may_use(&self, job: JobId, purpose: &Purpose) -> bool {
+    fn may_use(&self, team: Option<TeamId>, purpose: &Purpose) -> bool {
         match purpose {
             Purpose::Maintenance => false,
             Purpose::Team(name) => {
-                let team = self.teams.find(name);
-                self.teams.upwards(self.jobs[&job].team).any(|above| Some(above) == team)
+                let its = self.teams.find(name);
+                team.is_some_and(|team| self.teams.upwards(team).any(|above| Some(above) == its))
             }
         }
     }
 
-    /// Reserved nodes that are this job's to use now.
-    pub(crate) fn reserved_for(&self, job: JobId) -> Vec<NodeId> {
+    /// Reserved nodes that are a team's to use now.
+    pub(crate) fn reserved_for_team(&self, team: Option<TeamId>) -> Vec<NodeId> {
         let is_its = |reservation: &&Reservation| {
-            reservation.from <= self.now && self.may_use(job, &reservation.purpose)
+            reservation.from <= self.now && self.may_use(team, &reservation.purpose)
         };
         let its = self.reservations.kept.values().filter(is_its);
         its.flat_map(|reservation| reservation.nodes.iter().copied()).collect()

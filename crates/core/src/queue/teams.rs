@@ -48,7 +48,7 @@ pub struct Standing(Vec<Level>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Level {
-    /// Whether it holds all of its share, or has none.
+    /// Whether the job would take it above its share.
     borrows: bool,
     used: u128,
     weight: u64,
@@ -163,6 +163,13 @@ impl Teams {
         })
     }
 
+    /// The limit that so many GPUs alone are above, for a team of this name.
+    pub fn too_large(&self, team: &str, gpus: u64) -> Option<(&str, u64)> {
+        let mut above = self.upwards(self.find(team)?);
+        let team = above.find(|&above| self.limit(above).is_some_and(|limit| gpus > limit))?;
+        Some((&self.account(team).name, self.limit(team)?))
+    }
+
     /// GPUs more that the limits leave to the team.
     pub fn left_to(&self, team: TeamId) -> u64 {
         let left =
@@ -206,8 +213,9 @@ impl Teams {
         used_at(self.account(team), self.half_life, now)
     }
 
-    /// Where the team stands now. What it holds counts as if it had held it for a half-life.
-    pub fn standing(&self, team: TeamId, now: Time) -> Standing {
+    /// Where the team stands with a job of so many GPUs. What it holds counts as if it had held it
+    /// for a half-life.
+    pub fn standing(&self, team: TeamId, gpus: u64, now: Time) -> Standing {
         let mut levels: Vec<Level> = self
             .upwards(team)
             .map(|team| {
@@ -215,7 +223,7 @@ impl Teams {
                 let share = self.share(team);
                 let held = u128::from(account.held) * u128::from(self.half_life.0);
                 Level {
-                    borrows: account.held >= share,
+                    borrows: account.held + gpus > share,
                     used: u128::from(self.used(team, now)) + held,
                     weight: share.max(1),
                 }
@@ -396,10 +404,12 @@ mod tests {
         let [x, y, small] = ["x", "y", "small"].map(|name| teams.find(name).unwrap());
         teams.take(x, 60, Time(0));
         let now = Time(0);
-        assert!(teams.standing(y, now) < teams.standing(x, now));
-        assert!(teams.standing(small, now) < teams.standing(y, now));
+        let standing = |teams: &Teams, team| teams.standing(team, 1, now);
+        assert!(standing(&teams, y) < standing(&teams, x));
+        assert!(standing(&teams, small) < standing(&teams, y));
+        assert!(teams.standing(small, 11, now) > standing(&teams, y), "it would borrow");
         teams.take(small, 10, Time(0));
-        assert!(teams.standing(y, now) < teams.standing(small, now));
+        assert!(standing(&teams, y) < standing(&teams, small));
         teams.check(&BTreeMap::from([(x, 60), (small, 10)]));
     }
 

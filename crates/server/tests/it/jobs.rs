@@ -3,6 +3,7 @@
 use crate::bench::{Bench, FakeAgent, request};
 use lindos_api::agent::Order;
 use lindos_api::client::new_request_id;
+use lindos_api::user::ReserveRequest;
 use lindos_journal::MemoryDisk;
 use lindos_model::policy::Team;
 use lindos_model::{Exit, JobState, Policy, WaitReason};
@@ -143,6 +144,51 @@ async fn a_drained_node_takes_no_work_until_it_is_back() {
     assert!(why.hints[0].contains("undrain n0"), "{why:?}");
     client.undrain("n0").await.unwrap();
     assert_eq!(agent.launch().await.job.0, job);
+}
+
+#[tokio::test]
+async fn nodes_in_maintenance_take_no_work_until_that_is_over() {
+    let bench = Bench::new().await;
+    let client = bench.client();
+    let mut agent = bench.agent("n0", 1).await;
+    agent.say().await;
+    bench.agent("n1", 1).await.say().await;
+    let hour = 3_600_000;
+    let now = client.goodput().await.unwrap().at;
+    let window = ReserveRequest {
+        request: Some("0123456789abcdef0123456789abcdef".to_string()),
+        name: "psu".to_string(),
+        maintenance: true,
+        nodes: vec!["n1".to_string(), "n0".to_string()],
+        from: now,
+        until: now + hour,
+        ..ReserveRequest::default()
+    };
+    client.reserve(&window).await.unwrap();
+    client.reserve(&window).await.expect("it is the same request");
+    let made = client.reservations().await.unwrap();
+    assert_eq!(made.len(), 1);
+    assert_eq!((made[0].nodes.clone(), made[0].state.as_str()), (window.nodes.clone(), "active"));
+    assert_eq!((made[0].from, made[0].until, made[0].maintenance), (now, now + hour, true));
+
+    let job = bench.submit(1, 1).await;
+    let why = client.why(job).await.unwrap();
+    assert!(matches!(why.wait_reason, Some(WaitReason::NodesOut { .. })), "{why:?}");
+    client.unreserve("psu").await.unwrap();
+    assert_eq!(agent.launch().await.job.0, job);
+    assert!(client.reservations().await.unwrap().is_empty());
+
+    let later = ReserveRequest {
+        request: None,
+        team: Some("vision".to_string()),
+        maintenance: false,
+        from: now + hour,
+        until: now + 2 * hour,
+        ..window
+    };
+    client.reserve(&later).await.unwrap();
+    let made = client.reservations().await.unwrap();
+    assert_eq!((made[0].team.as_deref(), made[0].state.as_str()), (Some("vision"), "planned"));
 }
 
 #[tokio::test]

@@ -72,6 +72,37 @@ async fn bad_requests_are_told_where_they_are_wrong() {
 }
 
 #[tokio::test]
+async fn a_reservation_that_cannot_be_is_told_why() {
+    let raw = Raw::new().await;
+    let client = raw.bench.client();
+    raw.bench.agent("n0", 1).await.say().await;
+    let good = json!({
+        "name": "psu", "maintenance": true, "nodes": ["n0"], "from": 0, "until": 9_000_000_000_000_u64,
+    });
+    let cases: [(&str, Value, u16, &str, &str); 9] = [
+        ("name", json!("a/b"), 422, "invalid_reservation", "name: `a/b` is no name"),
+        ("nodes", json!([]), 422, "invalid_reservation", "nodes: it names no node"),
+        ("nodes", json!(["n0", "n0"]), 422, "invalid_reservation", "nodes: n0 is named twice"),
+        ("nodes", json!(["n0", "n9"]), 404, "no_such_node", "there is no node `n9`"),
+        ("maintenance", json!(false), 422, "invalid_reservation", "team: it is for no team"),
+        ("team", json!("a"), 422, "invalid_reservation", "team: no team uses nodes in"),
+        ("until", json!(1), 422, "invalid_reservation", "until: it is over before it begins"),
+        ("form", json!(1), 422, "unknown_key", "unknown key `form`"),
+        ("request", json!("7"), 400, "invalid_request_id", "request: `7` is not 32"),
+    ];
+    for (key, value, status, code, message) in cases {
+        let mut body = good.clone();
+        body[key] = value;
+        let (answer, error) = raw.send("POST", "/v1/reservations", Some(body.to_string())).await;
+        assert_eq!((answer, error.code.as_str()), (status, code), "{body}: {error:?}");
+        assert!(error.message.starts_with(message), "{body}: {error:?}");
+    }
+    assert!(client.reservations().await.unwrap().is_empty(), "nothing was reserved");
+    let (status, error) = raw.send("DELETE", "/v1/reservations/psu", None).await;
+    assert_eq!((status, error.code.as_str()), (404, "no_such_reservation"));
+}
+
+#[tokio::test]
 async fn nobody_is_let_in_without_the_token() {
     let bench = Bench::new().await;
     for token in ["", "wrong", &"0".repeat(32)] {
