@@ -61,27 +61,27 @@ mod tests {
         Usage: lindos <COMMAND>
 
         Commands:
-          run      Run a job here, with a control plane and a fleet of its own, until it ends
-          up       Serve a control plane with agents on this machine
-          submit   Hand a job to the control plane
-          jobs     List the jobs
-          job      Show one job: its attempts, its ranks, where its GPU-time went
-          logs     Print what a rank has written
-          cancel   Stop a job for good
-          why      Say what keeps a job from running, or why a node is idle
-          nodes    List the nodes
-          drain    Take a node out of service once its jobs have ended
-          undrain  Take a node back into service
-          reserve  Set nodes aside for a team or for maintenance, from a moment on
-          reservations  List them
-          unreserve  End a reservation
-          teams    Show what the teams hold, have used, and wait for
-          events   Print what happened, and why
-          goodput  Show where the fleet's GPU-time went
-          fleet    Draw, check and import fleet files
-          sim      Try a fleet, a policy or a fault in virtual time
-          bench    Measure the control plane
-          help     Print this message or the help of the given subcommand(s)
+          run           Run a job here, with a control plane and a fleet of its own, until it ends
+          up            Serve a control plane with agents on this machine
+          submit        Hand a job to the control plane
+          jobs          List the jobs
+          job           Show one job: its attempts, its ranks, where its GPU-time went
+          logs          Print what a rank has written
+          cancel        Stop a job for good
+          why           Say what keeps a job from running, or why a node is idle
+          nodes         List the nodes
+          drain         Take a node out of service once its jobs have ended
+          undrain       Take a node back into service
+          reserve       Set nodes aside for a team or for maintenance, from a moment on
+          reservations  List the reservations
+          unreserve     End a reservation
+          teams         Show what the teams hold, have used, and wait for
+          events        Print what happened, and why
+          goodput       Show where the fleet's GPU-time went
+          fleet         Draw, check and import fleet files
+          sim           Try a fleet, a policy or a fault in virtual time
+          bench         Measure the control plane
+          help          Print this message or the help of the given subcommand(s)
 
         Options:
           -h, --help     Print help

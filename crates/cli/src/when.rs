@@ -6,8 +6,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use lindos_model::job::parse_span;
 
-const FORMS: &str = "`now`, `in 2h 30m`, `2026-11-24T08:00` (in your time zone, or with the offset \
-                     that is meant: `2026-11-24T08:00+01:00`)";
+const FORMS: &str = "`now`, `in 2h 30m`, `2026-11-24T08:00` or `2026-11-24T08:00+01:00`";
 
 /// Milliseconds since the Unix epoch. `flag` is whose value `text` is; a date alone is its first
 /// moment in `zone`.
@@ -18,7 +17,7 @@ pub fn parse(flag: &str, text: &str, now: u64, zone: &TimeZone) -> Result<u64, F
     }
     if let Some(span) = text.strip_prefix("in ") {
         let span = parse_span(span.trim()).map_err(|reason| {
-            Failure::bad_input(format!("--{flag} {text}: {reason}"), format!("write {FORMS}"))
+            Failure::bad_input(format!("--{flag}: {reason}"), format!("write {FORMS}"))
         })?;
         return Ok(now.saturating_add(span.0));
     }
@@ -74,10 +73,22 @@ mod tests {
         for bad in ["", "2h", "tomorrow", "2027-02-30T08:00", "in", "08:00"] {
             assert!(error(bad).starts_with("error: --from: `"), "{bad}: {}", error(bad));
         }
-        insta::assert_snapshot!(error("tomorrow"), @"");
-        insta::assert_snapshot!(error("in a while"), @"");
-        insta::assert_snapshot!(error("2027-03-28T02:30"), @"");
-        insta::assert_snapshot!(error("2027-10-31T02:30"), @"");
-        insta::assert_snapshot!(error("1969-12-31T00:00Z"), @"");
+        insta::assert_snapshot!(error("tomorrow"), @"
+        error: --from: `tomorrow` is no moment
+        hint: write `now`, `in 2h 30m`, `2026-11-24T08:00` or `2026-11-24T08:00+01:00`
+        ");
+        insta::assert_snapshot!(error("in a while"), @r#"
+        error: --from: `a while` is not a span of time such as "30s", "10m" or "2h 30m"
+        hint: write `now`, `in 2h 30m`, `2026-11-24T08:00` or `2026-11-24T08:00+01:00`
+        "#);
+        insta::assert_snapshot!(error("2027-03-28T02:30"), @"
+        error: --from: the clocks change, and 2027-03-28T02:30 is there twice or never
+        hint: give the offset that is meant, as in 2026-10-25T02:30+01:00
+        ");
+        assert_eq!(error("2027-10-31T02:30").replace("10-31", "03-28"), error("2027-03-28T02:30"));
+        insta::assert_snapshot!(error("1969-12-31T00:00Z"), @"
+        error: --from: 1969-12-31T00:00Z is before 1970
+        hint: write `now`, `in 2h 30m`, `2026-11-24T08:00` or `2026-11-24T08:00+01:00`
+        ");
     }
 }

@@ -139,10 +139,10 @@ impl Job {
         }
         self.history.push(past);
         let old = self.history.len().checked_sub(NODES_REMEMBERED + 1);
-        if let Some(past) = old.map(|old| &mut self.history[old]) {
-            if past.nodes.len() > GANG_REMEMBERED {
-                past.nodes = Vec::new();
-            }
+        if let Some(past) = old.map(|old| &mut self.history[old])
+            && past.nodes.len() > GANG_REMEMBERED
+        {
+            past.nodes = Vec::new();
         }
     }
 

@@ -15,8 +15,8 @@ pub fn table(reservations: &[ReservationView], style: &Style) -> String {
         table.row([
             one.name.clone(),
             purpose(one.team.as_deref()),
-            // Long lists may be broken at their commas.
-            hostlist::fold(one.nodes.iter().map(String::as_str)).replace(',', ", "),
+            // A long list is broken where there is a blank.
+            hostlist::fold(one.nodes.iter().map(String::as_str)).replace("],", "], "),
             style.local_minute(one.from),
             style.local_minute(one.until),
             one.state.clone(),
@@ -54,6 +54,10 @@ mod tests {
             [one("rack-7-power", None, rack, [14, 18]), one("demo", Some("vision"), some, [0, 2])];
         let text = table(&reservations, &style);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @"
+        NAME          FOR          NODES         BEGINS        ENDS          STATE
+        demo          team vision  n[1,4-5], m3  Jan 15 08:03  Jan 15 10:03  active
+        rack-7-power  maintenance  r7-n[01-16]   Jan 15 22:03  Jan 16 02:03  planned
+        ");
     }
 }

@@ -24,9 +24,10 @@ impl Style {
         self.formatted(at, "%Y-%m-%dT%H:%M:%S%:z")
     }
 
-    /// `2026-11-23 12:47`, for tables
+    /// `Nov 23 12:47`, for tables; in another year than now, `2027-01-15 08:00`
     pub fn local_minute(&self, at: u64) -> String {
-        self.formatted(at, "%Y-%m-%d %H:%M")
+        let is_this_year = self.formatted(at, "%Y") == self.formatted(self.now, "%Y");
+        self.formatted(at, if is_this_year { "%b %d %H:%M" } else { "%Y-%m-%d %H:%M" })
     }
 
     fn formatted(&self, at: u64, format: &str) -> String {
@@ -62,5 +63,7 @@ mod tests {
             "2027-01-15T10:00:00+02:00 (3m 20s ago)"
         );
         assert_eq!(style.local(u64::MAX), "-");
+        assert_eq!(style.local_minute(1_800_000_000_000), "Jan 15 10:00");
+        assert_eq!(style.local_minute(1_795_440_440_000), "2026-11-23 15:27");
     }
 }

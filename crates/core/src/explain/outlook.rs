@@ -134,7 +134,7 @@ impl Core {
     fn ask<'a>(&'a self, job: &'a Job) -> Ask<'a> {
         let own = self.holds.get(&job.id).map_or(&[][..], |hold| &hold.nodes);
         let spares = if self.queue.is_restart(job.id) { 0 } else { self.policy.spares };
-        let request = Request { own, spares, ..Request::of(&job.spec) };
+        let request = Request { spares, own, ..Request::of(&job.spec) };
         Ask { request, spec: &job.spec, id: Some(job.id) }
     }
 

@@ -200,8 +200,8 @@ impl Core {
             })
             .map(|a| a.job)
             .collect();
-        let name = self.fleet.node(node).spec.name.clone();
-        let lost = |job| (job, Some(EndReason::AttemptLost { node: name.clone() }));
+        let name = || self.fleet.node(node).spec.name.clone();
+        let lost = |job| (job, Some(EndReason::AttemptLost { node: name() }));
         follows.extend(missing.into_iter().map(lost));
         follows
     }

@@ -6,7 +6,7 @@
 use super::tree::{PoolId, SlotId, Tree, VertexId};
 use lindos_model::{Level, NodeId, NodeSpec};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Which free GPUs count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,13 +46,22 @@ pub struct Standing {
     open: u8,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Index {
     /// Shared with whoever asks what would be: it changes only when a node joins.
     tree: Arc<Tree>,
     open: Plane,
     free: Plane,
     tight: Tight,
+}
+
+impl Default for Index {
+    /// Of no nodes. It stands in for one that is being looked at, so it must cost nothing.
+    fn default() -> Index {
+        static EMPTY: LazyLock<Arc<Tree>> = LazyLock::new(Arc::default);
+        let (open, free, tight) = (Plane::default(), Plane::default(), Tight::default());
+        Index { tree: Arc::clone(&EMPTY), open, free, tight }
+    }
 }
 
 impl Index {
@@ -82,6 +91,11 @@ impl Index {
 
     pub fn standing(&self, node: NodeId) -> Standing {
         Standing { free: self.free.free[node.index()], open: self.open.free[node.index()] }
+    }
+
+    /// Shows so many GPUs of a node as open, and leaves what is free as it is: for a look.
+    pub fn show_open(&mut self, node: NodeId, gpus: u16) {
+        self.open.set(&self.tree, node, gpus as u8, Some(&mut self.tight));
     }
 
     /// Puts a node back to how it stood.

@@ -82,14 +82,13 @@ pub fn find(index: &Index, request: &Request<'_>, pools: &Pools) -> Option<Found
     if search.usable(ROOT) < request.nodes {
         return None;
     }
-    match request.segment {
-        Some(segment) => search.find_segments(segment),
-        None => {
-            // One node is within anything.
-            let within = if request.nodes == 1 { Level::Fleet } else { request.within };
-            let mut levels = Level::ALL.into_iter().filter(|&level| level <= within);
-            levels.find_map(|level| search.find_at(level))
-        }
+    if let Some(segment) = request.segment {
+        search.find_segments(segment)
+    } else {
+        // One node is within anything.
+        let within = if request.nodes == 1 { Level::Fleet } else { request.within };
+        let mut levels = Level::ALL.into_iter().filter(|&level| level <= within);
+        levels.find_map(|level| search.find_at(level))
     }
 }
 

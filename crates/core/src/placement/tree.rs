@@ -115,13 +115,12 @@ impl Tree {
 
     fn child(&mut self, parent: VertexId, level: Level, name: &str) -> VertexId {
         let place = (parent, level, name.to_string());
-        match self.by_place.get(&place) {
-            Some(&vertex) => vertex,
-            None => {
-                let vertex = self.add_vertex(level, place.2.clone(), parent);
-                self.by_place.insert(place, vertex);
-                vertex
-            }
+        if let Some(&vertex) = self.by_place.get(&place) {
+            vertex
+        } else {
+            let vertex = self.add_vertex(level, place.2.clone(), parent);
+            self.by_place.insert(place, vertex);
+            vertex
         }
     }
 

@@ -6,7 +6,6 @@ use crate::health::fleet::Fleet;
 use crate::placement::index::{Index, Standing};
 use crate::placement::{self, Request};
 use lindos_model::{JobId, NodeId, Time};
-use std::collections::BTreeMap;
 
 /// An index in which some gangs have ended. Take them back with [`WhatIf::undo`].
 #[derive(Debug)]
@@ -15,13 +14,15 @@ pub struct WhatIf<'a> {
     fleet: &'a Fleet,
     /// What is held for this job is open to it.
     job: Option<JobId>,
-    /// GPUs free on the nodes that were touched, and how they stood before.
-    room: BTreeMap<NodeId, (u16, Standing)>,
+    /// GPUs free by node, where they differ from what is: a pass touches many nodes many times.
+    room: Vec<Option<u16>>,
+    /// How the nodes that were touched stood before.
+    before: Vec<(NodeId, Standing)>,
 }
 
 impl<'a> WhatIf<'a> {
     pub fn new(index: &'a mut Index, fleet: &'a Fleet) -> WhatIf<'a> {
-        WhatIf { index, fleet, job: None, room: BTreeMap::new() }
+        WhatIf { index, fleet, job: None, room: vec![None; fleet.len()], before: Vec::new() }
     }
 
     /// As a job sees it that may have nodes held for it.
@@ -47,11 +48,14 @@ impl<'a> WhatIf<'a> {
             if !node.in_service() || !(node.is_open() || is_own) {
                 continue;
             }
-            let standing = self.index.standing(member.node);
-            let (room, _) =
-                self.room.entry(member.node).or_insert_with(|| (node.free().len(), standing));
-            *room = change(*room, member.gpus.len());
-            self.index.set(member.node, Some(*room), false);
+            let room = &mut self.room[member.node.index()];
+            let now = room.unwrap_or_else(|| {
+                self.before.push((member.node, self.index.standing(member.node)));
+                node.free().len()
+            });
+            let now = change(now, member.gpus.len());
+            *room = Some(now);
+            self.index.show_open(member.node, now);
             changed += 1;
         }
         changed
@@ -68,7 +72,7 @@ impl<'a> WhatIf<'a> {
     }
 
     pub fn undo(self) {
-        for (node, (_, standing)) in self.room {
+        for (node, standing) in self.before {
             self.index.stand(node, standing);
         }
     }

@@ -135,12 +135,11 @@ impl Core {
     pub(crate) fn ends_by(&self, id: JobId) -> Option<Time> {
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref()?;
-        match attempt.phase {
-            Phase::Stopping { since, .. } => Some((since + job.spec.stop_grace).max(self.now)),
-            _ => {
-                let limit = self.timers.get(crate::timer::Timer::TimeLimit(id))?;
-                Some(limit + job.spec.stop_grace)
-            }
+        if let Phase::Stopping { since, .. } = attempt.phase {
+            Some((since + job.spec.stop_grace).max(self.now))
+        } else {
+            let limit = self.timers.get(crate::timer::Timer::TimeLimit(id))?;
+            Some(limit + job.spec.stop_grace)
         }
     }
 

@@ -89,7 +89,7 @@ pub struct Queue {
 }
 
 /// A job that begins to wait.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Waiting {
     pub job: JobId,
     pub since: Time,

@@ -186,7 +186,10 @@ impl Core {
                     self.dequeue(id);
                     self.must_schedule = false;
                     self.start_attempt(id, &placement, out);
-                    pass.ends = None;
+                    if let (Some(ends), Some(end)) = (&mut pass.ends, self.ends_by(id)) {
+                        let at = ends.partition_point(|&before| before < (end, id));
+                        ends.insert(at, (end, id));
+                    }
                     return true;
                 }
                 Err(reason) => reason,

@@ -49,12 +49,11 @@ impl Core {
         if self.has_answered(request, out) {
             return;
         }
-        let reply = match self.check_reservation(reservation) {
-            Err(reason) => Reply::Rejected { reason },
-            Ok(()) => {
-                self.keep(reservation.clone(), out);
-                Reply::Done
-            }
+        let reply = if let Err(reason) = self.check_reservation(reservation) {
+            Reply::Rejected { reason }
+        } else {
+            self.keep(reservation.clone(), out);
+            Reply::Done
         };
         self.answer(request, reply, out);
     }

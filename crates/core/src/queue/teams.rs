@@ -266,9 +266,9 @@ fn used_at(account: &Account, half_life: Millis, now: Time) -> u64 {
         return account.used;
     }
     let left = decay(span, half_life.0);
-    let before = u128::from(account.used) * left >> 60;
+    let before = (u128::from(account.used) * left) >> 60;
     // The integral of held x 2^(-t/H) over the span: held x H / ln 2 x (1 - 2^(-span/H)).
-    let weight = (u128::from(half_life.0) * ((1 << 60) - left) >> 60) * 1_442_695 / 1_000_000;
+    let weight = ((u128::from(half_life.0) * ((1 << 60) - left)) >> 60) * 1_442_695 / 1_000_000;
     u64::try_from(before + u128::from(account.held) * weight).unwrap_or(u64::MAX)
 }
 

@@ -87,7 +87,7 @@ async fn a_reservation_that_cannot_be_is_told_why() {
         ("maintenance", json!(false), 422, "invalid_reservation", "team: it is for no team"),
         ("team", json!("a"), 422, "invalid_reservation", "team: no team uses nodes in"),
         ("until", json!(1), 422, "invalid_reservation", "until: it is over before it begins"),
-        ("form", json!(1), 422, "unknown_key", "unknown key `form`"),
+        ("form", json!(1), 422, "invalid_body", "form: unknown field `form`"),
         ("request", json!("7"), 400, "invalid_request_id", "request: `7` is not 32"),
     ];
     for (key, value, status, code, message) in cases {
