@@ -10,11 +10,14 @@
 //! | no hang is called of what gets on | the training, on a good network (in `world`) |
 //! | completed is finished | the training's own end (in `world`) |
 //! | every job ends when the faults stop | the time limit (in `world`) |
+//! | reserved nodes are kept for whom they are reserved | every attempt on them, after every commit |
 //! | replay gives the same digest | every recovery from the journal (in `control`) |
 
 use crate::agent::SimNode;
 use lindos_core::Core;
-use lindos_model::{Epoch, JobId, RequestId, Time};
+use lindos_core::job::Job;
+use lindos_model::reservation::{Purpose, Reservation};
+use lindos_model::{Epoch, JobId, JobState, RequestId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -22,6 +25,8 @@ pub struct Checker {
     submitted: BTreeMap<RequestId, JobId>,
     acknowledged: BTreeSet<RequestId>,
     joined: Vec<(Time, u64)>,
+    /// When each reservation was first seen.
+    reserved: BTreeMap<String, Time>,
 }
 
 impl Checker {
@@ -65,6 +70,10 @@ impl Checker {
         for node in &core.nodes()[self.joined.len()..] {
             self.joined.push((core.now(), u64::from(node.spec.gpus)));
         }
+        for (_, reservation) in core.reservations().iter() {
+            let seen = self.reserved.entry(reservation.name.clone()).or_insert(core.now());
+            check_reservation(core, reservation, *seen);
+        }
     }
 
     pub fn on_restart(&mut self, core: &Core) {
@@ -93,5 +102,45 @@ impl Checker {
         self.check_submissions(core);
         let expected: u64 = self.joined.iter().map(|(at, gpus)| gpus * now.since(*at).0).sum();
         assert_eq!(ledger_total, expected, "violation: the ledger is not fleet size times time");
+    }
+}
+
+/// From its beginning on, whoever does not belong on the nodes of a reservation is being stopped. In
+/// the time between `seen` and its beginning, only what is over by then has started there.
+fn check_reservation(core: &Core, reservation: &Reservation, seen: Time) {
+    let Reservation { name, nodes, from, .. } = reservation;
+    for node in nodes {
+        let node = core.node(*node).expect("it was reserved");
+        for allocation in &node.allocations {
+            let job = core.job(allocation.job).expect("it holds GPUs");
+            let Some(attempt) = &job.attempt else { continue };
+            if *from <= core.now() {
+                assert!(
+                    belongs(core, job, &reservation.purpose) || job.state() == JobState::Stopping,
+                    "violation: job {} is {} on {}, which is reserved as {name}",
+                    job.id,
+                    job.state(),
+                    node.spec.name
+                );
+            } else if attempt.launched_at > seen {
+                let limit = job.spec.time_limit.map(|limit| limit + job.spec.stop_grace);
+                // Earlier attempts have used up some of it.
+                let is_over = |limit| job.epoch > Epoch(1) || attempt.launched_at + limit <= *from;
+                assert!(
+                    limit.is_some_and(is_over),
+                    "violation: job {} has started on {}, and may not be over when {name} begins",
+                    job.id,
+                    node.spec.name
+                );
+            }
+        }
+    }
+}
+
+fn belongs(core: &Core, job: &Job, purpose: &Purpose) -> bool {
+    let teams = core.teams();
+    match purpose {
+        Purpose::Maintenance => false,
+        Purpose::Team(name) => teams.upwards(job.team).any(|id| teams.account(id).name == *name),
     }
 }

@@ -156,10 +156,15 @@ impl Index {
         slots.map(|&(_, slot)| self.tree.slots()[slot as usize].nodes).sum()
     }
 
+    /// Whether the order of best fit is up to date.
+    pub fn is_settled(&self) -> bool {
+        self.tight.dirty.is_empty()
+    }
+
     /// The vertex of a level with the fewest open whole nodes that are still `nodes`, and how many
     /// it has. Of one pool, and only after [`Index::settle`].
     pub fn tightest(&self, pool: PoolId, level: Level, nodes: u32) -> Option<(u32, VertexId)> {
-        debug_assert!(self.tight.dirty.is_empty(), "the order of best fit is not settled");
+        debug_assert!(self.is_settled(), "the order of best fit is not settled");
         let set = &self.tight.sets[usize::from(pool)][level.index()];
         set.range((nodes, 0)..).next().copied()
     }

@@ -100,7 +100,9 @@ impl Search<'_> {
         let tree = self.index.tree();
         let only_pool = self.pools.iter().next().filter(|_| self.pools.len() == 1);
         match only_pool {
-            Some(pool) if self.is_whole && self.request.view == View::Open => {
+            Some(pool)
+                if self.is_whole && self.request.view == View::Open && self.index.is_settled() =>
+            {
                 let (count, vertex) = self.index.tightest(pool, level, wanted)?;
                 (self.whole_max >= wanted).then(|| found(vertex, count.min(self.whole_max)))
             }
