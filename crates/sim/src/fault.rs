@@ -93,10 +93,12 @@ pub enum Plant {
     ReportsDropped,
     /// A killed rank is reported to have succeeded.
     FalseSuccess,
+    /// The checker takes every reservation for one that is for nobody.
+    ReservationMisread,
 }
 
 impl Plant {
-    pub const ALL: [(Plant, &'static str); 7] = [
+    pub const ALL: [(Plant, &'static str); 8] = [
         (Plant::FenceLies, "two epochs"),
         (Plant::AckEarly, "acknowledged"),
         (Plant::ForgetToJournal, "replay came out differently"),
@@ -104,5 +106,6 @@ impl Plant {
         (Plant::AgentLies, "given twice"),
         (Plant::ReportsDropped, "did not end"),
         (Plant::FalseSuccess, "was not finished"),
+        (Plant::ReservationMisread, "which is reserved as"),
     ];
 }

@@ -17,6 +17,9 @@ pub enum View {
     Free,
 }
 
+/// With more slots than this out of order, a scan over all of them is cheaper than to sort them in.
+const DIRTY_MAX: usize = 2_000;
+
 /// In place of a number of free GPUs: the node takes no work.
 const OUT: u8 = u8::MAX;
 
@@ -154,6 +157,13 @@ impl Index {
     pub fn all(&self, vertex: VertexId, pools: &Pools) -> u32 {
         let slots = self.tree.vertex(vertex).slots.iter().filter(|(pool, _)| pools.has(*pool));
         slots.map(|&(_, slot)| self.tree.slots()[slot as usize].nodes).sum()
+    }
+
+    /// Brings the order of best fit up to date if that costs less than to do without it.
+    pub fn settle_if_cheap(&mut self) {
+        if self.tight.dirty.len() <= DIRTY_MAX {
+            self.settle();
+        }
     }
 
     /// Whether the order of best fit is up to date.

@@ -136,6 +136,7 @@ fn restore(index: &mut Index, before: Vec<(NodeId, Standing)>) {
 /// changed for a look.
 pub fn nodes_for(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> Option<Vec<NodeId>> {
     let before = overlay(index, fleet, request);
+    index.settle_if_cheap();
     let groups = groups(index, request);
     let found = find(index, request, &groups).map(|place| place.nodes(index, request));
     restore(index, before);

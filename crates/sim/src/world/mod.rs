@@ -233,6 +233,7 @@ impl World {
             chances: Stream::new(setup.seed, "chances"),
             setup,
         };
+        world.checker.misreads_reservations = world.is_planted(Plant::ReservationMisread);
         world.control_mut().forget_to_journal = world.is_planted(Plant::ForgetToJournal);
         world.put(Millis::ZERO, Happening::Commit);
         for node in 0..world.nodes.len() {
