@@ -61,14 +61,6 @@ pub enum Event {
         request: RequestId,
         job: JobId,
     },
-    NodesReserved {
-        request: RequestId,
-        reservation: Box<Reservation>,
-    },
-    ReservationCancelled {
-        request: RequestId,
-        name: String,
-    },
 
     /// A running attempt got on: the highest step that any of its ranks has reached. The edge of
     /// a reading, at most one an interval (see [`crate::edges`]).
@@ -90,6 +82,15 @@ pub enum Event {
 
     /// Nothing, but the time: for [`crate::Core::next_wakeup`].
     Tick,
+
+    NodesReserved {
+        request: RequestId,
+        reservation: Box<Reservation>,
+    },
+    ReservationCancelled {
+        request: RequestId,
+        name: String,
+    },
 }
 
 impl Event {

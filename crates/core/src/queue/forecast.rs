@@ -87,6 +87,9 @@ impl<'a> WhatIf<'a> {
         ends: &[(Time, &Attempt)],
     ) -> Option<(Vec<NodeId>, Time)> {
         let moments: Vec<&[(Time, &Attempt)]> = ends.chunk_by(|a, b| a.0 == b.0).collect();
+        if moments.is_empty() {
+            return None;
+        }
         let mut now = 0;
         let (mut too_few, mut enough) = (0, 1);
         let mut found = loop {

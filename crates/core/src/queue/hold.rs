@@ -29,11 +29,12 @@ pub struct Hold {
 }
 
 impl Core {
-    /// A job is blocked: keeps or makes its hold, if it is among the foremost.
-    pub(crate) fn reserve(&mut self, id: JobId, pass: &mut Pass, out: &mut Effects) {
+    /// A job is blocked: keeps or makes its hold, if it is among the foremost. Whether it should be
+    /// looked at again, because nodes were let go for it.
+    pub(crate) fn reserve(&mut self, id: JobId, pass: &mut Pass, out: &mut Effects) -> bool {
         if pass.is_full || pass.holding.len() >= self.policy.reservations_max as usize {
             self.release_hold(id);
-            return;
+            return false;
         }
         let is_good = self.is_hold_good(id);
         if !is_good {
@@ -41,16 +42,18 @@ impl Core {
             // Those behind it must not keep it from what it comes first to.
             if self.lift_holds_behind(pass) {
                 pass.failed.clear();
+                return true;
             }
         }
         if !self.preempt_for(id, out) && !is_good {
-            let Some((nodes, from)) = self.forecast(id, pass) else { return };
+            let Some((nodes, from)) = self.forecast(id, pass) else { return false };
             let has_moved = from.is_some_and(|start| self.move_for(id, start, out));
             if !has_moved {
                 self.hold(id, nodes, from, false);
             }
         }
         pass.holding.insert(id);
+        false
     }
 
     /// Whether a hold still says what it said when it was made.

@@ -203,8 +203,8 @@ impl Core {
             if self.policy.queue == QueueRule::Fifo {
                 self.queue.blocked_by = Some(id);
                 pass.is_over = true;
-            } else {
-                self.reserve(id, pass, out);
+            } else if self.reserve(id, pass, out) {
+                return self.try_start(id, pass, out);
             }
         }
         false

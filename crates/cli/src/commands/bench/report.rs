@@ -16,7 +16,7 @@ const FIGURES: [(&str, &str, &str); 23] = [
     ("gang_10000_step_ms", "  whole step", "ms"),
     ("whole_fleet_ms", "place the whole fleet", "ms"),
     ("whole_fleet_step_ms", "  whole step", "ms"),
-    ("unplaceable_ms", "say that there is no place", "ms"),
+    ("unplaceable_ms", "say there is no place", "ms"),
     ("unplaceable_step_ms", "  whole step", "ms"),
     ("why_ms", "  why", "ms"),
     ("outlook_ms", "  why, with the outlook", "ms"),
