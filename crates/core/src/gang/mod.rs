@@ -116,6 +116,8 @@ impl Core {
             Phase::Stopping {
                 reason: EndReason::Cancelled | EndReason::TimeLimit { .. }, ..
             } => job.spec.stop_grace,
+            // Nothing is broken: there is time to save.
+            Phase::Stopping { reason, .. } if reason.is_by_the_queue() => job.spec.stop_grace,
             _ => Millis(self.policy.fault_grace_ms),
         };
         let mut gang = None;

@@ -277,7 +277,10 @@ impl Core {
             ..Request::of(&spec)
         };
         let whole = placement::place(&mut self.fleet, &request);
-        if spec.min_nodes == request.nodes || whole.is_ok() {
+        // A first start waits for nodes that are not there yet, and makes do with fewer only when
+        // others have them.
+        let makes_do = |reason: &WaitReason| is_restart || reason.is_for_room();
+        if spec.min_nodes == request.nodes || !whole.as_ref().is_err_and(makes_do) {
             return whole;
         }
         let most =
