@@ -274,7 +274,7 @@ fn busy() {
     told.minutes(5).end(short, &Exit::Code(0));
     insta::assert_snapshot!(told.why(gang), @"
     job 2 waits: it wants 4 nodes with 8 free GPUs each, and 2 have them now; it starts when running jobs give back 2 more
-    it starts in 45 min at the latest, by the time limits of running jobs, unless others come before it; 4 nodes are held for it
+    it starts in moments if running jobs use as much of their time limits as jobs here have, and in 45 min at the latest, unless others come before it; 4 nodes are held for it
     hint: with gang.nodes = 2 (instead of 4) it starts now
     hint: cancelling job 1 (train) would free 8 GPUs on 2 nodes
     ");
@@ -360,11 +360,17 @@ fn team_limit() {
 
 #[test]
 fn more_than_its_team_may_ever_hold() {
-    let teams = vec![team("vision", 8, Some(16))];
-    let mut told = Told::under(Policy { teams, ..Policy::default() }, nodes(4));
+    let limited = |gpus| {
+        let teams = vec![team("vision", 8, Some(gpus))];
+        Policy { teams, ..Policy::default() }
+    };
+    let mut told = Told::under(limited(32), nodes(4));
+    told.run(JobSpec { team: "vision".into(), ..job(2) });
     let large = told.submit(JobSpec { team: "vision".into(), ..job(3) });
+    // It would be refused now; it was taken under a policy that allowed more.
+    told.tell(&Event::ControlPlaneStarted { policy: Box::new(limited(16)) });
     insta::assert_snapshot!(told.why(large), @"
-    job 1 waits: it wants 24 GPUs, and team vision may never hold more than 16
+    job 2 waits: it wants 24 GPUs, and team vision may never hold more than 16
     hint: with gang.nodes = 2 (instead of 3) the limit allows it
     hint: the team's limit must be 8 GPUs higher
     ");
