@@ -220,6 +220,25 @@ fn held_nodes_are_open_to_the_job_they_are_held_for_alone() {
     fleet.check();
 }
 
+#[test]
+fn labels_of_every_nodes_own_harm_nobody() {
+    let mut fleet = Fleet::default();
+    for index in 0..1_100 {
+        let (id, _) = fleet.join(NodeSpec {
+            name: format!("n{index:04}"),
+            gpus: 8,
+            platform: format!("p{}", index % 3),
+            address: "127.0.0.1".into(),
+            location: Location::default(),
+            labels: BTreeMap::from([("serial".to_string(), index.to_string())]),
+        });
+        fleet.update(id, |node| node.state = NodeState::Up);
+    }
+    assert_eq!(fleet.index().tree().pools().len(), 1_000);
+    assert!(place(&mut fleet, &want(366, 8)).is_ok());
+    fleet.check();
+}
+
 mod against_brute_force {
     use super::*;
     use proptest::prelude::*;

@@ -16,6 +16,10 @@ pub type SlotId = u32;
 
 pub const ROOT: VertexId = 0;
 
+/// Kinds of nodes that are told apart. A node of one kind more stands with those of its size and,
+/// if there are any, its design: what it has of its own cannot be asked for.
+const POOLS_MAX: usize = 1000;
+
 /// Nodes of one hardware design, one size and the same labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
@@ -142,7 +146,16 @@ impl Tree {
         let is_same = |pool: &Pool| {
             pool.gpus == spec.gpus && pool.platform == spec.platform && pool.labels == spec.labels
         };
-        let known = self.pools.iter().position(is_same);
+        let known = self.pools.iter().position(is_same).or_else(|| {
+            if self.pools.len() < POOLS_MAX {
+                return None;
+            }
+            // Labels of every node's own would make a kind of each.
+            let has_size = |pool: &Pool| pool.gpus == spec.gpus;
+            let is_alike = |pool: &Pool| has_size(pool) && pool.platform == spec.platform;
+            let alike = self.pools.iter().position(is_alike);
+            alike.or_else(|| self.pools.iter().position(has_size))
+        });
         let index = known.unwrap_or_else(|| {
             self.pools.push(Pool {
                 platform: spec.platform.clone(),
@@ -151,7 +164,8 @@ impl Tree {
             });
             self.pools.len() - 1
         });
-        PoolId::try_from(index).expect("a fleet has fewer kinds of nodes than 65,536")
+        // No more than `POOLS_MAX` and one of each size.
+        index as PoolId
     }
 
     fn slot_or_new(&mut self, vertex: VertexId, pool: PoolId) -> SlotId {

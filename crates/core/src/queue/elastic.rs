@@ -44,8 +44,8 @@ impl Core {
         if to <= from {
             return None;
         }
-        let won = u64::from(to - from) * gpus * left.0;
-        let cost = u64::from(to) * gpus * start.0;
+        let won = (u64::from(to - from) * gpus).saturating_mul(left.0);
+        let cost = (u64::from(to) * gpus).saturating_mul(start.0);
         (won > cost.saturating_mul(2)).then_some(EndReason::Grows { from, to })
     }
 }

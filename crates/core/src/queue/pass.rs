@@ -56,12 +56,12 @@ impl Core {
         }
         for _ in 0..PASSES_MAX {
             let mut pass = Pass::default();
+            self.queue.blocked_by = None;
+            self.queue.first_wait = None;
             self.pass_restarts(&mut pass, out);
             if is_early {
                 return;
             }
-            self.queue.blocked_by = None;
-            self.queue.first_wait = None;
             self.passed_at = self.now;
             if self.policy.queue == QueueRule::Fair {
                 self.pass_aged(&mut pass, out);
@@ -182,7 +182,6 @@ impl Core {
             Some(reason) => reason,
             None => match self.find_place(id, pass) {
                 Ok(placement) => {
-                    self.release_hold(id);
                     self.dequeue(id);
                     self.must_schedule = false;
                     self.start_attempt(id, &placement, out);
@@ -239,10 +238,10 @@ impl Core {
         let shape = Shape::of(&job.spec);
         let wanted_after = self.wanted_after(id);
         let key = (shape, wanted_after.len());
-        let others: Vec<NodeId> = wanted_after.concat();
         if let Some(reason) = pass.failed.get(&key).filter(|_| is_plain) {
             return Err(reason.clone());
         }
+        let others: Vec<NodeId> = wanted_after.concat();
         own.extend(self.holds.get(&id).iter().flat_map(|hold| &hold.nodes));
         let mut found = self.place(id, &own);
         if matches!(found, Err(WaitReason::Held { .. })) {

@@ -56,8 +56,9 @@ struct Level {
 
 impl Ord for Level {
     fn cmp(&self, other: &Self) -> Ordering {
-        let mine = self.used * u128::from(other.weight);
-        let theirs = other.used * u128::from(self.weight);
+        // Saturating: a policy may hold any numbers.
+        let mine = self.used.saturating_mul(u128::from(other.weight));
+        let theirs = other.used.saturating_mul(u128::from(self.weight));
         self.borrows.cmp(&other.borrows).then(mine.cmp(&theirs))
     }
 }

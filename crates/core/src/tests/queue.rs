@@ -338,6 +338,34 @@ fn a_job_is_moved_when_that_saves_more_than_it_loses() {
     assert_eq!(story.core.job(moved).unwrap().history[0].reason, EndReason::Moved { by: gang });
 }
 
+#[test]
+fn numbers_that_make_no_sense_harm_nobody() {
+    let teams = vec![team("a", "", u64::MAX, Some(u64::MAX)), team("b", "", u64::MAX - 1, None)];
+    for usage_half_life_ms in [0, 1, u64::MAX] {
+        let wait_max_ms = u64::MAX;
+        let teams = teams.clone();
+        let policy = Policy { teams, usage_half_life_ms, wait_max_ms, ..Policy::default() };
+        let mut story = Story::under(policy, 2);
+        let endless = Some(Millis(u64::MAX / 2));
+        let other = story.run(of("b", job(1)));
+        let elastic =
+            JobSpec { min_nodes: 1, time_limit: endless, hang_timeout: endless, ..job(2) };
+        let elastic = story.run(of("a", elastic));
+        let waiting = [story.submit(of("b", job(1))), story.submit(of("a", job(1)))];
+        story.after(5 * MINUTE);
+        story.complete(other);
+        for job in waiting {
+            if story.state(job) == JobState::Queued {
+                story.cancel(job);
+            } else {
+                story.complete(job);
+            }
+        }
+        story.checkpoint(elastic, 7);
+        assert_ne!(story.state(elastic), JobState::Failed);
+    }
+}
+
 mod never_delayed {
     use super::*;
     use proptest::prelude::*;
