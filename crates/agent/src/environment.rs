@@ -1,6 +1,5 @@
 //! The launch contract: the environment of a rank. See `docs/launch-contract.md`.
 
-use crate::hostlist;
 use crate::plan::Plan;
 use lindos_model::LaunchMode;
 use std::collections::BTreeMap;
@@ -178,7 +177,9 @@ impl Contract<'_> {
         let nodes = launch.gang.len();
         // By address: scripts take the first as the master's address, and that is the one name
         // of it that surely leads there.
-        let list = hostlist::fold(launch.gang.iter().map(|node| node.address.as_str()));
+        let list = lindos_model::fleet::hostlist::fold(
+            launch.gang.iter().map(|node| node.address.as_str()),
+        );
         let tasks_per_node = if nodes > 1 {
             format!("{}(x{nodes})", launch.rank_count)
         } else {

@@ -25,7 +25,6 @@
 pub mod config;
 pub mod environment;
 pub mod files;
-pub mod hostlist;
 pub mod logs;
 pub mod plan;
 

@@ -106,7 +106,7 @@ impl Core {
         let waits = match (self.after(spec), blocker) {
             (Ok(Some(reason)), _) => Some(reason),
             (_, Some(job)) => Some(WaitReason::Behind { job }),
-            _ => self.over_limit(spec),
+            _ => self.team_limit(spec),
         };
         if let Some(reason) = waits {
             return DryRun::Waits(Box::new(self.outlook_for(&ask, reason, &mut index)));
@@ -150,20 +150,8 @@ impl Core {
         });
         match blocker {
             Some(job) => Some(WaitReason::Behind { job }),
-            None => self.team_limit(job.id),
+            None => self.team_limit(&job.spec),
         }
-    }
-
-    fn over_limit(&self, spec: &JobSpec) -> Option<WaitReason> {
-        let wanted = u64::from(spec.nodes) * u64::from(spec.gpus_per_node);
-        let (team, limit) = self.teams.over_limit(self.teams.find(&spec.team)?, wanted)?;
-        let account = self.teams.account(team);
-        Some(WaitReason::TeamLimit {
-            team: account.name.clone(),
-            limit,
-            held: account.held,
-            wanted,
-        })
     }
 
     fn would_go(

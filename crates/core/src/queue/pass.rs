@@ -15,7 +15,7 @@ use crate::effect::Effects;
 use crate::placement::{self, Placement, Request};
 use crate::timer::Timer;
 use lindos_model::policy::QueueRule;
-use lindos_model::{JobId, Millis, NodeId, Time, TrailKind, WaitReason};
+use lindos_model::{JobId, JobSpec, Millis, NodeId, Time, TrailKind, WaitReason};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
@@ -178,7 +178,7 @@ impl Core {
             pass.looked_at += 1;
             pass.is_over = pass.looked_at > self.policy.backfill_max;
         }
-        let reason = match self.team_limit(id) {
+        let reason = match self.team_limit(&self.jobs[&id].spec) {
             Some(reason) => reason,
             None => match self.find_place(id, pass) {
                 Ok(placement) => {
@@ -210,10 +210,9 @@ impl Core {
     }
 
     /// The limit that the job's team would break, though the job were as small as may be.
-    pub(crate) fn team_limit(&self, id: JobId) -> Option<WaitReason> {
-        let job = &self.jobs[&id];
-        let wanted = u64::from(job.spec.min_nodes) * u64::from(job.spec.gpus_per_node);
-        let (team, limit) = self.teams.over_limit(job.team, wanted)?;
+    pub(crate) fn team_limit(&self, spec: &JobSpec) -> Option<WaitReason> {
+        let wanted = u64::from(spec.min_nodes) * u64::from(spec.gpus_per_node);
+        let (team, limit) = self.teams.over_limit(self.teams.find(&spec.team)?, wanted)?;
         let account = self.teams.account(team);
         let (team, held) = (account.name.clone(), account.held);
         Some(WaitReason::TeamLimit { team, limit, held, wanted })

@@ -90,7 +90,8 @@ fn numbers(list: &str, item: &str) -> Result<Vec<String>, String> {
     Ok(numbers)
 }
 
-/// Joins names, in their order, and folds runs that differ only in a final number.
+/// Joins names, in their order, and folds runs that differ only in a final number. A variable of
+/// the environment holds at most 128 KiB, and a gang may have 125,000 nodes.
 pub fn fold<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut groups: Vec<(&str, Vec<Run<'a>>)> = Vec::new();
     for name in names {
@@ -215,5 +216,28 @@ mod tests {
         fn no_text_makes_it_panic(text in "[a-c0-9\\[\\], -]{0,24}") {
             let _ = expand(&text);
         }
+    }
+
+    #[test]
+    fn runs_of_numbers_are_folded_in_order() {
+        for (names, expected) in [
+            (vec!["n0", "n1", "n2", "n7"], "n[0-2,7]"),
+            (vec!["n9", "n10"], "n[9-10]"),
+            (vec!["n09", "n10"], "n[09-10]"),
+            (vec!["n09", "n010"], "n[09,010]"),
+            (vec!["a", "b1"], "a,b1"),
+            (vec!["b1", "a1", "b2"], "b1,a1,b2"),
+            (vec!["10.0.0.9", "10.0.0.10"], "10.0.0.[9-10]"),
+            (vec!["127.0.0.1", "127.0.0.1"], "127.0.0.[1,1]"),
+            (vec![], ""),
+        ] {
+            assert_eq!(fold(names.iter().copied()), expected);
+        }
+    }
+
+    #[test]
+    fn a_whole_fleet_fits_a_variable() {
+        let names: Vec<String> = (0..125_000).map(|index| format!("node{index:06}")).collect();
+        assert_eq!(fold(names.iter().map(String::as_str)), "node[000000-124999]");
     }
 }
