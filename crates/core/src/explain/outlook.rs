@@ -70,7 +70,8 @@ impl Core {
             return Some(reason);
         }
         let mut index = self.fleet.index().clone();
-        self.room(&self.ask(job), &mut index).err()
+        let own = self.open_to(job);
+        self.room(&self.ask(job, &own), &mut index).err()
     }
 
     /// The same, in words that cost nothing: as the last pass over the queue left it.
@@ -83,7 +84,8 @@ impl Core {
     pub fn outlook(&self, id: JobId) -> Option<Outlook> {
         let job = self.jobs.get(&id).filter(|job| !job.is_over() && job.attempt.is_none())?;
         let mut index = self.fleet.index().clone();
-        let ask = self.ask(job);
+        let own = self.open_to(job);
+        let ask = self.ask(job, &own);
         let reason = match self.wait_but_for_room(job) {
             Some(reason) => reason,
             None => self.room(&ask, &mut index).err()?,
@@ -131,8 +133,15 @@ impl Core {
         nodes
     }
 
-    fn ask<'a>(&'a self, job: &'a Job) -> Ask<'a> {
-        let own = self.holds.get(&job.id).map_or(&[][..], |hold| &hold.nodes);
+    /// Nodes that are not open to all and would be to this one that waits.
+    fn open_to(&self, job: &Job) -> Vec<NodeId> {
+        let mut nodes = self.reserved_for_team(Some(job.team));
+        nodes.extend(self.holds.get(&job.id).iter().flat_map(|hold| &hold.nodes));
+        nodes.extend(self.wanted_after(job.id).into_iter().flatten());
+        nodes
+    }
+
+    fn ask<'a>(&'a self, job: &'a Job, own: &'a [NodeId]) -> Ask<'a> {
         let spares = if self.queue.is_restart(job.id) { 0 } else { self.policy.spares };
         let request = Request { spares, own, ..Request::of(&job.spec) };
         Ask { request, spec: &job.spec, id: Some(job.id) }

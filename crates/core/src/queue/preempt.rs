@@ -15,16 +15,19 @@ use super::forecast::WhatIf;
 use super::teams::TeamId;
 use crate::Core;
 use crate::effect::Effects;
+use crate::gang::attempt::Attempt;
 use crate::job::Job;
 use crate::placement::index::{Index, View};
 use crate::placement::{self, Request};
 use lindos_model::{Column, EndReason, JobId, JobSpec, Millis, NodeId, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Victims of one preemption, and jobs that are moved at once.
 const VICTIMS_MAX: usize = 256;
 const MOVED_MAX: usize = 16;
+/// Victims that are tried one by one for whether the others are enough: each costs a search.
+const TRIED_MAX: usize = 32;
 
 /// A running job that may be stopped, and what that loses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -194,44 +197,73 @@ impl Core {
         let spec = Arc::clone(&self.jobs[&id].spec);
         let spares = if self.queue.is_restart(id) { 0 } else { self.policy.spares };
         let request = Request { nodes: spec.min_nodes, spares, ..Request::of(&spec) };
-        let (jobs, teams) = (&self.jobs, &self.teams);
+        let victims = self.in_turn(victims);
+        let jobs = &self.jobs;
         let gang = |job: JobId| jobs[&job].attempt.as_ref().expect("a victim runs");
+        let ends: Vec<(Time, &Attempt)> =
+            victims.iter().zip(0..).map(|(&job, turn)| (Time(turn), gang(job))).collect();
         self.fleet.with_index(|index, fleet| {
             let mut what_if = WhatIf::new(index, fleet);
-            let mut chosen: Vec<Victim> = Vec::new();
-            let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
-            let mut nodes = None;
-            for victim in victims {
-                if nodes.is_some() || chosen.len() == VICTIMS_MAX {
-                    break;
-                }
-                let team = victim.team;
-                let holds = held.entry(team).or_insert_with(|| teams.account(team).held);
-                if victim.for_share && *holds <= teams.share(team) {
-                    continue;
-                }
-                *holds = holds.saturating_sub(victim.gpus);
-                what_if.end(gang(victim.job));
-                chosen.push(*victim);
-                nodes = what_if.nodes_for(&request);
-            }
-            if nodes.is_some() {
-                // Whoever turns out not to be needed is spared, the greatest loss first.
-                for at in (0..chosen.len().saturating_sub(1)).rev() {
-                    what_if.run_on(gang(chosen[at].job));
-                    match what_if.nodes_for(&request) {
-                        Some(without) => {
-                            nodes = Some(without);
-                            chosen.remove(at);
-                        }
-                        None => {
-                            what_if.end(gang(chosen[at].job));
-                        }
-                    }
-                }
-            }
+            let enough = what_if.sweep(&request, &ends);
+            let found = enough.map(|(nodes, last)| {
+                let chosen = victims[..=last.0 as usize].to_vec();
+                spare_the_needless(&mut what_if, &request, chosen, nodes, gang)
+            });
             what_if.undo();
-            Some((chosen.into_iter().map(|victim| victim.job).collect(), nodes?))
+            found
         })
     }
+
+    /// The victims in the order in which they would be stopped; one that is stopped for its team's
+    /// borrowing only while the team then still borrows.
+    fn in_turn(&self, victims: &[Victim]) -> Vec<JobId> {
+        let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
+        let in_turn = victims.iter().filter(|victim| {
+            let team = victim.team;
+            let holds = held.entry(team).or_insert_with(|| self.teams.account(team).held);
+            if victim.for_share && *holds <= self.teams.share(team) {
+                return false;
+            }
+            *holds = holds.saturating_sub(victim.gpus);
+            true
+        });
+        in_turn.take(VICTIMS_MAX).map(|victim| victim.job).collect()
+    }
+}
+
+/// Of victims that are enough together, those that are needed, and the nodes then: whoever has
+/// nothing on these nodes is spared at once, and the others are tried one by one, the greatest loss
+/// first, as many as may be.
+fn spare_the_needless<'a>(
+    what_if: &mut WhatIf<'_>,
+    request: &Request<'_>,
+    mut chosen: Vec<JobId>,
+    mut nodes: Vec<NodeId>,
+    gang: impl Fn(JobId) -> &'a Attempt,
+) -> (Vec<JobId>, Vec<NodeId>) {
+    let wanted: BTreeSet<NodeId> = nodes.iter().copied().collect();
+    let is_on_them = |job: &JobId| gang(*job).members.iter().any(|m| wanted.contains(&m.node));
+    let (needed, others): (Vec<JobId>, Vec<JobId>) = chosen.iter().copied().partition(is_on_them);
+    for &job in &others {
+        what_if.run_on(gang(job));
+    }
+    match what_if.nodes_for(request).filter(|_| !others.is_empty()) {
+        Some(without) => (chosen, nodes) = (needed, without),
+        None => others.iter().for_each(|&job| {
+            what_if.end(gang(job));
+        }),
+    }
+    for at in (0..chosen.len()).rev().take(TRIED_MAX) {
+        what_if.run_on(gang(chosen[at]));
+        match what_if.nodes_for(request).filter(|_| chosen.len() > 1) {
+            Some(without) => {
+                nodes = without;
+                chosen.remove(at);
+            }
+            None => {
+                what_if.end(gang(chosen[at]));
+            }
+        }
+    }
+    (chosen, nodes)
 }
