@@ -13,7 +13,7 @@ pub type Effects = Vec<Effect>;
 pub enum Effect {
     /// The answer to whoever sent the request. Given only once the request is durable.
     Reply { request: RequestId, reply: Reply },
-    /// An order to the agent of a node. Carrying one out twice is the same as once.
+    /// An order to agents. Carrying one out twice is the same as once.
     Command(Command),
     /// Make sure, from outside, that nothing on the node can run; then say `NodeFenced`.
     Fence { id: EffectId, node: NodeId },
@@ -21,22 +21,32 @@ pub enum Effect {
     Trail(TrailEntry),
 }
 
-/// An order to one agent. An agent that is not in `incarnation` any more drops it: it may have
-/// been on its way while the node was fenced.
+/// One order to the agents of some nodes of a gang: a driver tells each of them its own part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
     pub id: EffectId,
-    pub node: NodeId,
-    pub incarnation: u64,
     pub job: JobId,
     pub epoch: Epoch,
     pub order: Order,
+    pub to: Vec<Target>,
+}
+
+/// One of those that an order goes to. An agent that is not in `incarnation` any more drops it: it
+/// may have been on its way while the node was fenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub node: NodeId,
+    pub incarnation: u64,
+    /// Its number among all nodes of the job, from 0.
+    pub member: u32,
+    /// What it has for the job; nothing where that does not matter.
+    pub gpus: GpuSet,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// Start this node's ranks of an attempt.
-    Launch(Box<Launch>),
+    /// Start the ranks of an attempt.
+    Launch(Arc<Launch>),
     /// SIGTERM, the grace time, SIGKILL to all that is left; then report `Gone`. Also when the
     /// launch never came, and it must then never be carried out.
     Stop { grace: Millis },
@@ -44,29 +54,44 @@ pub enum Order {
     Forget,
 }
 
-/// One node's part of an attempt.
+/// The launch of a gang, or of one replica of it; the same for all its nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     pub spec: Arc<JobSpec>,
-    pub gpus: GpuSet,
-    /// This node's ranks: `first_rank .. first_rank + rank_count`.
-    pub first_rank: Rank,
-    pub rank_count: u32,
-    pub world_size: u32,
-    /// The gang, in rank order: this node is number `node_rank` of it.
-    pub node_rank: u32,
-    pub gang: Arc<Vec<GangNode>>,
+    /// Its nodes, in rank order.
+    pub gang: Arc<Vec<NodeId>>,
     pub master_port: u16,
     /// The newest checkpoint that the control plane has heard of.
     pub resume_step: Option<u64>,
     /// Which job of its array it is; [`JobSpec::array`] says of how many.
     pub array_index: Option<u32>,
+    pub replica: Option<LaunchReplica>,
 }
 
+/// Of a job whose gang is made of replicas: which one is launched, and where all of them meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GangNode {
-    pub name: String,
-    pub address: String,
+pub struct LaunchReplica {
+    pub index: u32,
+    pub replicas_min: u32,
+    /// By replica: the node of its first rank, and the port at which that meets the others.
+    pub peers: Arc<Vec<(NodeId, u16)>>,
+}
+
+impl Launch {
+    /// The number of a member within `gang`.
+    pub fn node_rank(&self, member: u32) -> u32 {
+        let before = self.replica.as_ref().map_or(0, |replica| replica.index);
+        member - before * self.gang.len() as u32
+    }
+
+    /// A member's first rank, counted over the whole job.
+    pub fn first_rank(&self, member: u32) -> Rank {
+        Rank(member * u32::from(self.spec.ranks_per_node))
+    }
+
+    pub fn ranks_per_node(&self) -> u32 {
+        u32::from(self.spec.ranks_per_node)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

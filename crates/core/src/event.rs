@@ -70,6 +70,9 @@ pub enum Event {
         step: u64,
         total_steps: Option<u64>,
         loss_micro: Option<i64>,
+        /// Whoever reads the progress goes on watching it, and will say `ProgressStopped`: until
+        /// then, silence is no hang.
+        is_watched: bool,
     },
     /// A checkpoint is durable. `blocked_ms` is the time for which all checkpoints of this
     /// attempt have blocked training so far.
@@ -91,6 +94,32 @@ pub enum Event {
         request: RequestId,
         name: String,
     },
+
+    /// Response to `Launch` and `Stop`: all nodes of an attempt but some have said the same of it.
+    /// What failed is never told so: that is a `NodeReported`.
+    GangReported {
+        job: JobId,
+        epoch: Epoch,
+        word: GangWord,
+        but: Vec<NodeId>,
+    },
+    /// A job that was watched has shown no progress since then.
+    ProgressStopped {
+        job: JobId,
+        epoch: Epoch,
+        since: Time,
+    },
+}
+
+/// What many nodes say at once of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GangWord {
+    /// All its ranks there run.
+    Running,
+    /// All its ranks there have ended with status 0.
+    Succeeded,
+    /// Nothing of it lives there any more, and it was told to stop.
+    Stopped,
 }
 
 impl Event {
@@ -112,6 +141,8 @@ impl Event {
             | Event::NodeFenced { .. }
             | Event::StepReached { .. }
             | Event::CheckpointSaved { .. }
+            | Event::GangReported { .. }
+            | Event::ProgressStopped { .. }
             | Event::Tick => false,
         }
     }
@@ -129,6 +160,8 @@ impl Event {
             Event::JobCancelled { .. } => "job_cancelled",
             Event::NodesReserved { .. } => "nodes_reserved",
             Event::ReservationCancelled { .. } => "reservation_cancelled",
+            Event::GangReported { .. } => "gang_reported",
+            Event::ProgressStopped { .. } => "progress_stopped",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

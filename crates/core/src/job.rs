@@ -79,14 +79,17 @@ pub struct PastAttempt {
 pub struct JobLedger {
     pub totals: Columns,
     /// GPUs that stand on the job's account now, and where.
-    pub held: Option<(Column, u64)>,
+    pub held: Columns,
     pub at: Time,
 }
 
 impl JobLedger {
     pub fn accrue(&mut self, now: Time) {
-        if let Some((column, gpus)) = self.held {
-            self.totals[column] += gpus * now.since(self.at).0;
+        let span = now.since(self.at).0;
+        if span > 0 {
+            for (column, gpus) in self.held.iter() {
+                self.totals[column] += gpus * span;
+            }
         }
         self.at = now;
     }

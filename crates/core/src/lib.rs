@@ -31,6 +31,7 @@ pub use event::Event;
 
 use explain::runtimes::Runtimes;
 use explain::trail::Trail;
+use gang::progress::Step;
 use health::fleet::Fleet;
 use job::Job;
 use ledger::Ledger;
@@ -58,7 +59,8 @@ pub struct Core {
     started_at: Time,
     policy: Policy,
     fleet: Fleet,
-    jobs: BTreeMap<JobId, Job>,
+    /// Each in a box of its own: the map moves its entries about.
+    jobs: BTreeMap<JobId, Box<Job>>,
     /// Those with a gang.
     alive: BTreeSet<JobId>,
     queue: Queue,
@@ -70,7 +72,11 @@ pub struct Core {
     dependants: BTreeMap<JobId, BTreeSet<JobId>>,
     /// When the whole queue was passed over last.
     passed_at: Time,
+    /// Replicas that wait for nodes.
+    incomplete: BTreeSet<(JobId, u32)>,
     ledger: Ledger,
+    /// GPUs on the accounts of jobs now.
+    held: Columns,
     timers: Timers,
     runtimes: Runtimes,
     trail: Trail,
@@ -122,7 +128,7 @@ impl Core {
         self.now = at;
         self.ledger.accrue(at);
         if self.timers.next().is_some_and(|due| at > due + LATE) {
-            self.restart_deadlines();
+            self.restart_deadlines(false);
         }
 
         match event {
@@ -130,17 +136,17 @@ impl Core {
             Event::NodeJoined { spec } => self.on_node_joined(spec, out),
             Event::NodeReported { node, incarnation, seq, attempts } => {
                 if self.on_node_heard(*node, *incarnation, *seq, out) {
-                    for (job, fault) in self.on_node_reported(*node, attempts, out) {
-                        if let Some(reason) = fault {
-                            self.stop_attempt(job, reason, out);
+                    for word in self.on_node_reported(*node, attempts, out) {
+                        if let Some((replica, reason)) = word.fault {
+                            self.on_fault(word.job, replica, reason, out);
                         }
-                        self.settle_attempt(job, out);
+                        self.settle_attempt(word.job, out);
                     }
                 }
             }
             Event::NodeSilent { node, last_heard } => {
-                for (job, reason) in self.on_node_silent(*node, *last_heard, out) {
-                    self.stop_attempt(job, reason, out);
+                for (job, replica, reason) in self.on_node_silent(*node, *last_heard, out) {
+                    self.on_fault(job, replica, reason, out);
                 }
             }
             Event::NodeFenced { node, fence } => {
@@ -168,14 +174,25 @@ impl Core {
             Event::ReservationCancelled { request, name } => {
                 self.on_reservation_cancelled(*request, name, out);
             }
-            Event::StepReached { job, epoch, step, total_steps, loss_micro } => {
-                self.on_step_reached(*job, *epoch, *step, *total_steps, *loss_micro, out);
+            Event::StepReached { job, epoch, step, total_steps, loss_micro, is_watched } => {
+                let (total_steps, loss_micro) = (*total_steps, *loss_micro);
+                let (number, is_watched) = (*step, *is_watched);
+                let told = Step { number, total_steps, loss_micro, is_watched };
+                self.on_step_reached(*job, *epoch, told, out);
             }
             Event::CheckpointSaved { job, epoch, step, blocked_ms } => {
                 self.on_checkpoint_saved(*job, *epoch, *step, *blocked_ms, out);
                 if let Some(reason) = self.growth(*job) {
                     self.stop_attempt(*job, reason, out);
                 }
+            }
+            Event::GangReported { job, epoch, word, but } => {
+                if self.on_gang_reported(*job, *epoch, *word, but) {
+                    self.settle_attempt(*job, out);
+                }
+            }
+            Event::ProgressStopped { job, epoch, since } => {
+                self.on_progress_stopped(*job, *epoch, *since);
             }
             Event::Tick => {}
         }
@@ -185,25 +202,32 @@ impl Core {
         }
         if self.must_schedule {
             self.must_schedule = false;
+            self.complete_replicas(out);
             self.schedule(out);
         }
         self.settle_ledger();
     }
 
     /// Moves an attempt on when all of its ranks have succeeded, and ends it when all of its
-    /// members are gone.
+    /// members are gone; the same for each replica of it.
     fn settle_attempt(&mut self, id: JobId, out: &mut Effects) {
         let job = self.jobs.get(&id).filter(|job| !job.is_over());
         let Some(attempt) = job.and_then(|job| job.attempt.as_ref()) else { return };
         let has_succeeded = !attempt.is_stopping() && attempt.all_succeeded();
         let is_gone = attempt.all_gone();
+        let has_replicas_down = !attempt.down.is_empty();
         if has_succeeded {
             self.stop_attempt(id, EndReason::Completed, out);
         }
         if is_gone {
-            self.release_gang(id, out);
+            self.end_gang(id);
             let (reason, verdict) = self.on_attempt_over(id, out);
-            self.on_verdict(id, reason, &verdict, out);
+            if !(verdict.is_at_once(&reason) && self.restart_in_place(id, out)) {
+                self.release_gang(id, out);
+                self.on_verdict(id, reason, &verdict, out);
+            }
+        } else if has_replicas_down {
+            self.settle_replicas(id, out);
         }
     }
 
@@ -244,6 +268,9 @@ impl Core {
     /// Splits the free GPUs into spare, stranded and idle, and lets the ledger go on with that.
     fn settle_ledger(&mut self) {
         let mut rates = self.fleet.columns();
+        for (column, gpus) in self.held.iter() {
+            rates[column] += gpus;
+        }
         let free = rates[Column::Idle];
         let spare = self.spare_gpus().min(free);
         let stranded = (free - spare).min(self.queue.demand_gpus());
@@ -277,10 +304,14 @@ impl Core {
         let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
         let mut allocations = 0;
         let mut accounts = self.forgotten;
+        let mut columns = Columns::default();
         for job in self.jobs.values() {
             let account = job.ledger.at(self.now);
             for column in Column::ALL {
                 accounts[column] += account[column];
+            }
+            for (column, gpus) in job.ledger.held.iter() {
+                columns[column] += gpus;
             }
             let is_queued = !job.is_over() && job.attempt.is_none();
             assert_eq!(is_queued, self.queue.contains(job.id));
@@ -292,6 +323,7 @@ impl Core {
             }
             allocations += self.check_job(job);
         }
+        assert_eq!(columns, self.held, "GPUs on the accounts of jobs were miscounted");
         let fleet = self.ledger.at(self.now);
         for column in Column::ALL.into_iter().filter(|column| column.is_on_a_job()) {
             assert_eq!(accounts[column], fleet[column], "the jobs' {} time differs", column.name());
@@ -305,27 +337,28 @@ impl Core {
     /// Proves that a job's gang and the nodes agree; how many allocations it has.
     fn check_job(&self, job: &Job) -> usize {
         let Some(attempt) = job.attempt.as_ref().filter(|_| !job.is_over()) else {
-            assert!(job.ledger.held.is_none(), "job {} holds GPUs and has no gang", job.id);
+            assert_eq!(job.ledger.held.total(), 0, "job {} holds GPUs and has no gang", job.id);
             return 0;
         };
-        assert_eq!(attempt.epoch, job.epoch);
+        assert!(attempt.epoch <= job.epoch);
         assert!(!attempt.all_gone(), "an attempt of job {} is over and was not settled", job.id);
         attempt.check();
-        let mut in_service = 0;
-        for (index, member) in attempt.members.iter().enumerate() {
-            let node = self.fleet.node(member.node);
-            let allocation = node
-                .allocations
-                .iter()
-                .find(|a| (a.job, a.epoch) == (job.id, attempt.epoch))
-                .expect("a gang's node does not know the job");
-            assert_eq!((allocation.gpus, allocation.member), (member.gpus, index as u32));
-            if node.state == health::fleet::NodeState::Up {
-                in_service += u64::from(member.gpus.len());
-                assert_eq!(job.ledger.held.map(|(column, _)| column), Some(allocation.column));
+        let mut held = Columns::default();
+        for (index, replica) in attempt.replicas.iter().enumerate() {
+            let mut there = 0;
+            for member in attempt.members_of(index) {
+                let known = &attempt.members[member];
+                let node = self.fleet.node(known.node);
+                let allocation = node.allocations.iter().find(|a| a.job == job.id);
+                let allocation = allocation.expect("a gang's node does not know the job");
+                assert_eq!((allocation.gpus, allocation.member), (known.gpus, member as u32));
+                let is_up = node.state == health::fleet::NodeState::Up;
+                there += if is_up { u64::from(known.gpus.len()) } else { 0 };
             }
+            assert_eq!(replica.gpus, there, "a replica's GPUs were miscounted");
+            held[attempt.column(index)] += there;
         }
-        assert_eq!(job.ledger.held.map_or(0, |(_, gpus)| gpus), in_service);
+        assert_eq!(job.ledger.held, held, "the GPUs of job {} stand elsewhere", job.id);
         assert!(
             self.timers.get(Timer::Resend(job.id)).is_some()
                 || attempt.phase == gang::attempt::Phase::Up

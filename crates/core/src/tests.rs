@@ -1,6 +1,7 @@
 //! Whole behaviours of the core, told as stories: events in, effects out.
 
 mod queue;
+mod replicas;
 mod story;
 
 use crate::Event;
@@ -249,14 +250,14 @@ fn a_gang_whose_first_ranks_end_before_the_last_have_started_completes() {
 fn a_taken_port_costs_nobody_a_retry_and_the_next_port_is_tried() {
     let mut story = Story::of(1);
     let id = story.submit(job(1));
-    let port = story.core.job(id).unwrap().attempt.as_ref().unwrap().master_port;
+    let port = story.core.job(id).unwrap().attempt.as_ref().unwrap().replicas[0].master_port;
     let mut report = story.running(id, NodeId(0));
     report.phase = ReportedPhase::Refused(Refusal::PortInUse { port });
     report.ranks.clear();
     story.report(0, vec![report]);
     let job = story.core.job(id).unwrap();
     assert_eq!((job.infrastructure_used, job.user_used), (0, 0));
-    assert_eq!(job.attempt.as_ref().unwrap().master_port, port + 1);
+    assert_eq!(job.attempt.as_ref().unwrap().replicas[0].master_port, port + 1);
 }
 
 #[test]

@@ -53,6 +53,13 @@ pub struct JobSpec {
     pub within: Level,
     /// The gang is cut into segments of so many nodes, and `within` holds for each of them.
     pub segment: Option<u32>,
+    /// The gang is made of so many alike parts that train the same model on other data; 1: of one.
+    /// One that is lost comes back while the others go on.
+    pub replicas: u32,
+    /// The fewest of them that go on without the others.
+    pub replicas_min: u32,
+    /// Whole free nodes near the gang that are kept for it while it runs, if there are any.
+    pub spares: u32,
     /// Hardware designs that will do; empty: any. One gang is of one design.
     pub platforms: Vec<String>,
     /// Labels that each of its nodes has.
@@ -171,6 +178,7 @@ impl JobSpec {
                 return bad("gang.segment", message);
             }
         }
+        self.validate_replicas()?;
         if self.after.len() > AFTER_MAX {
             return bad("after", format!("a job waits for at most {AFTER_MAX} others"));
         }
@@ -191,6 +199,28 @@ impl JobSpec {
         }
         if self.log_bytes_max < 4096 || self.log_files_max == 0 {
             return bad("logs", "a log keeps at least 4096 bytes and 1 file".into());
+        }
+        Ok(())
+    }
+}
+
+impl JobSpec {
+    fn validate_replicas(&self) -> Result<(), Invalid> {
+        let bad = |key, message: String| Err(Invalid { key, message });
+        if self.replicas == 0 || !self.nodes.is_multiple_of(self.replicas) {
+            let (nodes, replicas) = (self.nodes, self.replicas);
+            let message = format!("{nodes} nodes cannot be shared by {replicas} replicas evenly");
+            return bad("gang.replicas", message);
+        }
+        if self.replicas_min == 0 || self.replicas_min > self.replicas {
+            return bad("gang.min_replicas", format!("it must be 1 to {}", self.replicas));
+        }
+        if self.replicas > 1 && self.min_nodes != self.nodes {
+            let message = "a gang of replicas has all its nodes; say min_replicas instead".into();
+            return bad("gang.min_nodes", message);
+        }
+        if self.spares > self.nodes {
+            return bad("gang.spares", format!("at most one for each of {} nodes", self.nodes));
         }
         Ok(())
     }
@@ -330,12 +360,21 @@ pub struct GangTable {
     #[serde(default)]
     pub within: Level,
     pub segment: Option<u32>,
+    pub replicas: Option<u32>,
+    pub min_replicas: Option<u32>,
+    #[serde(default)]
+    pub spares: u32,
     #[serde(default)]
     pub platforms: Vec<String>,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
     #[serde(default)]
     pub exclude: BTreeSet<String>,
+}
+
+/// The fewest replicas that are more than half: what is left can never be two parties.
+fn most_of(replicas: Option<u32>) -> u32 {
+    replicas.unwrap_or(1) / 2 + 1
 }
 
 fn after(jobs: &[u64], any_end: bool) -> impl Iterator<Item = After> + '_ {
@@ -413,6 +452,10 @@ impl JobFile {
             ranks_per_node: self.gang.ranks_per_node.unwrap_or(self.gang.gpus_per_node),
             within: self.gang.within,
             segment: self.gang.segment,
+            replicas: self.gang.replicas.unwrap_or(1),
+            // Those that are left of more than half are never two parties.
+            replicas_min: self.gang.min_replicas.unwrap_or(most_of(self.gang.replicas)),
+            spares: self.gang.spares,
             platforms: self.gang.platforms,
             labels: self.gang.labels,
             exclude: self.gang.exclude,
@@ -465,6 +508,9 @@ pub fn sample(name: &str, nodes: u32, gpus_per_node: u16) -> JobSpec {
         ranks_per_node: gpus_per_node,
         within: Level::Fleet,
         segment: None,
+        replicas: 1,
+        replicas_min: 1,
+        spares: 0,
         platforms: Vec::new(),
         labels: BTreeMap::new(),
         exclude: BTreeSet::new(),

@@ -115,6 +115,28 @@ pub enum TrailKind {
     CancelledFor {
         reason: EndReason,
     },
+    /// A gang starts again where it was.
+    PlacedAgain {
+        nodes: u32,
+        /// Nodes that stand in for others, and the first few of them.
+        replaced: u32,
+        first: Vec<String>,
+    },
+    /// A replica is stopped, and so many go on without it.
+    ReplicaLost {
+        replica: u32,
+        reason: EndReason,
+        left: u32,
+    },
+    ReplicaLaunched {
+        replica: u32,
+        replaced: u32,
+    },
+    /// It trains with the others again.
+    ReplicaBack {
+        replica: u32,
+        after: Millis,
+    },
 }
 
 impl TrailKind {
@@ -148,6 +170,10 @@ impl TrailKind {
             TrailKind::Completed => "completed",
             TrailKind::Failed { .. } => "failed",
             TrailKind::Cancelled | TrailKind::CancelledFor { .. } => "cancelled",
+            TrailKind::PlacedAgain { .. } => "placed_again",
+            TrailKind::ReplicaLost { .. } => "replica_lost",
+            TrailKind::ReplicaLaunched { .. } => "replica_launched",
+            TrailKind::ReplicaBack { .. } => "replica_back",
         }
     }
 }
@@ -232,6 +258,33 @@ impl fmt::Display for TrailKind {
             TrailKind::Failed { reason } => write!(f, "failed: {reason}"),
             TrailKind::Cancelled => f.write_str("cancelled"),
             TrailKind::CancelledFor { reason } => write!(f, "cancelled: {reason}"),
+            TrailKind::PlacedAgain { nodes, replaced: 0, .. } => {
+                let nodes_word = if *nodes == 1 { "node" } else { "nodes" };
+                write!(f, "placed again on its {nodes} {nodes_word}")
+            }
+            TrailKind::PlacedAgain { nodes, replaced, first } => {
+                let more = *replaced as usize - first.len();
+                write!(f, "placed again on its {nodes} nodes, with {}", first.join(", "))?;
+                if more > 0 {
+                    write!(f, " and {more} more")?;
+                }
+                let one = *replaced == 1;
+                write!(f, " in place of {replaced} that {} out", if one { "is" } else { "are" })
+            }
+            TrailKind::ReplicaLost { replica, reason, left } => {
+                write!(f, "replica {replica} is lost, and {left} go on: {reason}")
+            }
+            TrailKind::ReplicaLaunched { replica, replaced } => {
+                write!(f, "replica {replica} starts again")?;
+                match replaced {
+                    0 => Ok(()),
+                    1 => f.write_str(", with another node in place of one that is out"),
+                    nodes => write!(f, ", with other nodes in place of {nodes} that are out"),
+                }
+            }
+            TrailKind::ReplicaBack { replica, after } => {
+                write!(f, "replica {replica} trains again, {after} after its launch")
+            }
         }
     }
 }

@@ -7,6 +7,9 @@
 //! - `step-00000120.safetensors`: weights and both moments. The metadata carry the step, the
 //!   flags, the digest of the corpus, and a checksum over all of these and the tensors.
 //!
+//! Where there are replicas, whichever of them leads writes them, and each to files of its own
+//! name until they are whole: two that take each other for lost do not disturb each other.
+//!
 //! Every file is written beside its place, synced, renamed over it, and the folder synced: after
 //! a crash at any moment there is the old file or the new one. A file that the disk spoiled
 //! anyway is found by its checksum and skipped.
@@ -29,11 +32,16 @@ use crate::optimizer::State;
 /// The newest may be the one that the disk spoils, so one more is kept.
 const KEPT: usize = 2;
 
-/// The checkpoint folder of one run. Only rank 0 has one.
+/// What the name of a file ends with until it is whole.
+const PARTIAL: &str = ".partial";
+
+/// The checkpoint folder of one run. Only rank 0, of each replica, has one.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     config: Config,
+    /// As [`PARTIAL`], but told apart from what other writers have half-done.
+    partial: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,19 +53,40 @@ struct Run {
 impl Store {
     /// Make the folder, and clear it of what a killed writer left half-done.
     pub fn open(folder: &Path, config: &Config) -> Result<Self, Failure> {
+        Self::open_for(folder, config, PARTIAL.to_owned(), |name| name.ends_with(PARTIAL))
+    }
+
+    /// The same for a replica, while others may be writing: it clears away only what is its own.
+    pub fn open_beside_others(
+        folder: &Path,
+        config: &Config,
+        replica: usize,
+        epoch: u64,
+    ) -> Result<Self, Failure> {
+        let own = format!(".replica-{replica}.epoch-");
+        let partial = format!("{own}{epoch}{PARTIAL}");
+        Self::open_for(folder, config, partial, |name| name.contains(&own))
+    }
+
+    fn open_for(
+        folder: &Path,
+        config: &Config,
+        partial: String,
+        is_left_over: impl Fn(&str) -> bool,
+    ) -> Result<Self, Failure> {
         let failed = |error| failure("cannot use the checkpoint folder", folder, &error);
         fs::create_dir_all(folder).map_err(failed)?;
         for entry in fs::read_dir(folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|e| e == "partial") {
-                fs::remove_file(&path).map_err(|error| failure("cannot remove", &path, &error))?;
+            if path.file_name().is_some_and(|name| is_left_over(&name.to_string_lossy())) {
+                remove(&path)?;
             }
         }
-        Ok(Self { folder: folder.to_owned(), config: config.clone() })
+        Ok(Self { folder: folder.to_owned(), config: config.clone(), partial })
     }
 
-    /// The corpus of the run that this folder belongs to: none at the first start.
-    pub fn stored_corpus(&self) -> Result<Option<Vec<u8>>, Failure> {
+    /// The run that this folder belongs to: none at the first start.
+    fn run(&self) -> Result<Option<Run>, Failure> {
         let path = self.folder.join("run.json");
         let run: Run = match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -72,6 +101,19 @@ impl Store {
                 self.folder.display()
             )));
         }
+        Ok(Some(run))
+    }
+
+    /// An error if the folder holds another run than these flags make.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.run().map(drop)
+    }
+
+    /// The corpus of the run that this folder belongs to: none at the first start.
+    pub fn stored_corpus(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(run) = self.run()? else {
+            return Ok(None);
+        };
         let path = self.folder.join("corpus");
         let corpus = fs::read(&path).map_err(|error| failure("cannot read", &path, &error))?;
         if digest(&corpus) != run.corpus {
@@ -115,13 +157,17 @@ impl Store {
 
     /// Returns when the checkpoint is on the disk to stay.
     pub fn save(&self, state: &State, layout: &Layout, corpus: &str) -> Result<PathBuf, Failure> {
-        let name = format!("step-{:08}.safetensors", state.step);
-        let path = self.write(&name, &encode(state, &self.config, layout, corpus))?;
+        let path = self.write(&name(state.step), &encode(state, &self.config, layout, corpus))?;
         let checkpoints = self.checkpoints()?;
         for old in &checkpoints[..checkpoints.len().saturating_sub(KEPT)] {
-            fs::remove_file(old).map_err(|error| failure("cannot remove", old, &error))?;
+            remove(old)?;
         }
         Ok(path)
+    }
+
+    /// Whether there is a checkpoint of this step; it is whole, whoever wrote it.
+    pub fn has(&self, step: u64) -> bool {
+        self.folder.join(name(step)).exists()
     }
 
     /// Oldest first.
@@ -142,7 +188,7 @@ impl Store {
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
         let path = self.folder.join(name);
-        let partial = self.folder.join(format!("{name}.partial"));
+        let partial = self.folder.join(format!("{name}{}", self.partial));
         let written = || -> io::Result<()> {
             let mut file = File::create(&partial)?;
             file.write_all(bytes)?;
@@ -156,6 +202,20 @@ impl Store {
             failure("cannot write", &path, &error)
         })?;
         Ok(path)
+    }
+}
+
+fn name(step: u64) -> String {
+    format!("step-{step:08}.safetensors")
+}
+
+/// Another writer may have been quicker.
+fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failure("cannot remove", path, &error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -356,6 +416,28 @@ mod tests {
         assert_eq!(step, Some(10));
         assert!(skipped[0].starts_with("step-00000020.safetensors: it is torn"), "{skipped:?}");
         assert_eq!(fs::read_dir(fixture.folder.path()).unwrap().count(), 2, "no leftovers");
+    }
+
+    #[test]
+    fn a_replica_that_comes_back_clears_away_only_its_own_leftovers() {
+        let fixture = Fixture::new();
+        for replica in [1, 11] {
+            let name = format!("step-00000030.safetensors.replica-{replica}.epoch-2.partial");
+            fs::write(fixture.folder.path().join(name), "x").unwrap();
+        }
+        let store = Store::open_beside_others(fixture.folder.path(), &fixture.config, 1, 3).unwrap();
+        store.save(&fixture.state(30), &fixture.layout, "text").unwrap();
+        assert!(store.has(30) && !store.has(31));
+        let mut names: Vec<_> = fs::read_dir(fixture.folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let other = "step-00000030.safetensors.replica-11.epoch-2.partial";
+        assert_eq!(names, ["step-00000030.safetensors", other]);
+        // Whoever begins an attempt of its own finds nobody else at work.
+        fixture.store();
+        assert_eq!(fs::read_dir(fixture.folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -9,9 +9,9 @@
 //! peer that hangs makes everybody wait, for that is what a hang looks like in real training;
 //! to find it is the control plane's business.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
+use std::ops::Range;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,12 +25,12 @@ use crate::failure::Failure;
 use crate::launch::Launch;
 use crate::link::{Kind, Link};
 use crate::optimizer::State;
-use crate::tree;
+use crate::tree::{self, Parts};
 
 /// How often rank 0 looks for the next caller, and others for rank 0.
 const POLL: Duration = Duration::from_millis(20);
 /// A caller says who it is within this, or makes room for the next.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A last word is not worth more waiting.
 const GIVING_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -87,13 +87,17 @@ impl Group {
     }
 
     fn receive(&mut self, link: usize, expected: Kind) -> Result<Vec<u8>, Failure> {
+        match self.receive_any(link)? {
+            (kind, payload) if kind == expected => Ok(payload),
+            (kind, _) => Err(unexpected(self.peer(link), kind, expected)),
+        }
+    }
+
+    fn receive_any(&mut self, link: usize) -> Result<(Kind, Vec<u8>), Failure> {
         let peer = self.peer(link);
         match self.links[link].receive() {
-            Ok((kind, payload)) if kind == expected => Ok(payload),
             Ok((Kind::GivingUp, why)) => Err(gave_up(peer, &why)),
-            Ok((kind, _)) => {
-                Err(Failure::PeerLost(format!("rank {peer} sent {kind:?} instead of {expected:?}")))
-            }
+            Ok(frame) => Ok(frame),
             Err(error) => Err(lost(peer, &error)),
         }
     }
@@ -146,34 +150,114 @@ impl Group {
         round: u64,
         leaves: usize,
         len: usize,
-        mut leaf: impl FnMut(usize) -> Result<Vec<f32>>,
+        leaf: impl FnMut(usize) -> Result<Vec<f32>>,
     ) -> Result<Vec<f32>> {
-        let mut parts = VecDeque::new();
-        for node in tree::cover(leaves, &tree::share(leaves, self.rank, self.world)) {
-            parts.push_back((node.clone(), tree::evaluate(node, &mut leaf)?));
-        }
         if self.rank > 0 {
-            let floats: Vec<f32> = parts.into_iter().flat_map(|(_, part)| part).collect();
-            self.send(0, Kind::Part, &message(round, &floats))?;
+            self.contribute(round, leaves, &(0..leaves), leaf)?;
             let sum = self.receive(0, Kind::Sum)?;
             return content(&sum, round, len).with_context(|| "from rank 0".to_owned());
         }
+        let parts = self.gather(round, leaves, &(0..leaves), len, leaf)?;
+        let sum = tree::merge(leaves, parts);
+        self.publish(round, &sum)?;
+        Ok(sum)
+    }
+
+    /// Rank 0 of a replica: the part of the sum that is the replica's, and its ranks share.
+    pub fn lead(
+        &mut self,
+        round: u64,
+        leaves: usize,
+        owned: &Range<usize>,
+        len: usize,
+        leaf: impl FnMut(usize) -> Result<Vec<f32>>,
+    ) -> Result<Parts> {
+        let work = serde_json::to_vec(owned)?;
+        for link in 0..self.links.len() {
+            self.send(link, Kind::Work, &work)?;
+        }
+        let parts = self.gather(round, leaves, owned, len, leaf)?;
+        Ok(tree::merge_owned(leaves, owned, parts))
+    }
+
+    /// The other ranks of a replica: compute what rank 0 asks for, also twice if the replicas
+    /// share the leaves anew, until it has the sum.
+    pub fn follow(
+        &mut self,
+        round: u64,
+        leaves: usize,
+        len: usize,
+        mut leaf: impl FnMut(usize) -> Result<Vec<f32>>,
+    ) -> Result<Vec<f32>> {
+        loop {
+            let (kind, payload) = self.receive_any(0)?;
+            match kind {
+                Kind::Work => {
+                    let owned = serde_json::from_slice(&payload).context("a share of leaves")?;
+                    self.contribute(round, leaves, &owned, &mut leaf)?;
+                }
+                Kind::Sum => {
+                    return content(&payload, round, len).with_context(|| "from rank 0".to_owned());
+                }
+                _ => return Err(unexpected(0, kind, Kind::Sum).into()),
+            }
+        }
+    }
+
+    /// Rank 0 has the sum, and now all have.
+    pub fn publish(&mut self, round: u64, sum: &[f32]) -> Result<()> {
+        if !self.links.is_empty() {
+            let message = message(round, sum);
+            for link in 0..self.links.len() {
+                self.send(link, Kind::Sum, &message)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn contribute(
+        &mut self,
+        round: u64,
+        leaves: usize,
+        owned: &Range<usize>,
+        leaf: impl FnMut(usize) -> Result<Vec<f32>>,
+    ) -> Result<()> {
+        let parts = self.compute(leaves, owned, leaf)?;
+        let floats: Vec<f32> = parts.into_iter().flat_map(|(_, part)| part).collect();
+        Ok(self.send(0, Kind::Part, &message(round, &floats))?)
+    }
+
+    fn compute(
+        &self,
+        leaves: usize,
+        owned: &Range<usize>,
+        mut leaf: impl FnMut(usize) -> Result<Vec<f32>>,
+    ) -> Result<Parts> {
+        tree::cover(leaves, &tree::share_of(owned, self.rank, self.world))
+            .into_iter()
+            .map(|node| Ok((node.clone(), tree::evaluate(node, &mut leaf)?)))
+            .collect()
+    }
+
+    /// The parts of all ranks, in their order.
+    fn gather(
+        &mut self,
+        round: u64,
+        leaves: usize,
+        owned: &Range<usize>,
+        len: usize,
+        leaf: impl FnMut(usize) -> Result<Vec<f32>>,
+    ) -> Result<Parts> {
+        let mut parts = self.compute(leaves, owned, leaf)?;
         for link in 0..self.links.len() {
             let peer = self.peer(link);
-            let nodes = tree::cover(leaves, &tree::share(leaves, peer, self.world));
+            let nodes = tree::cover(leaves, &tree::share_of(owned, peer, self.world));
             let part = self.receive(link, Kind::Part)?;
             let floats = content(&part, round, nodes.len() * len)
                 .with_context(|| format!("from rank {peer}"))?;
             parts.extend(nodes.into_iter().zip(floats.chunks(len).map(<[f32]>::to_vec)));
         }
-        let sum = tree::merge(leaves, parts);
-        if !self.links.is_empty() {
-            let message = message(round, &sum);
-            for link in 0..self.links.len() {
-                self.send(link, Kind::Sum, &message)?;
-            }
-        }
-        Ok(sum)
+        Ok(parts)
     }
 
     /// Tell the others why this rank stops, as far as they still listen.
@@ -194,17 +278,21 @@ fn lost(peer: usize, error: &io::Error) -> Failure {
     Failure::PeerLost(format!("lost rank {peer}: {why}"))
 }
 
+fn unexpected(peer: usize, kind: Kind, expected: Kind) -> Failure {
+    Failure::PeerLost(format!("rank {peer} sent {kind:?} instead of {expected:?}"))
+}
+
 fn gave_up(peer: usize, why: &[u8]) -> Failure {
     Failure::PeerLost(format!("rank {peer} gave up: {}", String::from_utf8_lossy(why)))
 }
 
-fn message(round: u64, floats: &[f32]) -> Vec<u8> {
+pub fn message(round: u64, floats: &[f32]) -> Vec<u8> {
     let mut message = round.to_le_bytes().to_vec();
     message.extend(to_bytes(floats));
     message
 }
 
-fn content(message: &[u8], round: u64, len: usize) -> Result<Vec<f32>> {
+pub fn content(message: &[u8], round: u64, len: usize) -> Result<Vec<f32>> {
     let (theirs, floats) = message.split_first_chunk().context("a sum without its round")?;
     let theirs = u64::from_le_bytes(*theirs);
     ensure!(theirs == round, "a sum of round {theirs} in round {round}");
@@ -224,7 +312,9 @@ fn start_digest(step: u64, contents: &[Vec<u8>]) -> [u8; 16] {
 
 /// Rank 0: wait for every other rank.
 fn listen(launch: &Launch, config: &Config, deadline: Instant) -> Result<Vec<Link>> {
-    let listener = bind(launch, deadline)?;
+    let (address, port) = (launch.master.0.as_str(), launch.master.1);
+    let listener = bind(address, port, deadline)
+        .with_context(|| format!("rank 0 cannot listen on {address}:{port}"))?;
     listener.set_nonblocking(true).context("cannot listen without blocking")?;
     let mut links: Vec<Option<Link>> = (1..launch.world).map(|_| None).collect();
     while links.iter().any(Option::is_none) {
@@ -253,16 +343,13 @@ fn listen(launch: &Launch, config: &Config, deadline: Instant) -> Result<Vec<Lin
 }
 
 /// The port may still be held by the rank 0 of an attempt that is being stopped.
-fn bind(launch: &Launch, deadline: Instant) -> Result<TcpListener> {
-    let (address, port) = (launch.master.0.as_str(), launch.master.1);
+pub fn bind(address: &str, port: u16, deadline: Instant) -> io::Result<TcpListener> {
     loop {
         match TcpListener::bind((address, port)) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 sleep(POLL);
             }
-            result => {
-                return result.with_context(|| format!("rank 0 cannot listen on {address}:{port}"));
-            }
+            result => return result,
         }
     }
 }
@@ -369,19 +456,29 @@ impl From<io::Error> for Call {
 
 fn call(address: &str, port: u16, hello: &[u8], deadline: Instant) -> Result<Link, Call> {
     let left = || deadline.saturating_duration_since(Instant::now()).max(POLL);
+    let stream = connect(address, port, left)?;
+    introduce(Link::new(stream)?, hello, left())
+}
+
+/// Try each address of the name, each for as long as `timeout` says then.
+pub fn connect(
+    address: &str,
+    port: u16,
+    timeout: impl Fn() -> Duration,
+) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
     for address in (address, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, left()) {
+        match TcpStream::connect_timeout(&address, timeout()) {
             // On loopback, a call to a port that nobody holds yet can be given that very port
             // to call from, and then it talks to itself.
             Ok(stream) if stream.local_addr()? == stream.peer_addr()? => {
                 last = io::ErrorKind::ConnectionRefused.into();
             }
-            Ok(stream) => return introduce(Link::new(stream)?, hello, left()),
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
-    Err(last.into())
+    Err(last)
 }
 
 fn introduce(mut link: Link, hello: &[u8], timeout: Duration) -> Result<Link, Call> {
@@ -407,7 +504,7 @@ mod tests {
 
     fn launch(rank: usize, world: usize, port: u16) -> Launch {
         let master = ("127.0.0.1".to_owned(), port);
-        Launch { rank, world, master, job: "job".to_owned(), epoch: 2 }
+        Launch { rank, world, master, job: "job".to_owned(), epoch: 2, replica: None }
     }
 
     fn free_port() -> u16 {

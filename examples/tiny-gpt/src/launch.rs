@@ -1,8 +1,10 @@
 //! The launch contract: who this process is, by the variables that torchrun and Lindos set.
 
 use crate::failure::Failure;
+use crate::replicas::Place;
 
-/// One rank of one attempt.
+/// One rank of one attempt, or of one launch of a replica: then all but `replica` speaks of
+/// the replica alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
     pub rank: usize,
@@ -11,6 +13,8 @@ pub struct Launch {
     pub master: (String, u16),
     pub job: String,
     pub epoch: u64,
+    /// Which replica this rank is of, where the job is made of replicas.
+    pub replica: Option<Place>,
 }
 
 impl Launch {
@@ -22,8 +26,9 @@ impl Launch {
     fn from_lookup(get: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let job = get("LINDOS_JOB").unwrap_or_default();
         let epoch = number(&get, "LINDOS_EPOCH")?.unwrap_or(1);
+        let replica = Place::from_lookup(&get)?;
         let mut launch =
-            Self { rank: 0, world: 1, master: ("127.0.0.1".to_owned(), 0), job, epoch };
+            Self { rank: 0, world: 1, master: ("127.0.0.1".to_owned(), 0), job, epoch, replica };
         match (number(&get, "RANK")?, number(&get, "WORLD_SIZE")?) {
             (None, None) => return Ok(launch),
             (Some(rank), Some(world)) if rank < world => {
@@ -60,7 +65,7 @@ fn needed(name: &str) -> Failure {
     Failure::Usage(format!("WORLD_SIZE is above 1 and {name} is not set: where is rank 0?"))
 }
 
-fn number(get: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<u64>, Failure> {
+pub fn number(get: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<u64>, Failure> {
     get(name)
         .map(|value| {
             value
@@ -104,6 +109,7 @@ mod tests {
             master: ("node-1".to_owned(), 29500),
             job: "job-7".to_owned(),
             epoch: 3,
+            replica: None,
         };
         assert_eq!(launch, expected);
     }

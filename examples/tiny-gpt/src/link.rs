@@ -1,8 +1,10 @@
 //! Frames over TCP: a kind, a length, and that many bytes.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
+
+use rustix::net::sockopt;
 
 /// What a frame says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +27,15 @@ pub enum Kind {
     Sum,
     /// Either way: I must stop, and why.
     GivingUp,
+    /// Rank 0 of a replica to its ranks: the leaves of a sum that are theirs.
+    Work,
+    /// Between replicas: a message of their agreement.
+    Talk,
+    /// A replica to another: the whole state.
+    State,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 12] = [
     Kind::Hello,
     Kind::Refusal,
     Kind::Acceptance,
@@ -37,6 +45,9 @@ const KINDS: [Kind; 9] = [
     Kind::Part,
     Kind::Sum,
     Kind::GivingUp,
+    Kind::Work,
+    Kind::Talk,
+    Kind::State,
 ];
 
 /// No frame is longer: 4 GB of weights is not a tiny GPT.
@@ -44,7 +55,12 @@ const LENGTH_MAX: u64 = 4 << 30;
 /// Bound on what is read from a peer that has not said who it is.
 const TEXT_LENGTH_MAX: u64 = 1 << 16;
 
-/// One end of a connection between rank 0 and another rank.
+/// A host that is off answers nothing: its silence is noticed after this long.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long a connection is idle before the system asks whether the other end is still there.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// One end of a connection between two ranks.
 #[derive(Debug)]
 pub struct Link {
     stream: TcpStream,
@@ -63,6 +79,26 @@ impl Link {
         self.stream.set_write_timeout(timeout)
     }
 
+    /// Let the system find out that the other host is gone. A process that merely hangs is not
+    /// found so, as long as the system can keep for it what it does not read.
+    pub fn notice_silence(&self) -> io::Result<()> {
+        sockopt::set_socket_keepalive(&self.stream, true)?;
+        sockopt::set_tcp_keepidle(&self.stream, IDLE)?;
+        sockopt::set_tcp_keepintvl(&self.stream, IDLE / 2)?;
+        sockopt::set_tcp_user_timeout(&self.stream, SILENCE_MAX.as_millis() as u32)?;
+        Ok(())
+    }
+
+    /// The same connection, so that one thread may read and another write.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { stream: self.stream.try_clone()? })
+    }
+
+    /// End it for both sides, and for a thread that reads from it.
+    pub fn close(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
     pub fn send(&mut self, kind: Kind, payload: &[u8]) -> io::Result<()> {
         let mut header = [0; 9];
         header[0] = kind as u8;
@@ -78,7 +114,10 @@ impl Link {
             .get(usize::from(header[0]))
             .ok_or_else(|| invalid(format!("frame of unknown kind {}", header[0])))?;
         let length = u64::from_le_bytes(header[1..].try_into().expect("eight bytes"));
-        let text = matches!(kind, Kind::Hello | Kind::Refusal | Kind::Ready | Kind::GivingUp);
+        let text = matches!(
+            kind,
+            Kind::Hello | Kind::Refusal | Kind::Ready | Kind::GivingUp | Kind::Work | Kind::Talk
+        );
         if length > if text { TEXT_LENGTH_MAX } else { LENGTH_MAX } {
             return Err(invalid(format!("{kind:?} frame of {length} bytes")));
         }
@@ -124,6 +163,16 @@ mod tests {
         assert_eq!(link.receive().unwrap(), (Kind::GivingUp, vec![]));
         drop(other);
         assert_eq!(link.receive().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_link_that_is_closed_frees_its_reader() {
+        let (mut link, _other) = pair();
+        link.notice_silence().unwrap();
+        let closer = link.try_clone().unwrap();
+        let reader = std::thread::spawn(move || link.receive().unwrap_err().kind());
+        closer.close();
+        assert_eq!(reader.join().unwrap(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

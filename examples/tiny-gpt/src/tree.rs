@@ -4,14 +4,19 @@
 //! fixed. Here the order hangs on the number of micro-batches alone: they are the leaves of a
 //! binary tree that halves its range at every level. A rank owns a run of neighbouring leaves
 //! and adds up the largest subtrees that lie wholly in it; rank 0 adds the rest. However many
-//! ranks there are, the same pairs are added, and so the losses are the same to the last bit.
+//! ranks there are, also in replicas, the same pairs are added, and so the losses are the same to the last bit.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// The leaves that `rank` of `world` owns.
 pub fn share(leaves: usize, rank: usize, world: usize) -> Range<usize> {
-    leaves * rank / world..leaves * (rank + 1) / world
+    share_of(&(0..leaves), rank, world)
+}
+
+/// The leaves that `rank` of `world` owns, where together they own only `owned`.
+pub fn share_of(owned: &Range<usize>, rank: usize, world: usize) -> Range<usize> {
+    owned.start + owned.len() * rank / world..owned.start + owned.len() * (rank + 1) / world
 }
 
 /// The largest subtrees of `0..leaves` that lie in `owned`, from left to right.
@@ -49,9 +54,18 @@ pub fn evaluate<E>(
     Ok(sum)
 }
 
-/// Add up the whole tree from the subtrees of a cover, which come from left to right.
-pub fn merge(leaves: usize, mut parts: VecDeque<(Range<usize>, Vec<f32>)>) -> Vec<f32> {
-    fn ascend(node: &Range<usize>, parts: &mut VecDeque<(Range<usize>, Vec<f32>)>) -> Vec<f32> {
+/// Subtrees and their sums, from left to right.
+pub type Parts = VecDeque<(Range<usize>, Vec<f32>)>;
+
+/// Add up the whole tree from the subtrees of a cover.
+pub fn merge(leaves: usize, parts: Parts) -> Vec<f32> {
+    let mut whole = merge_owned(leaves, &(0..leaves), parts);
+    whole.pop_front().expect("a tree has a root").1
+}
+
+/// Add up the largest subtrees that lie in `owned` from smaller ones that cover it.
+pub fn merge_owned(leaves: usize, owned: &Range<usize>, mut parts: Parts) -> Parts {
+    fn ascend(node: &Range<usize>, parts: &mut Parts) -> Vec<f32> {
         let (range, _) = parts.front().expect("a cover leaves no gap");
         if range == node {
             return parts.pop_front().expect("seen above").1;
@@ -62,9 +76,10 @@ pub fn merge(leaves: usize, mut parts: VecDeque<(Range<usize>, Vec<f32>)>) -> Ve
         add(&mut sum, &ascend(&right, parts));
         sum
     }
-    let sum = ascend(&(0..leaves), &mut parts);
+    let nodes = cover(leaves, owned);
+    let merged = nodes.into_iter().map(|node| (node.clone(), ascend(&node, &mut parts))).collect();
     assert!(parts.is_empty(), "a cover does not overlap");
-    sum
+    merged
 }
 
 fn halves(node: &Range<usize>) -> (Range<usize>, Range<usize>) {
@@ -105,6 +120,10 @@ mod tests {
         assert_ne!(tree, plain);
     }
 
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|value| value.to_bits()).collect()
+    }
+
     proptest! {
         #[test]
         fn the_sum_is_the_same_to_the_last_bit_for_every_world(
@@ -115,8 +134,26 @@ mod tests {
                 .flat_map(|rank| cover(leaves, &share(leaves, rank, world)))
                 .map(|node| (node.clone(), evaluate::<()>(node, &mut |i| Ok(leaf(i))).unwrap()))
                 .collect();
-            let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(&merge(leaves, parts)), bits(&whole));
+        }
+
+        #[test]
+        fn it_is_also_the_same_where_replicas_share_it_and_their_ranks_share_that(
+            leaves in 1usize..40, replicas in 1usize..6, worlds in prop::collection::vec(1usize..5, 6),
+        ) {
+            let whole = evaluate::<()>(0..leaves, &mut |i| Ok(leaf(i))).unwrap();
+            let parts = (0..replicas).flat_map(|replica| {
+                let owned = share(leaves, replica, replicas);
+                let parts = (0..worlds[replica])
+                    .flat_map(|rank| cover(leaves, &share_of(&owned, rank, worlds[replica])))
+                    .map(|node| (node.clone(), evaluate::<()>(node, &mut |i| Ok(leaf(i))).unwrap()))
+                    .collect();
+                let parts = merge_owned(leaves, &owned, parts);
+                let nodes: Vec<_> = parts.iter().map(|(node, _)| node.clone()).collect();
+                assert_eq!(nodes, cover(leaves, &owned));
+                parts
+            });
+            prop_assert_eq!(bits(&merge(leaves, parts.collect())), bits(&whole));
         }
     }
 }

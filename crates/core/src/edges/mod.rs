@@ -242,7 +242,15 @@ impl JobProgress {
                 if self.has_said_loss { newest.loss_micro } else { self.first_loss_micro };
             self.has_said_loss |= loss_micro.is_some();
             let total_steps = newest.total_steps;
-            events.push(Event::StepReached { job, epoch, step, total_steps, loss_micro });
+            let is_watched = false;
+            events.push(Event::StepReached {
+                job,
+                epoch,
+                step,
+                total_steps,
+                loss_micro,
+                is_watched,
+            });
             self.said_step = Some(step);
             self.said_at = now;
         }

@@ -25,12 +25,12 @@ impl Core {
     }
 
     pub fn job(&self, id: JobId) -> Option<&Job> {
-        self.jobs.get(&id)
+        self.jobs.get(&id).map(Box::as_ref)
     }
 
     /// All jobs that are remembered, the oldest first.
     pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
-        self.jobs.values()
+        self.jobs.values().map(Box::as_ref)
     }
 
     pub fn nodes(&self) -> &[Node] {
@@ -66,11 +66,10 @@ impl Core {
 
     /// Whether any of these attempts is none that the core has on the node.
     pub fn has_strangers(&self, node: NodeId, attempts: &[AttemptReport]) -> bool {
-        let Some(node) = self.fleet.get(node) else { return false };
-        let is_known = |report: &AttemptReport| {
-            node.allocations.iter().any(|a| (a.job, a.epoch) == (report.job, report.epoch))
-        };
-        !attempts.iter().all(is_known)
+        if self.fleet.get(node).is_none() {
+            return false;
+        }
+        !attempts.iter().all(|report| self.find_member(node, report.job, report.epoch).is_some())
     }
 
     /// GPU-milliseconds by column at `now`, which is not before the last step.

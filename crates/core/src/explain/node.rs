@@ -165,7 +165,7 @@ impl Core {
     /// The waiting jobs that a pass looks at first, one of each shape; after them those that wait
     /// for no node. A look at each kind of job, not at each job.
     fn foremost(&self) -> Vec<&Job> {
-        let job = |id: JobId| &self.jobs[&id];
+        let job = |id: JobId| self.jobs[&id].as_ref();
         let buckets = self.queue.buckets().values();
         let first_of_each = buckets.filter_map(|jobs| jobs.first().copied());
         let promised = self.holds.keys().copied().filter(|&id| !self.queue.is_parked(id));

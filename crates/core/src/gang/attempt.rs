@@ -8,7 +8,10 @@ use lindos_model::{
     AttemptReport, Column, EndReason, Epoch, Exit, GpuSet, Millis, NodeId, Policy, Rank, RankExit,
     ReportedPhase, Time,
 };
+use crate::event::GangWord;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
@@ -32,8 +35,10 @@ pub enum MemberState {
 pub struct Member {
     pub node: NodeId,
     pub gpus: GpuSet,
-    pub first_rank: Rank,
     pub state: MemberState,
+    /// Ranks that ended with status 0.
+    pub succeeded: u16,
+    /// Empty while nothing is known of them one by one: a large gang tells of all at once.
     pub ranks: Vec<RankState>,
 }
 
@@ -44,15 +49,60 @@ pub struct RankState {
     pub exit: Option<RankExit>,
 }
 
+/// A part of the gang that can be lost and come back while the others go on; most gangs are one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Of its newest launch.
+    pub epoch: Epoch,
+    pub state: ReplicaState,
+    pub launched_at: Time,
+    pub first_step_at: Option<Time>,
+    /// GPUs on nodes that are there.
+    pub gpus: u64,
+    pub tally: Tally,
+    /// Its ranks meet here, and its first rank meets the other replicas at the port after it.
+    pub master_port: u16,
+    /// How often it has failed since its last step.
+    pub failures: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplicaState {
+    Launched,
+    /// It is over for this reason, and the others go on; some member may still live.
+    Stopping { reason: EndReason },
+    /// Nothing of it lives, and some node of it cannot be had.
+    Waiting,
+}
+
+/// Work that the ledger has called lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    pub since: Time,
+    pub until: Time,
+    pub gpu_ms: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
+    /// Of the launch of the whole gang; a replica that came back since has a higher one.
     pub epoch: Epoch,
     pub phase: Phase,
     /// In rank order.
     pub members: Vec<Member>,
+    /// As many members each, in their order.
+    pub replicas: Vec<Replica>,
+    /// Replicas launched since, by their epoch.
+    pub back: BTreeMap<Epoch, u32>,
+    /// Replicas that are not launched …
+    pub down: BTreeSet<u32>,
+    /// … and those launched since that have not trained yet.
+    pub rejoining: BTreeSet<u32>,
+    /// The fewest replicas that may go on without the others.
+    pub replicas_min: u32,
+    pub ranks_per_node: u16,
     pub gpus: u64,
     pub tally: Tally,
-    pub master_port: u16,
     pub launched_at: Time,
     pub all_up_at: Option<Time>,
     pub first_step_at: Option<Time>,
@@ -61,25 +111,28 @@ pub struct Attempt {
     pub pace: Pace,
     /// Training before this moment is safe in a checkpoint; after it, a fault loses it.
     pub at_risk_since: Time,
+    /// Productive GPU-milliseconds since then, counted up to `counted_at`.
+    pub at_risk: u64,
+    pub counted_at: Time,
     /// For which checkpoints have blocked this attempt, as it says.
     pub blocked_ms: u64,
     /// The same, as the ledger has it.
     pub checkpointing: Millis,
-    /// The work that the ledger has called lost: since when, until when.
-    pub lost: Option<(Time, Time)>,
+    pub lost: Option<Lost>,
     /// When the newest step or checkpoint was told.
     pub sign_at: Time,
     /// The silence that the present hang timer allows.
     pub hang_limit: Millis,
+    /// Whoever reads the progress will say when it stops.
+    pub is_watched: bool,
     pub resend_wait: Millis,
     /// A node of the gang that went silent, and when it was last heard, if anybody knows.
     pub unheard: Option<(NodeId, Option<Time>)>,
 }
 
-/// Sums over the gang, so that a report does not cost a pass over it.
+/// Sums over members, so that a report does not cost a pass over them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Tally {
-    pub ranks: u32,
     /// Ranks that ended with status 0.
     pub succeeded: u32,
     /// Members of which nothing was heard yet.
@@ -93,10 +146,16 @@ impl Tally {
         for member in members {
             tally.launching += u32::from(member.state == MemberState::Launching);
             tally.gone += u32::from(member.state == MemberState::Gone);
-            tally.ranks += member.ranks.len() as u32;
-            tally.succeeded += member.succeeded();
+            tally.succeeded += u32::from(member.succeeded);
         }
         tally
+    }
+
+    /// A member went from one tally to another.
+    fn change(&mut self, before: Tally, after: Tally) {
+        self.succeeded = self.succeeded + after.succeeded - before.succeeded;
+        self.launching = self.launching + after.launching - before.launching;
+        self.gone = self.gone + after.gone - before.gone;
     }
 }
 
@@ -125,7 +184,9 @@ pub struct Pace {
 
 impl Pace {
     /// Takes a reading; whether it is progress at all.
-    pub fn on_step(&mut self, now: Time, step: u64) -> bool {
+    ///
+    /// Of a job that is watched, readings come seldom: the time between two is no pause.
+    pub fn on_step(&mut self, now: Time, step: u64, is_watched: bool) -> bool {
         let Some(before) = self.step else {
             self.step = Some(step);
             self.step_at = now;
@@ -138,7 +199,9 @@ impl Pace {
         let each = gap / (step - before);
         self.step_ms = Some(self.step_ms.map_or(each, |before| (before * 3 + each) / 4));
         self.is_settled = true;
-        self.longest_gap_ms = self.longest_gap_ms.max(gap);
+        if !is_watched {
+            self.longest_gap_ms = self.longest_gap_ms.max(gap);
+        }
         self.step = Some(step);
         self.step_at = now;
         true
@@ -179,14 +242,20 @@ pub struct Changes {
     pub started: Vec<(Rank, u32)>,
     /// The end that stops the attempt, if there is one: the first that is not a success.
     pub fault: Option<EndReason>,
+    /// All its ranks run and are known: as long as it says the same, there is nothing to learn.
+    pub is_quiet: bool,
 }
 
+/// The state of a rank of which nothing is known.
+static UNKNOWN: RankState = RankState { pid: 0, exit: None };
+
 impl Attempt {
-    /// Where the time of its GPUs goes.
-    pub fn column(&self) -> Column {
-        if self.is_stopping() {
+    /// Where the time of a replica's GPUs goes.
+    pub fn column(&self, replica: usize) -> Column {
+        let replica = &self.replicas[replica];
+        if self.is_stopping() || replica.state != ReplicaState::Launched {
             Column::Waiting
-        } else if self.first_step_at.is_some() {
+        } else if replica.first_step_at.is_some() {
             Column::Productive
         } else {
             Column::Startup
@@ -201,26 +270,122 @@ impl Attempt {
         self.tally.gone as usize == self.members.len()
     }
 
-    /// Whether every rank has ended with status 0.
+    /// Whether every rank has ended with status 0, but for those of replicas that are not there.
     pub fn all_succeeded(&self) -> bool {
-        self.tally.succeeded == self.tally.ranks
+        if self.tally.succeeded == self.world_size() {
+            return true;
+        }
+        if self.replicas.len() == 1 || self.tally.succeeded == 0 {
+            return false;
+        }
+        let all = self.ranks_in_replica();
+        let mut launched = self.replicas.iter().filter(|r| r.state == ReplicaState::Launched);
+        let done = self.replicas.iter().filter(|r| r.tally.succeeded == all).count();
+        done >= self.replicas_min as usize && launched.all(|r| r.tally.succeeded == all)
     }
 
+    /// Ranks of the whole gang.
     pub fn world_size(&self) -> u32 {
-        self.tally.ranks
+        self.members.len() as u32 * u32::from(self.ranks_per_node)
+    }
+
+    pub fn nodes_in_replica(&self) -> usize {
+        self.members.len() / self.replicas.len()
+    }
+
+    pub fn ranks_in_replica(&self) -> u32 {
+        self.nodes_in_replica() as u32 * u32::from(self.ranks_per_node)
+    }
+
+    pub fn replica_of(&self, member: usize) -> usize {
+        member / self.nodes_in_replica()
+    }
+
+    pub fn members_of(&self, replica: usize) -> Range<usize> {
+        let nodes = self.nodes_in_replica();
+        replica * nodes..(replica + 1) * nodes
+    }
+
+    /// The epoch of a member's newest launch.
+    pub fn epoch_of(&self, member: usize) -> Epoch {
+        self.replicas[self.replica_of(member)].epoch
+    }
+
+    /// The replica that was launched under an epoch; the first of them when it was the whole gang.
+    pub fn replica_at(&self, epoch: Epoch) -> Option<usize> {
+        if epoch == self.epoch {
+            return self.replicas.iter().position(|replica| replica.epoch == epoch);
+        }
+        self.back.get(&epoch).map(|&replica| replica as usize)
+    }
+
+    /// Whether this was launched under an epoch and is not over.
+    pub fn has_epoch(&self, epoch: Epoch) -> bool {
+        epoch == self.epoch || self.back.contains_key(&epoch)
+    }
+
+    /// How many replicas train.
+    pub fn training(&self) -> usize {
+        let all = if self.first_step_at.is_some() { self.replicas.len() } else { 0 };
+        all.saturating_sub(self.down.len() + self.rejoining.len())
+    }
+
+    pub fn first_rank(&self, member: usize) -> Rank {
+        Rank(member as u32 * u32::from(self.ranks_per_node))
     }
 
     pub fn check(&self) {
         assert_eq!(self.tally, Tally::of(&self.members), "the gang's tally is wrong");
+        for (index, replica) in self.replicas.iter().enumerate() {
+            let members = &self.members[self.members_of(index)];
+            assert_eq!(replica.tally, Tally::of(members), "a replica's tally is wrong");
+            let is_down = replica.state != ReplicaState::Launched;
+            assert_eq!(self.down.contains(&(index as u32)), is_down);
+            let is_new = !is_down && replica.epoch > self.epoch && replica.first_step_at.is_none();
+            assert_eq!(self.rejoining.contains(&(index as u32)), is_new);
+            let is_back = self.back.get(&replica.epoch) == Some(&(index as u32));
+            assert!(is_back || replica.epoch == self.epoch, "an epoch leads to no replica");
+        }
+        for member in &self.members {
+            let known = member.ranks.iter().filter(|r| r.succeeded()).count() as u16;
+            assert!(member.ranks.is_empty() || known == member.succeeded);
+        }
     }
 
     /// Every rank with the node it is on.
     pub fn ranks(&self) -> impl Iterator<Item = (Rank, NodeId, MemberState, &RankState)> {
-        self.members.iter().flat_map(|member| {
-            member.ranks.iter().enumerate().map(|(index, rank)| {
-                (Rank(member.first_rank.0 + index as u32), member.node, member.state, rank)
+        let ranks_per_node = usize::from(self.ranks_per_node);
+        self.members.iter().enumerate().flat_map(move |(place, member)| {
+            let first = self.first_rank(place).0;
+            (0..ranks_per_node).map(move |index| {
+                let state = member.ranks.get(index).unwrap_or(&UNKNOWN);
+                (Rank(first + index as u32), member.node, member.state, state)
             })
         })
+    }
+
+    /// The ranks of some members of which something is known one by one.
+    pub fn known_ranks(
+        &self,
+        members: Range<usize>,
+    ) -> impl Iterator<Item = (Rank, NodeId, &RankState)> {
+        members.flat_map(|place| {
+            let (first, member) = (self.first_rank(place).0, &self.members[place]);
+            let ranks = member.ranks.iter().enumerate();
+            ranks.map(move |(index, state)| (Rank(first + index as u32), member.node, state))
+        })
+    }
+
+    /// Changes a member and keeps the sums true.
+    fn change<R>(&mut self, index: usize, change: impl FnOnce(&mut Member) -> R) -> R {
+        let replica = self.replica_of(index);
+        let member = &mut self.members[index];
+        let before = Tally::of(std::slice::from_ref(member));
+        let result = change(member);
+        let after = Tally::of(std::slice::from_ref(member));
+        self.tally.change(before, after);
+        self.replicas[replica].tally.change(before, after);
+        result
     }
 
     /// Takes over what the agent of a member says.
@@ -232,106 +397,152 @@ impl Attempt {
         now: Time,
     ) -> Changes {
         let mut changes = Changes::default();
-        let launched_at = self.launched_at;
-        let is_stopping = self.is_stopping();
-        let member = &mut self.members[index];
-        if member.state == MemberState::Gone {
+        if self.members[index].state == MemberState::Gone {
             return changes;
         }
-        let before = Tally::of(std::slice::from_ref(member));
-        let first = member.first_rank.0;
-        for said in &report.ranks {
-            let Some(rank) =
-                said.rank.0.checked_sub(first).and_then(|at| member.ranks.get_mut(at as usize))
-            else {
-                continue;
-            };
-            if rank.pid == 0 && said.pid != 0 {
-                rank.pid = said.pid;
-                changes.started.push((said.rank, said.pid));
+        let replica = &self.replicas[self.replica_of(index)];
+        let launched_at = replica.launched_at;
+        let is_stopping = self.is_stopping() || replica.state != ReplicaState::Launched;
+        let (first, ranks) = (self.first_rank(index), usize::from(self.ranks_per_node));
+        self.change(index, |member| {
+            if member.ranks.is_empty() && !report.ranks.is_empty() {
+                member.ranks = vec![RankState::default(); ranks];
             }
-            if let (None, Some(exit)) = (&rank.exit, &said.exit) {
-                // A node's clock may be off; an end is neither before the launch nor to come.
-                let at = exit.at.max(launched_at).min(now);
-                // Nor was anybody told to stop of whom we did not ask it.
-                let stopping = exit.stopping && is_stopping;
-                rank.exit = Some(RankExit { exit: exit.exit.clone(), at, stopping });
-            }
-        }
-        match &report.phase {
-            ReportedPhase::Running => {
-                if member.state == MemberState::Launching {
-                    member.state = MemberState::Up;
+            for said in &report.ranks {
+                let Some(rank) = said
+                    .rank
+                    .0
+                    .checked_sub(first.0)
+                    .and_then(|at| member.ranks.get_mut(at as usize))
+                else {
+                    continue;
+                };
+                if rank.pid == 0 && said.pid != 0 {
+                    rank.pid = said.pid;
+                    changes.started.push((said.rank, said.pid));
+                }
+                if let (None, Some(exit)) = (&rank.exit, &said.exit) {
+                    // A node's clock may be off; an end is neither before the launch nor to come.
+                    let at = exit.at.max(launched_at).min(now);
+                    // Nor was anybody told to stop of whom we did not ask it.
+                    let stopping = exit.stopping && is_stopping;
+                    rank.exit = Some(RankExit { exit: exit.exit.clone(), at, stopping });
+                    member.succeeded += u16::from(exit.exit.is_success());
                 }
             }
-            ReportedPhase::Gone => {
-                member.state = MemberState::Gone;
-                member.lose_ranks(now, is_stopping);
+            match &report.phase {
+                ReportedPhase::Running => {
+                    if member.state == MemberState::Launching {
+                        member.state = MemberState::Up;
+                    }
+                }
+                ReportedPhase::Gone => {
+                    member.state = MemberState::Gone;
+                    member.lose_ranks(ranks, now, is_stopping);
+                }
+                ReportedPhase::Refused(refusal) => {
+                    member.state = MemberState::Gone;
+                    member.lose_ranks(ranks, now, true);
+                    let (node, refusal) = (node_name.to_string(), refusal.clone());
+                    changes.fault = Some(EndReason::Refused { node, refusal });
+                }
             }
-            ReportedPhase::Refused(refusal) => {
-                member.state = MemberState::Gone;
-                member.lose_ranks(now, true);
-                changes.fault = Some(EndReason::Refused {
-                    node: node_name.to_string(),
-                    refusal: refusal.clone(),
+            changes.is_quiet = member.state == MemberState::Up
+                && member.ranks.len() == ranks
+                && member.ranks.iter().all(|rank| rank.pid != 0 && rank.exit.is_none());
+            if changes.fault.is_none() {
+                let node = node_name.to_string();
+                changes.fault = member.first_failure(first).map(|(rank, exit)| {
+                    EndReason::RankExited { rank, node, exit: exit.exit.clone() }
                 });
             }
-        }
-        if changes.fault.is_none() {
-            changes.fault = member.first_failure().map(|(rank, exit)| EndReason::RankExited {
-                rank,
-                node: node_name.to_string(),
-                exit: exit.exit.clone(),
-            });
-        }
-        let after = Tally::of(std::slice::from_ref(member));
-        self.count(before, after);
+        });
         changes
     }
 
-    /// A member went from one tally to another.
-    fn count(&mut self, before: Tally, after: Tally) {
-        let tally = &mut self.tally;
-        tally.succeeded = tally.succeeded + after.succeeded - before.succeeded;
-        tally.launching = tally.launching + after.launching - before.launching;
-        tally.gone = tally.gone + after.gone - before.gone;
+    /// All members that were launched under an epoch, but for some nodes, have said the same.
+    pub fn on_gang_report(&mut self, epoch: Epoch, word: GangWord, but: &[NodeId]) {
+        let ranks = self.ranks_per_node;
+        for replica in 0..self.replicas.len() {
+            let is_launched = self.replicas[replica].state == ReplicaState::Launched;
+            // Nobody stops by order whom nobody has told to.
+            let is_unasked = word == GangWord::Stopped && is_launched && !self.is_stopping();
+            if self.replicas[replica].epoch != epoch || is_unasked {
+                continue;
+            }
+            for index in self.members_of(replica) {
+                let member = &self.members[index];
+                if member.state != MemberState::Gone && !but.contains(&member.node) {
+                    self.change(index, |member| member.on_word(word, ranks));
+                }
+            }
+        }
     }
 
     /// The member's node was fenced: whatever ran there is over.
     pub fn on_fenced(&mut self, index: usize, now: Time) {
-        let member = &mut self.members[index];
-        if member.state != MemberState::Gone {
-            let before = Tally::of(std::slice::from_ref(member));
-            member.state = MemberState::Gone;
-            member.lose_ranks(now, true);
-            let after = Tally::of(std::slice::from_ref(member));
-            self.count(before, after);
+        let ranks = usize::from(self.ranks_per_node);
+        if self.members[index].state != MemberState::Gone {
+            self.change(index, |member| {
+                member.state = MemberState::Gone;
+                member.lose_ranks(ranks, now, true);
+            });
         }
+    }
+
+    /// A member starts anew, on this node.
+    pub fn renew(&mut self, index: usize, node: NodeId, gpus: GpuSet) {
+        self.change(index, |member| *member = Member::launched(node, gpus));
+    }
+}
+
+impl RankState {
+    fn succeeded(&self) -> bool {
+        self.exit.as_ref().is_some_and(|exit| exit.exit.is_success())
     }
 }
 
 impl Member {
-    fn succeeded(&self) -> u32 {
-        let ended_well =
-            |rank: &&RankState| rank.exit.as_ref().is_some_and(|e| e.exit.is_success());
-        self.ranks.iter().filter(ended_well).count() as u32
+    pub fn launched(node: NodeId, gpus: GpuSet) -> Member {
+        Member { node, gpus, state: MemberState::Launching, succeeded: 0, ranks: Vec::new() }
+    }
+
+    fn on_word(&mut self, word: GangWord, ranks: u16) {
+        match word {
+            GangWord::Running => {
+                if self.state == MemberState::Launching {
+                    self.state = MemberState::Up;
+                }
+            }
+            GangWord::Succeeded => {
+                self.state = MemberState::Gone;
+                self.succeeded = ranks;
+                self.ranks = Vec::new();
+            }
+            GangWord::Stopped => {
+                self.state = MemberState::Gone;
+            }
+        }
     }
 
     /// Ranks of which nobody has seen the end are lost.
-    fn lose_ranks(&mut self, at: Time, stopping: bool) {
+    fn lose_ranks(&mut self, ranks: usize, at: Time, stopping: bool) {
+        if self.ranks.is_empty() {
+            self.ranks = vec![RankState::default(); ranks];
+        }
         for rank in &mut self.ranks {
             rank.exit.get_or_insert(RankExit { exit: Exit::Lost, at, stopping });
         }
     }
 
-    fn first_failure(&self) -> Option<(Rank, &RankExit)> {
+    fn first_failure(&self, first: Rank) -> Option<(Rank, &RankExit)> {
         self.ranks
             .iter()
             .enumerate()
             .filter_map(|(index, rank)| {
                 let exit = rank.exit.as_ref()?;
                 let failed = !exit.exit.is_success() && !exit.stopping;
-                failed.then_some((Rank(self.first_rank.0 + index as u32), exit))
+                failed.then_some((Rank(first.0 + index as u32), exit))
             })
             .min_by_key(|(rank, exit)| (exit.at, *rank))
     }
@@ -346,35 +557,35 @@ mod tests {
         let policy =
             Policy { hang_floor_ms: 5000, progress_interval_ms: 1000, ..Policy::default() };
         let mut pace = Pace { has_checkpointed: true, ..Pace::default() };
-        assert!(pace.on_step(Time(0), 1));
+        assert!(pace.on_step(Time(0), 1, false));
         assert_eq!(pace.hang_timeout(None, &policy), PACE_UNKNOWN);
-        assert!(pace.on_step(Time(4000), 2));
+        assert!(pace.on_step(Time(4000), 2, false));
         assert_eq!(pace.hang_timeout(None, &policy), Millis(3 * 4000 + 1000));
-        assert!(pace.on_step(Time(34_000), 3));
+        assert!(pace.on_step(Time(34_000), 3, false));
         assert_eq!(pace.longest_gap_ms, 30_000);
         assert_eq!(pace.hang_timeout(None, &policy), Millis(61_000));
         assert_eq!(pace.hang_timeout(Some(Millis(7)), &policy), Millis(7));
         let mut next = Pace { step_ms: Some(10), has_checkpointed: true, ..Pace::default() };
-        next.on_step(Time(0), 5);
+        next.on_step(Time(0), 5, false);
         assert_eq!(next.hang_timeout(None, &policy), PACE_UNSETTLED + Millis(1000));
-        next.on_step(Time(10), 6);
+        next.on_step(Time(10), 6, false);
         assert_eq!(next.hang_timeout(None, &policy), Millis(6000));
     }
 
     #[test]
     fn a_step_that_was_seen_before_is_no_progress() {
         let mut pace = Pace::default();
-        assert!(pace.on_step(Time(0), 10));
-        assert!(!pace.on_step(Time(10), 10));
-        assert!(!pace.on_step(Time(20), 9));
+        assert!(pace.on_step(Time(0), 10, false));
+        assert!(!pace.on_step(Time(10), 10, false));
+        assert!(!pace.on_step(Time(20), 9, false));
         assert_eq!(pace.step_at, Time(0));
     }
 
     #[test]
     fn the_time_of_an_earlier_step_is_told_by_the_pace() {
         let mut pace = Pace::default();
-        pace.on_step(Time(1000), 10);
-        pace.on_step(Time(2000), 20);
+        pace.on_step(Time(1000), 10, false);
+        pace.on_step(Time(2000), 20, false);
         assert_eq!(pace.reached_at(15, Time(2500)), Time(1500));
         assert_eq!(pace.reached_at(20, Time(2500)), Time(2500));
     }

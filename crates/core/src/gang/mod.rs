@@ -1,62 +1,118 @@
-//! Gangs: launched, reported on, getting on, stopped, gone.
+//! Gangs: launched, reported on, stopped, gone.
+//!
+//! A gang is one replica, or several that can be lost and come back one by one ([`replica`]).
+//! [`attempt`] is what is known of it, [`progress`] how it gets on, [`judge`] what the ledger makes
+//! of it, [`in_place`] its next start on the nodes that it has.
 
 pub mod attempt;
+mod in_place;
+mod judge;
+pub(crate) mod progress;
+mod replica;
 
 use crate::Core;
-use crate::effect::{Command, Effect, Effects, GangNode, Launch, Order};
+use crate::effect::{Command, Effect, Effects, Launch, LaunchReplica, Order, Target};
+use crate::event::GangWord;
 use crate::health::fleet::{Allocation, NodeState};
+use crate::job::Job;
 use crate::placement::Placement;
 use crate::timer::Timer;
-use attempt::{Attempt, Member, MemberState, Pace, Phase, RankState, Tally};
-use lindos_model::{
-    AttemptReport, Column, EndReason, Epoch, GpuSet, JobId, Millis, NodeId, Rank, ReportedPhase,
-    Time, TrailKind,
+use attempt::{
+    Attempt, Member, MemberState, Pace, Phase, Replica, ReplicaState, Tally,
 };
+use lindos_model::reason::Charge;
+use lindos_model::{
+    AttemptReport, Column, EndReason, Epoch, JobId, Millis, NodeId, ReportedPhase, Time, TrailKind,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The first step of a job that is known to report steps comes within this time.
 const FIRST_STEP: Millis = Millis::from_secs(600);
-/// After the last step a job may save, evaluate and clean up for this long.
-const LAST_STEP: Millis = Millis::from_secs(600);
-/// What is left of a deadline for the first step when the control plane comes back.
-const ADOPTION_GRACE: Millis = Millis::from_secs(30);
 /// Larger gangs do not tell each rank's start: the trail is for people.
 const RANKS_IN_TRAIL: u32 = 64;
 /// A command that is not answered is sent again after the policy's wait times 1, 2, 4, … up to this.
 const RESEND_FACTOR_MAX: u64 = 16;
 
+/// What a report means for a job: which replica of it has a fault, if one has.
+#[derive(Clone, Debug)]
+pub(crate) struct Word {
+    pub job: JobId,
+    pub fault: Option<(usize, EndReason)>,
+}
+
 impl Core {
     /// Launches the next epoch of a job on the nodes that were found for it.
     pub(crate) fn start_attempt(&mut self, id: JobId, placement: &Placement, out: &mut Effects) {
-        let now = self.now;
+        let nodes = placement.nodes.iter();
+        let members: Vec<Member> = nodes.map(|&(node, gpus)| Member::launched(node, gpus)).collect();
+        for (index, member) in members.iter().enumerate() {
+            let (member, gpus, node) = (index as u32, member.gpus, member.node);
+            self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });
+        }
+        let gpus = members.iter().map(|member| u64::from(member.gpus.len())).sum();
+        self.teams.take(self.jobs[&id].team, gpus, self.now);
+        self.alive.insert(id);
+        self.begin_attempt(id, members, gpus);
+        let name = |&(node, _): &(NodeId, _)| self.fleet.node(node).spec.name.clone();
+        let job = &self.jobs[&id];
+        let what = TrailKind::Placed {
+            nodes: placement.nodes.len() as u32,
+            first: placement.nodes.iter().take(TrailKind::PLACED_FIRST).map(name).collect(),
+            ranks: job.attempt.as_ref().map_or(0, Attempt::world_size),
+            span: placement.span.clone(),
+        };
+        let epoch = job.epoch;
+        self.say(Some((id, Some(epoch))), None, what, out);
+        self.resend_to(id, None, out);
+    }
+
+    /// The next port of the policy's range; replicas use the one after it too.
+    fn next_port(&mut self, replicas: u32) -> u16 {
         let slot = self.next_port % self.policy.port_count.max(1);
-        let master_port = self.policy.port_base.saturating_add(slot);
-        self.next_port = slot.wrapping_add(1);
+        self.next_port = slot.wrapping_add(if replicas > 1 { 2 } else { 1 });
+        self.policy.port_base.saturating_add(slot)
+    }
+
+    /// Makes the attempt of a job's next epoch, on nodes that it has.
+    fn begin_attempt(&mut self, id: JobId, members: Vec<Member>, gpus: u64) {
+        let now = self.now;
+        let spec = Arc::clone(&self.jobs[&id].spec);
+        // An elastic gang may be smaller than what was asked for; one of replicas never is.
+        let count = if members.len() as u32 == spec.nodes { spec.replicas.max(1) } else { 1 };
+        let ports: Vec<u16> = (0..count).map(|_| self.next_port(count)).collect();
         let job = self.jobs.get_mut(&id).expect("only a known job starts");
         assert!(job.attempt.is_none(), "job {id} would be alive twice");
         job.epoch = job.epoch.next();
         job.wait = None;
         job.started_at.get_or_insert(now);
-        let ranks_per_node = u32::from(job.spec.ranks_per_node);
-        let members: Vec<Member> = placement
-            .nodes
-            .iter()
-            .enumerate()
-            .map(|(index, &(node, gpus))| Member {
-                node,
-                gpus,
-                first_rank: Rank(index as u32 * ranks_per_node),
-                state: MemberState::Launching,
-                ranks: vec![RankState::default(); ranks_per_node as usize],
-            })
-            .collect();
+        let nodes = members.len() / count as usize;
+        let replica = |(index, master_port): (usize, u16)| {
+            let members = &members[index * nodes..(index + 1) * nodes];
+            Replica {
+                epoch: job.epoch,
+                state: ReplicaState::Launched,
+                launched_at: now,
+                first_step_at: None,
+                gpus: members.iter().map(|member| u64::from(member.gpus.len())).sum(),
+                tally: Tally::of(members),
+                master_port,
+                failures: 0,
+            }
+        };
         let attempt = Attempt {
             epoch: job.epoch,
             phase: Phase::Launching,
-            gpus: members.iter().map(|member| u64::from(member.gpus.len())).sum(),
+            replicas: ports.into_iter().enumerate().map(replica).collect(),
+            back: BTreeMap::new(),
+            down: BTreeSet::new(),
+            rejoining: BTreeSet::new(),
+            replicas_min: spec.replicas_min.clamp(1, count),
+            ranks_per_node: spec.ranks_per_node,
+            gpus,
             tally: Tally::of(&members),
             members,
-            master_port,
             launched_at: now,
             all_up_at: None,
             first_step_at: None,
@@ -68,27 +124,22 @@ impl Core {
                 ..Pace::default()
             },
             at_risk_since: now,
+            at_risk: 0,
+            counted_at: now,
             blocked_ms: 0,
             checkpointing: Millis::ZERO,
             lost: None,
             sign_at: now,
             hang_limit: Millis::ZERO,
+            is_watched: false,
             resend_wait: Millis(self.policy.resend_ms),
             unheard: None,
         };
-        let epoch = job.epoch;
-        let ranks = attempt.world_size();
         let first_step =
             job.spec.startup_timeout.or(job.is_expected_to_report().then_some(FIRST_STEP));
         let time_left = job.spec.time_limit.map(|limit| limit - Millis(job.held_ms));
-        for (index, member) in attempt.members.iter().enumerate() {
-            let (member, gpus, node) = (index as u32, member.gpus, member.node);
-            let column = Column::Startup;
-            self.fleet.allocate(node, Allocation { job: id, epoch, member, gpus, column });
-        }
-        self.teams.take(job.team, attempt.gpus, now);
-        self.alive.insert(id);
         job.attempt = Some(attempt);
+        self.move_gpus(id, None, Some(Column::Startup), gpus);
         if let Some(wait) = first_step {
             self.timers.set(Timer::FirstStep(id), now + wait);
         }
@@ -96,121 +147,188 @@ impl Core {
             self.timers.set(Timer::TimeLimit(id), now + left);
         }
         self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
-        self.refresh_job_ledger(id);
-        let name = |&(node, _): &(NodeId, GpuSet)| self.fleet.node(node).spec.name.clone();
-        let what = TrailKind::Placed {
-            nodes: placement.nodes.len() as u32,
-            first: placement.nodes.iter().take(TrailKind::PLACED_FIRST).map(name).collect(),
-            ranks,
-            span: placement.span.clone(),
-        };
-        self.say(Some((id, Some(epoch))), None, what, out);
-        self.resend_to(id, None, out);
     }
 
     /// Sends every order again that its node has not answered: to one node, or to all.
     pub(crate) fn resend_to(&mut self, id: JobId, only: Option<NodeId>, out: &mut Effects) {
-        let job = &self.jobs[&id];
-        let Some(attempt) = job.attempt.as_ref().filter(|_| !job.is_over()) else { return };
-        let grace = match &attempt.phase {
-            Phase::Stopping {
-                reason: EndReason::Cancelled | EndReason::TimeLimit { .. }, ..
-            } => job.spec.stop_grace,
-            // Nothing is broken: there is time to save.
-            Phase::Stopping { reason, .. } if reason.is_by_the_queue() => job.spec.stop_grace,
-            _ => Millis(self.policy.fault_grace_ms),
-        };
-        let mut gang = None;
-        let mut commands = Vec::new();
-        for (index, member) in attempt.members.iter().enumerate() {
-            let node = self.fleet.node(member.node);
-            if only.is_some_and(|only| only != member.node) || node.state != NodeState::Up {
-                continue;
-            }
-            let order = match (attempt.is_stopping(), member.state) {
-                (_, MemberState::Gone) | (false, MemberState::Up) => continue,
-                (true, _) => Order::Stop { grace },
-                (false, MemberState::Launching) => {
-                    let gang = gang.get_or_insert_with(|| Arc::new(self.gang_nodes(attempt)));
-                    Order::Launch(Box::new(Launch {
-                        spec: Arc::clone(&job.spec),
-                        gpus: member.gpus,
-                        first_rank: member.first_rank,
-                        rank_count: member.ranks.len() as u32,
-                        world_size: attempt.world_size(),
-                        node_rank: index as u32,
-                        gang: Arc::clone(gang),
-                        master_port: attempt.master_port,
-                        resume_step: attempt.resumed_from,
-                        array_index: job.array_index,
-                    }))
-                }
+        let Some(attempt) = self.attempt_of(id) else { return };
+        // Replicas of one launch that were not lost since get their orders together.
+        let mut first = 0;
+        for replica in 0..attempt.replicas.len() {
+            let attempt = self.attempt_of(id).expect("it was just there");
+            let next = attempt.replicas.get(replica + 1);
+            let is_alike = |next: &Replica| {
+                let first = &attempt.replicas[first];
+                (next.epoch, &next.state) == (first.epoch, &first.state)
             };
-            commands.push((member.node, attempt.epoch, order));
-        }
-        for (node, epoch, order) in commands {
-            self.command(node, id, epoch, order, out);
+            if !next.is_some_and(is_alike) {
+                self.order(id, first..replica + 1, only, out);
+                first = replica + 1;
+            }
         }
     }
 
-    fn gang_nodes(&self, attempt: &Attempt) -> Vec<GangNode> {
-        let nodes = attempt.members.iter().map(|member| &self.fleet.node(member.node).spec);
-        nodes
-            .map(|spec| GangNode { name: spec.name.clone(), address: spec.address.clone() })
-            .collect()
+    pub(crate) fn attempt_of(&self, id: JobId) -> Option<&Attempt> {
+        let job = self.jobs.get(&id).filter(|job| !job.is_over())?;
+        job.attempt.as_ref()
     }
 
-    fn command(&mut self, node: NodeId, job: JobId, epoch: Epoch, order: Order, out: &mut Effects) {
-        let incarnation = self.fleet.node(node).incarnation;
+    /// Tells members of some replicas what is wanted of them, if they have not answered it.
+    fn order(&mut self, id: JobId, replicas: Range<usize>, only: Option<NodeId>, out: &mut Effects) {
+        let job = &self.jobs[&id];
+        let attempt = job.attempt.as_ref().expect("it is alive");
+        let replica = &attempt.replicas[replicas.start];
+        let reason = match (&attempt.phase, &replica.state) {
+            (Phase::Stopping { reason, .. }, _) | (_, ReplicaState::Stopping { reason }) => {
+                Some(reason)
+            }
+            (_, ReplicaState::Waiting) => return,
+            (_, ReplicaState::Launched) => None,
+        };
+        let is_wanted = |state: MemberState| match state {
+            MemberState::Launching => true,
+            MemberState::Up => reason.is_some(),
+            MemberState::Gone => false,
+        };
+        let members = attempt.members_of(replicas.start).start..attempt.members_of(replicas.end - 1).end;
+        let to: Vec<Target> = members
+            .filter(|&index| is_wanted(attempt.members[index].state))
+            .filter(|&index| only.is_none_or(|only| only == attempt.members[index].node))
+            .filter_map(|index| self.target(attempt, index))
+            .collect();
+        if to.is_empty() {
+            return;
+        }
+        let epoch = replica.epoch;
+        if let Some(reason) = reason {
+            let grace = self.grace(job, reason);
+            self.command(id, epoch, Order::Stop { grace }, to, out);
+            return;
+        }
+        // Each replica is a world of its own.
+        let nodes = attempt.nodes_in_replica() as u32;
+        let peers = peers(attempt);
+        let launches: Vec<(Arc<Launch>, Vec<Target>)> = to
+            .chunk_by(|a, b| a.member / nodes == b.member / nodes)
+            .map(|to| {
+                let replica = (to[0].member / nodes) as usize;
+                (Arc::new(launch(job, attempt, replica, &peers)), to.to_vec())
+            })
+            .collect();
+        for (launch, to) in launches {
+            self.command(id, epoch, Order::Launch(launch), to, out);
+        }
+    }
+
+    fn grace(&self, job: &Job, reason: &EndReason) -> Millis {
+        match reason {
+            EndReason::Cancelled | EndReason::TimeLimit { .. } => job.spec.stop_grace,
+            // Nothing is broken: there is time to save.
+            _ if reason.is_by_the_queue() => job.spec.stop_grace,
+            _ => Millis(self.policy.fault_grace_ms),
+        }
+    }
+
+    /// A member as an order goes to it; `None` while its node is away.
+    fn target(&self, attempt: &Attempt, index: usize) -> Option<Target> {
+        let member = &attempt.members[index];
+        let node = self.fleet.node(member.node);
+        (node.state == NodeState::Up).then_some(Target {
+            node: member.node,
+            incarnation: node.incarnation,
+            member: index as u32,
+            gpus: member.gpus,
+        })
+    }
+
+    pub(crate) fn command(
+        &mut self,
+        job: JobId,
+        epoch: Epoch,
+        order: Order,
+        to: Vec<Target>,
+        out: &mut Effects,
+    ) {
         let id = self.next_effect();
-        out.push(Effect::Command(Command { id, node, incarnation, job, epoch, order }));
+        out.push(Effect::Command(Command { id, job, epoch, order, to }));
+    }
+
+    /// An order to a node about an attempt that is none of its present ones.
+    fn command_stranger(
+        &mut self,
+        node: NodeId,
+        report: &AttemptReport,
+        order: Order,
+        out: &mut Effects,
+    ) {
+        let incarnation = self.fleet.node(node).incarnation;
+        let gpus = lindos_model::GpuSet::EMPTY;
+        let to = vec![Target { node, incarnation, member: 0, gpus }];
+        self.command(report.job, report.epoch, order, to, out);
     }
 
     /// Takes over what an agent says of its attempts: the jobs that this concerns, and the fault
-    /// that stops them, if it shows one.
+    /// that it shows, if it shows one.
     pub(crate) fn on_node_reported(
         &mut self,
         node: NodeId,
         attempts: &[AttemptReport],
         out: &mut Effects,
-    ) -> Vec<(JobId, Option<EndReason>)> {
-        let mut follows: Vec<(JobId, Option<EndReason>)> = Vec::new();
+    ) -> Vec<Word> {
+        let mut words: Vec<Word> = Vec::new();
         for report in attempts {
+            if self.says_nothing_new(node, report) {
+                continue;
+            }
             match self.find_member(node, report.job, report.epoch) {
                 Some(member) => {
-                    let fault = self.on_member_reported(node, member, report, out);
-                    match follows.iter_mut().find(|(job, _)| *job == report.job) {
-                        Some((_, before)) => *before = before.take().or(fault),
-                        None => follows.push((report.job, fault)),
+                    let word = self.on_member_reported(node, member, report, out);
+                    match words.iter_mut().find(|word| word.job == report.job) {
+                        Some(before) => before.fault = before.fault.take().or(word.fault),
+                        None => words.push(word),
                     }
                 }
                 None => self.on_stranger_reported(node, report, out),
             }
         }
-        let missing: Vec<JobId> = self
-            .fleet
-            .node(node)
-            .allocations
-            .iter()
-            .filter(|a| {
-                !attempts.iter().any(|report| (report.job, report.epoch) == (a.job, a.epoch))
-            })
-            .filter(|a| {
-                let attempt = self.jobs[&a.job].attempt.as_ref().expect("it holds GPUs");
-                attempt.members[a.member as usize].state == MemberState::Up
-                    && !attempt.is_stopping()
-            })
-            .map(|a| a.job)
-            .collect();
-        let name = || self.fleet.node(node).spec.name.clone();
-        let lost = |job| (job, Some(EndReason::AttemptLost { node: name() }));
-        follows.extend(missing.into_iter().map(lost));
-        follows
+        for place in 0..self.fleet.node(node).allocations.len() {
+            let allocation = &self.fleet.node(node).allocations[place];
+            let (job, member) = (allocation.job, allocation.member as usize);
+            let is_quiet =
+                |r: &AttemptReport| r.job == job && allocation.quiet == Some(r.epoch);
+            if attempts.iter().any(is_quiet) {
+                continue;
+            }
+            let attempt = self.jobs[&job].attempt.as_ref().expect("it holds GPUs");
+            let (epoch, replica) = (attempt.epoch_of(member), attempt.replica_of(member));
+            let is_told = attempts.iter().any(|r| (r.job, r.epoch) == (job, epoch));
+            let is_lost = !is_told
+                && attempt.members[member].state == MemberState::Up
+                && !attempt.is_stopping()
+                && attempt.replicas[replica].state == ReplicaState::Launched;
+            if is_lost {
+                let node = self.fleet.node(node).spec.name.clone();
+                let fault = Some((replica, EndReason::AttemptLost { node }));
+                words.push(Word { job, fault });
+            }
+        }
+        words
     }
 
-    fn find_member(&self, node: NodeId, job: JobId, epoch: Epoch) -> Option<usize> {
+    /// Whether an attempt's ranks all run on a node, as they did when it was last heard: most of
+    /// what a busy node says. Nobody looks at the job for that.
+    fn says_nothing_new(&self, node: NodeId, report: &AttemptReport) -> bool {
+        let is_quiet = |a: &Allocation| a.job == report.job && a.quiet == Some(report.epoch);
+        report.phase == ReportedPhase::Running
+            && self.fleet.node(node).allocations.iter().any(is_quiet)
+            && report.ranks.iter().all(|rank| rank.exit.is_none())
+    }
+
+    pub(crate) fn find_member(&self, node: NodeId, job: JobId, epoch: Epoch) -> Option<usize> {
         let mut on_node = self.fleet.node(node).allocations.iter();
-        on_node.find(|a| (a.job, a.epoch) == (job, epoch)).map(|a| a.member as usize)
+        let member = on_node.find(|a| a.job == job)?.member as usize;
+        let attempt = self.jobs[&job].attempt.as_ref().expect("it holds GPUs");
+        (attempt.epoch_of(member) == epoch).then_some(member)
     }
 
     fn on_member_reported(
@@ -219,26 +337,45 @@ impl Core {
         member: usize,
         report: &AttemptReport,
         out: &mut Effects,
-    ) -> Option<EndReason> {
+    ) -> Word {
         let now = self.now;
         let name = &self.fleet.node(node).spec.name;
         let job = self.jobs.get_mut(&report.job).expect("it holds GPUs");
         let attempt = job.attempt.as_mut().expect("it holds GPUs");
         let changes = attempt.on_report(member, name, report, now);
-        let all_up = attempt.tally.launching == 0;
-        if attempt.phase == Phase::Launching && all_up {
-            attempt.phase = Phase::Up;
-            attempt.all_up_at = Some(now);
-            self.timers.cancel(Timer::Resend(report.job));
-        }
-        let fault = changes.fault.filter(|_| !attempt.is_stopping());
-        if attempt.world_size() <= RANKS_IN_TRAIL {
+        let replica = attempt.replica_of(member);
+        let is_over = attempt.is_stopping()
+            || attempt.replicas[replica].state != ReplicaState::Launched;
+        let is_small = attempt.world_size() <= RANKS_IN_TRAIL;
+        let quiet = changes.is_quiet.then_some(report.epoch);
+        self.fleet.note_quiet(node, report.job, quiet);
+        self.on_members_up(report.job);
+        if is_small {
             for (rank, pid) in changes.started {
                 let what = TrailKind::RankStarted { rank, pid };
                 self.say(Some((report.job, Some(report.epoch))), Some(node), what, out);
             }
         }
-        fault
+        let fault = changes.fault.filter(|_| !is_over).map(|reason| (replica, reason));
+        Word { job: report.job, fault }
+    }
+
+    /// Some members may have come up: when that was the last, nothing has to be said again.
+    fn on_members_up(&mut self, id: JobId) {
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).expect("it holds GPUs");
+        let attempt = job.attempt.as_mut().expect("it holds GPUs");
+        if attempt.tally.launching > 0 || attempt.is_stopping() {
+            return;
+        }
+        if attempt.phase == Phase::Launching {
+            attempt.phase = Phase::Up;
+            attempt.all_up_at = Some(now);
+        }
+        let is_stopping = |r: &Replica| matches!(r.state, ReplicaState::Stopping { .. });
+        if attempt.replicas.len() == 1 || !attempt.replicas.iter().any(is_stopping) {
+            self.timers.cancel(Timer::Resend(id));
+        }
     }
 
     /// An attempt that the core does not know, or that is over: stopped if it lives, forgotten if
@@ -252,7 +389,24 @@ impl Core {
             }
             ReportedPhase::Gone | ReportedPhase::Refused(_) => Order::Forget,
         };
-        self.command(node, report.job, report.epoch, order, out);
+        self.command_stranger(node, report, order, out);
+    }
+
+    /// Many nodes of an attempt have said the same. Whether anybody knows that attempt.
+    pub(crate) fn on_gang_reported(
+        &mut self,
+        id: JobId,
+        epoch: Epoch,
+        word: GangWord,
+        but: &[NodeId],
+    ) -> bool {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return false };
+        let Some(attempt) = job.attempt.as_mut().filter(|a| a.has_epoch(epoch)) else {
+            return false;
+        };
+        attempt.on_gang_report(epoch, word, but);
+        self.on_members_up(id);
+        true
     }
 
     pub(crate) fn on_member_fenced(&mut self, id: JobId, member: usize) {
@@ -290,236 +444,87 @@ impl Core {
         if let EndReason::Hang { silent, .. } = &reason {
             job.longest_gap_ms = job.longest_gap_ms.max(silent.0);
         }
-        let is_fault = reason.charge() != lindos_model::reason::Charge::Final
-            || matches!(reason, EndReason::RankExited { .. });
-        let node = match &reason {
-            EndReason::RankExited { node, .. }
-            | EndReason::NodeSilent { node }
-            | EndReason::AttemptLost { node }
-            | EndReason::Refused { node, .. } => self.fleet.by_name(node),
-            _ => None,
-        };
+        let is_fault =
+            reason.charge() != Charge::Final || matches!(reason, EndReason::RankExited { .. });
         self.judge(id, &reason, is_fault);
-        self.set_attempt_column(id);
+        self.all_gpus_wait(id);
         for timer in [Timer::Hang(id), Timer::FirstStep(id), Timer::TimeLimit(id)] {
             self.timers.cancel(timer);
         }
         self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
         if is_fault {
-            let job = self.jobs.get_mut(&id).expect("it was just there");
-            // What costs nobody a retry is no fault to count: a taken port, an old epoch.
-            job.faults += u32::from(reason.charge() != lindos_model::reason::Charge::Nobody);
-            let lost = job.attempt.as_ref().and_then(|attempt| attempt.lost);
-            let lost = lost.map_or(Millis::ZERO, |(since, until)| until.since(since));
-            let what = TrailKind::Fault { reason: reason.clone(), step: step.unwrap_or(0) };
-            let what = match &reason {
-                EndReason::Preempted { by } => TrailKind::Preempted { by: *by, lost },
-                EndReason::Moved { by } => TrailKind::Moved { by: *by, lost },
-                EndReason::Grows { from, to } => TrailKind::Grows { from: *from, to: *to },
-                EndReason::Reserved { name } => TrailKind::MadeWay { name: name.clone(), lost },
-                _ => what,
-            };
-            self.say(Some((id, Some(epoch))), node, what, out);
+            self.say_fault(id, epoch, step, reason.clone(), out);
         }
-        if reason != EndReason::Completed {
+        if reason != EndReason::Completed || self.jobs[&id].spec.replicas > 1 {
             self.resend_to(id, None, out);
         }
     }
 
-    /// The ledger's verdict on the work since the last checkpoint.
-    fn judge(&mut self, id: JobId, reason: &EndReason, is_fault: bool) {
-        let now = self.now;
+    fn say_fault(
+        &mut self,
+        id: JobId,
+        epoch: Epoch,
+        step: Option<u64>,
+        reason: EndReason,
+        out: &mut Effects,
+    ) {
+        let node = self.node_of(&reason);
         let job = self.jobs.get_mut(&id).expect("it was just there");
-        job.ledger.accrue(now);
-        let attempt = job.attempt.as_ref().expect("it was just there");
-        if let Some(first_step_at) = attempt.first_step_at {
-            if is_fault {
-                // Word of a checkpoint may come later than the end of the work that it saved.
-                let earliest = first_step_at + attempt.checkpointing;
-                let ended = work_ended_at(attempt, reason, now).clamp(earliest, now);
-                let at_risk_since = attempt.at_risk_since.min(ended);
-                let (lost, unseen) = (ended.since(at_risk_since), now.since(ended));
-                job.attempt.as_mut().expect("it was just there").lost =
-                    Some((at_risk_since, ended));
-                self.transfer(id, Column::Productive, Column::Lost, lost);
-                self.transfer(id, Column::Productive, Column::Detect, unseen);
-            }
-        } else if let Some(all_up_at) = attempt.all_up_at {
-            // A job that tells no steps works all the same.
-            let ran = now.since(all_up_at);
-            if *reason == EndReason::Completed {
-                self.transfer(id, Column::Startup, Column::Productive, ran);
-            } else if is_fault && !job.is_expected_to_report() {
-                self.transfer(id, Column::Startup, Column::Lost, ran);
-            }
-        }
+        // What costs nobody a retry is no fault to count: a taken port, an old epoch.
+        job.faults += u32::from(reason.charge() != Charge::Nobody);
+        let lost = job.attempt.as_ref().and_then(|attempt| attempt.lost);
+        let lost = lost.map_or(Millis::ZERO, |lost| lost.until.since(lost.since));
+        let what = match reason {
+            EndReason::Preempted { by } => TrailKind::Preempted { by, lost },
+            EndReason::Moved { by } => TrailKind::Moved { by, lost },
+            EndReason::Grows { from, to } => TrailKind::Grows { from, to },
+            EndReason::Reserved { name } => TrailKind::MadeWay { name, lost },
+            reason => TrailKind::Fault { reason, step: step.unwrap_or(0) },
+        };
+        self.say(Some((id, Some(epoch))), node, what, out);
     }
 
-    /// Judges a span of the whole gang's time anew, for the fleet and for the job.
-    fn transfer(&mut self, id: JobId, from: Column, to: Column, span: Millis) {
-        let job = self.jobs.get_mut(&id).expect("it was just there");
-        let gpus = job.attempt.as_ref().expect("it was just there").gpus;
-        self.ledger.transfer(from, to, gpus, span);
-        job.ledger.transfer(from, to, gpus * span.0);
-    }
-
-    /// Puts the gang's GPUs into the column of its attempt's present state.
-    fn set_attempt_column(&mut self, id: JobId) {
-        let attempt = self.jobs[&id].attempt.as_ref().expect("it was just there");
-        let column = attempt.column();
-        for member in &attempt.members {
-            self.fleet.set_column(member.node, id, column);
-        }
-        self.refresh_job_ledger(id);
-    }
-
-    /// What stands on the job's own account from now on: its GPUs on nodes that are there.
-    pub(crate) fn refresh_job_ledger(&mut self, id: JobId) {
-        let now = self.now;
-        let job = self.jobs.get_mut(&id).expect("it holds GPUs");
-        job.ledger.accrue(now);
-        job.ledger.held = job.attempt.as_ref().map(|attempt| {
-            let there = attempt
-                .members
-                .iter()
-                .filter(|member| self.fleet.node(member.node).state == NodeState::Up);
-            (attempt.column(), there.map(|member| u64::from(member.gpus.len())).sum())
-        });
-    }
-
-    /// Every member of a stopped attempt is gone: its GPUs are free.
-    pub(crate) fn release_gang(&mut self, id: JobId, out: &mut Effects) {
-        let now = self.now;
+    /// Every member of a stopped attempt is gone: nothing of it counts any more.
+    pub(crate) fn end_gang(&mut self, id: JobId) {
         for timer in
             [Timer::Resend(id), Timer::Hang(id), Timer::FirstStep(id), Timer::TimeLimit(id)]
         {
             self.timers.cancel(timer);
         }
+        let now = self.now;
         let job = self.jobs.get_mut(&id).expect("its attempt is over");
         job.ledger.accrue(now);
-        job.ledger.held = None;
         let attempt = job.attempt.as_ref().expect("its attempt is over");
-        let epoch = attempt.epoch;
-        let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
         job.held_ms += counted_against_limit(attempt, now).0;
-        self.teams.give_back(job.team, attempt.gpus, now);
-        self.alive.remove(&id);
-        for &node in &nodes {
-            self.fleet.release(node, id, epoch);
-            if self.fleet.node(node).state == NodeState::Up {
-                self.command(node, id, epoch, Order::Forget, out);
-            }
+        let held = std::mem::take(&mut job.ledger.held);
+        for (column, gpus) in held.iter() {
+            self.held[column] -= gpus;
         }
     }
 
-    pub(crate) fn on_step_reached(
-        &mut self,
-        id: JobId,
-        epoch: Epoch,
-        step: u64,
-        total_steps: Option<u64>,
-        loss_micro: Option<i64>,
-        out: &mut Effects,
-    ) {
-        let now = self.now;
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return };
-        let Some(attempt) = job.attempt.as_mut() else { return };
-        if attempt.epoch != epoch || attempt.is_stopping() || !attempt.pace.on_step(now, step) {
-            return;
-        }
-        job.reports_steps = true;
-        job.total_steps = total_steps.or(job.total_steps);
-        job.first_loss_micro = job.first_loss_micro.or(loss_micro);
-        job.last_loss_micro = loss_micro.or(job.last_loss_micro);
-        let is_last = job.total_steps.is_some_and(|total| step >= total);
-        let wait = if is_last {
-            LAST_STEP
-        } else {
-            attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy)
-        };
-        attempt.sign_at = now;
-        attempt.hang_limit = wait;
-        self.timers.set(Timer::Hang(id), now + wait);
-        if attempt.first_step_at.is_none() {
-            attempt.first_step_at = Some(now);
-            attempt.at_risk_since = now;
-            let after = now.since(attempt.launched_at);
-            self.timers.cancel(Timer::FirstStep(id));
-            self.set_attempt_column(id);
-            self.say(Some((id, Some(epoch))), None, TrailKind::FirstStep { after }, out);
-        }
-    }
-
-    pub(crate) fn on_checkpoint_saved(
-        &mut self,
-        id: JobId,
-        epoch: Epoch,
-        step: u64,
-        blocked_ms: u64,
-        out: &mut Effects,
-    ) {
-        let now = self.now;
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return };
-        // It is durable, whatever has become of the attempt that saved it.
-        if epoch > job.epoch || job.checkpoint_step >= Some(step) {
-            return;
-        }
-        job.checkpoint_step = Some(step);
-        if let Some(attempt) = job.attempt.as_mut().filter(|attempt| attempt.epoch == epoch) {
-            attempt.pace.has_checkpointed = true;
-            // The pause is known before the next step shows it; a fault may come in between.
-            let blocked = blocked_ms.saturating_sub(attempt.blocked_ms);
-            let silent = if attempt.is_stopping() { 0 } else { now.since(attempt.sign_at).0 };
-            let pause = blocked.max(silent);
-            job.is_pause_known = true;
-            attempt.pace.longest_gap_ms = attempt.pace.longest_gap_ms.max(pause);
-            job.longest_gap_ms = job.longest_gap_ms.max(attempt.pace.longest_gap_ms);
-            if self.timers.get(Timer::Hang(id)).is_some() {
-                // Whoever saves a checkpoint does not hang.
-                let wait = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
-                attempt.sign_at = now;
-                attempt.hang_limit = attempt.hang_limit.max(wait);
-                self.timers.set(Timer::Hang(id), now + attempt.hang_limit);
-            }
-            if attempt.is_stopping() {
-                // Word of it comes after the fault: what it saved was not lost.
-                if let Some((since, until)) = attempt.lost {
-                    let saved = attempt.pace.reached_at(step, until).clamp(since, until);
-                    attempt.lost = Some((saved, until));
-                    self.transfer(id, Column::Lost, Column::Productive, saved.since(since));
-                }
-            } else if attempt.first_step_at.is_some() {
-                let at_risk = now.since(attempt.at_risk_since);
-                let blocked = Millis(blocked_ms.saturating_sub(attempt.blocked_ms)).min(at_risk);
-                attempt.blocked_ms = attempt.blocked_ms.max(blocked_ms);
-                attempt.checkpointing = attempt.checkpointing + blocked;
-                // The blocked time has left the window in which a fault loses work.
-                let earliest = attempt.at_risk_since + blocked;
-                attempt.at_risk_since = attempt.pace.reached_at(step, now).clamp(earliest, now);
-                job.ledger.accrue(now);
-                self.transfer(id, Column::Productive, Column::Checkpoint, blocked);
-            }
-        }
-        self.say(Some((id, Some(epoch))), None, TrailKind::Checkpoint { step }, out);
-    }
-
-    pub(crate) fn on_hang(&mut self, id: JobId) -> Option<EndReason> {
+    /// The GPUs of a gang that has ended are free.
+    pub(crate) fn release_gang(&mut self, id: JobId, out: &mut Effects) {
+        self.forget_gang(id, out);
         let job = &self.jobs[&id];
-        let attempt = job.attempt.as_ref()?;
-        Some(EndReason::Hang {
-            last_step: attempt.pace.step?,
-            silent: self.now.since(attempt.sign_at),
-            timeout: attempt.hang_limit,
-        })
+        let attempt = job.attempt.as_ref().expect("its attempt is over");
+        self.teams.give_back(job.team, attempt.gpus, self.now);
+        self.alive.remove(&id);
+        for member in &attempt.members {
+            self.fleet.release(member.node, id);
+        }
     }
 
-    pub(crate) fn on_no_first_step(&mut self, id: JobId) -> Option<EndReason> {
-        let attempt = self.jobs[&id].attempt.as_ref()?;
-        Some(EndReason::NoFirstStep { after: self.now.since(attempt.launched_at) })
-    }
-
-    pub(crate) fn on_time_limit(&mut self, id: JobId) -> Option<EndReason> {
-        self.jobs[&id].spec.time_limit.map(|limit| EndReason::TimeLimit { limit })
+    /// Tells all nodes of a gang that has ended that the core knows it.
+    fn forget_gang(&mut self, id: JobId, out: &mut Effects) {
+        let attempt = self.jobs[&id].attempt.as_ref().expect("its attempt is over");
+        let mut by_epoch: BTreeMap<Epoch, Vec<Target>> = BTreeMap::new();
+        for (index, replica) in attempt.replicas.iter().enumerate() {
+            let targets = attempt.members_of(index).filter_map(|at| self.target(attempt, at));
+            by_epoch.entry(replica.epoch).or_default().extend(targets);
+        }
+        for (epoch, to) in by_epoch.into_iter().filter(|(_, to)| !to.is_empty()) {
+            self.command(id, epoch, Order::Forget, to, out);
+        }
     }
 
     pub(crate) fn on_resend(&mut self, id: JobId, out: &mut Effects) {
@@ -531,21 +536,6 @@ impl Core {
         self.timers.set(Timer::Resend(id), self.now + attempt.resend_wait);
         self.resend_to(id, None, out);
     }
-
-    /// Nobody listened for a while: silence in that time was not the jobs'.
-    pub(crate) fn restart_deadlines(&mut self) {
-        for id in self.alive.clone() {
-            let job = &self.jobs[&id];
-            let pace = &job.attempt.as_ref().expect("it is alive").pace;
-            let hang = pace.hang_timeout(job.spec.hang_timeout, &self.policy);
-            for (timer, grace) in [(Timer::Hang(id), hang), (Timer::FirstStep(id), ADOPTION_GRACE)]
-            {
-                if let Some(at) = self.timers.get(timer) {
-                    self.timers.set(timer, at.max(self.now + grace));
-                }
-            }
-        }
-    }
 }
 
 /// What of an attempt's time its job's limit counts. A victim of others is given back what they took
@@ -554,26 +544,35 @@ fn counted_against_limit(attempt: &Attempt, now: Time) -> Millis {
     match &attempt.phase {
         Phase::Stopping { reason, since } if reason.is_by_the_queue() => {
             let begun = attempt.first_step_at.unwrap_or(*since);
-            let kept_until = attempt.lost.map_or(*since, |(since, _)| since);
+            let kept_until = attempt.lost.map_or(*since, |lost| lost.since);
             kept_until.since(begun)
         }
         _ => now.since(attempt.launched_at),
     }
 }
 
-/// When the work that a fault ended really ended, as far as anybody can tell.
-fn work_ended_at(attempt: &Attempt, reason: &EndReason, now: Time) -> Time {
-    match reason {
-        EndReason::RankExited { rank, .. } => attempt
-            .ranks()
-            .find(|(number, ..)| number == rank)
-            .and_then(|(.., state)| state.exit.as_ref())
-            .map_or(now, |exit| exit.at),
-        EndReason::Hang { .. } => attempt.sign_at + Millis(attempt.pace.step_ms.unwrap_or(0)),
-        EndReason::NodeSilent { .. } => {
-            let last_heard = attempt.unheard.and_then(|(_, last_heard)| last_heard);
-            last_heard.unwrap_or(attempt.pace.step_at)
-        }
-        _ => now,
+/// By replica: the node of its first rank, and the port at which that meets the others.
+fn peers(attempt: &Attempt) -> Arc<Vec<(NodeId, u16)>> {
+    let replicas = attempt.replicas.iter().enumerate();
+    let peer = |(index, replica): (usize, &Replica)| {
+        let first = attempt.members_of(index).start;
+        (attempt.members[first].node, replica.master_port.saturating_add(1))
+    };
+    Arc::new(replicas.map(peer).collect())
+}
+
+fn launch(job: &Job, attempt: &Attempt, replica: usize, peers: &Arc<Vec<(NodeId, u16)>>) -> Launch {
+    let members = &attempt.members[attempt.members_of(replica)];
+    Launch {
+        spec: Arc::clone(&job.spec),
+        gang: Arc::new(members.iter().map(|member| member.node).collect()),
+        master_port: attempt.replicas[replica].master_port,
+        resume_step: attempt.resumed_from,
+        array_index: job.array_index,
+        replica: (attempt.replicas.len() > 1).then(|| LaunchReplica {
+            index: replica as u32,
+            replicas_min: attempt.replicas_min,
+            peers: Arc::clone(peers),
+        }),
     }
 }

@@ -31,12 +31,12 @@ impl NodeState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
     pub job: JobId,
-    pub epoch: Epoch,
     /// The index of this node in the attempt's gang.
     pub member: u32,
     pub gpus: GpuSet,
-    /// Where their time goes while the node is in service.
-    pub column: Column,
+    /// All its ranks here run in this epoch, and each is known: as long as the node says the same,
+    /// there is nothing to learn.
+    pub quiet: Option<Epoch>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,8 +81,9 @@ impl Node {
         self.allocations.is_empty()
     }
 
-    /// How this node's GPUs stand now. Free GPUs in service stand in `idle` here; the fleet as a
-    /// whole tells idle from spare and stranded.
+    /// How those of its GPUs stand that are on no job's account now: a job's are while the node is
+    /// up. Free GPUs in service stand in `idle` here; the fleet as a whole tells idle from spare
+    /// and stranded.
     fn columns(&self) -> Columns {
         let mut columns = Columns::default();
         let all = u64::from(self.spec.gpus);
@@ -93,12 +94,8 @@ impl Node {
             }
             NodeState::Silent | NodeState::Fenced => columns[Column::Repair] = all,
             NodeState::Up => {
-                let mut free = all;
-                for allocation in &self.allocations {
-                    let gpus = u64::from(allocation.gpus.len());
-                    columns[allocation.column] += gpus;
-                    free -= gpus;
-                }
+                let held = self.allocations.iter().map(|a| u64::from(a.gpus.len()));
+                let free = all - held.sum::<u64>();
                 let column =
                     if self.drained.is_some() { Column::Maintenance } else { Column::Idle };
                 columns[column] += free;
@@ -113,6 +110,7 @@ impl Node {
 pub struct Fleet {
     nodes: Vec<Node>,
     by_name: BTreeMap<String, NodeId>,
+    gpus: u64,
     columns: Columns,
     /// In service and without any allocation.
     whole_free: u32,
@@ -148,10 +146,10 @@ impl Fleet {
     }
 
     pub fn gpus(&self) -> u64 {
-        self.columns.total()
+        self.gpus
     }
 
-    /// GPUs by column, all free ones in `idle`.
+    /// GPUs by column that are on no job's account, all free ones in `idle`.
     pub fn columns(&self) -> Columns {
         self.columns
     }
@@ -193,8 +191,9 @@ impl Fleet {
             is_reserved: false,
         });
         self.index.add(&self.nodes[id.index()].spec);
-        let columns = self.nodes[id.index()].columns();
-        add(&mut self.columns, &columns);
+        let node = &self.nodes[id.index()];
+        self.gpus += u64::from(node.spec.gpus);
+        add(&mut self.columns, &node.columns());
         (id, true)
     }
 
@@ -276,22 +275,26 @@ impl Fleet {
         });
     }
 
-    pub fn release(&mut self, id: NodeId, job: JobId, epoch: Epoch) {
+    pub fn release(&mut self, id: NodeId, job: JobId) {
         self.update(id, |node| {
             let before = node.allocations.len();
-            node.allocations.retain(|a| (a.job, a.epoch) != (job, epoch));
+            node.allocations.retain(|a| a.job != job);
             assert_eq!(node.allocations.len() + 1, before, "released what was not allocated");
         });
     }
 
-    pub fn set_column(&mut self, id: NodeId, job: JobId, column: Column) {
-        self.update(id, |node| {
-            for allocation in &mut node.allocations {
-                if allocation.job == job {
-                    allocation.column = column;
-                }
-            }
-        });
+    /// A node in service said something; nothing that anybody counts has changed.
+    pub fn heard(&mut self, id: NodeId, incarnation: u64, seq: u64) {
+        let node = &mut self.nodes[id.index()];
+        (node.incarnation, node.seq) = (incarnation, seq);
+    }
+
+    /// What of a job there is to learn from the node's next reports.
+    pub fn note_quiet(&mut self, id: NodeId, job: JobId, quiet: Option<Epoch>) {
+        let mut on_node = self.nodes[id.index()].allocations.iter_mut();
+        if let Some(allocation) = on_node.find(|allocation| allocation.job == job) {
+            allocation.quiet = quiet;
+        }
     }
 
     pub fn check(&self) {

@@ -25,7 +25,7 @@ impl Core {
         self.must_schedule = true;
         let what = TrailKind::ControlPlaneStarted { jobs_alive: self.alive.len() as u32 };
         self.say(None, None, what, out);
-        self.restart_deadlines();
+        self.restart_deadlines(true);
         let silent: Vec<NodeId> = self.nodes_in(NodeState::Silent);
         for node in silent {
             self.fence(node, out);
@@ -62,36 +62,35 @@ impl Core {
             return false;
         }
         let (state, is_new_agent) = (node.state, node.incarnation != incarnation);
-        self.fleet.update(id, |node| {
-            node.incarnation = incarnation;
-            node.seq = seq;
-            node.state = NodeState::Up;
-            node.fence = None;
-        });
+        self.fleet.heard(id, incarnation, seq);
         if state != NodeState::Up {
+            self.fleet.update(id, |node| {
+                node.state = NodeState::Up;
+                node.fence = None;
+            });
             self.timers.cancel(Timer::Fence(id));
             self.say(None, Some(id), TrailKind::NodeUp, out);
             self.must_schedule = true;
-            for job in self.jobs_on(id) {
-                self.refresh_job_ledger(job);
+            for (job, member) in self.members_on(id) {
+                self.on_member_there(job, member, true);
             }
         }
         if is_new_agent {
             // Commands to the agent before it were dropped: it has to be told again.
-            for job in self.jobs_on(id) {
+            for (job, _) in self.members_on(id) {
                 self.resend_to(job, Some(id), out);
             }
         }
         true
     }
 
-    /// A node went silent: the attempts that this ends.
+    /// A node went silent: the jobs that this is a fault of, and in which replica.
     pub(crate) fn on_node_silent(
         &mut self,
         id: NodeId,
         last_heard: Time,
         out: &mut Effects,
-    ) -> Vec<(JobId, EndReason)> {
+    ) -> Vec<(JobId, usize, EndReason)> {
         let Some(node) = self.fleet.get(id) else { return Vec::new() };
         if node.state != NodeState::Up {
             return Vec::new();
@@ -103,14 +102,18 @@ impl Core {
         let unheard = self.now.since(last_heard);
         self.say(None, Some(id), TrailKind::NodeSilent { unheard }, out);
         self.fence(id, out);
-        let jobs = self.jobs_on(id);
+        let members = self.members_on(id);
         // Nobody listened before the control plane started: it may have died long before.
         let last_heard = (last_heard > self.started_at + HEARD_AT_ALL).then_some(last_heard);
-        for &job in &jobs {
-            self.refresh_job_ledger(job);
+        let mut faults = Vec::new();
+        for (job, member) in members {
+            self.on_member_there(job, member, false);
             self.note_unheard(job, id, last_heard);
+            let attempt = self.jobs[&job].attempt.as_ref().expect("it holds GPUs");
+            let reason = EndReason::NodeSilent { node: name.clone() };
+            faults.push((job, attempt.replica_of(member), reason));
         }
-        jobs.into_iter().map(|job| (job, EndReason::NodeSilent { node: name.clone() })).collect()
+        faults
     }
 
     pub(crate) fn fence(&mut self, node: NodeId, out: &mut Effects) {
@@ -181,7 +184,8 @@ impl Core {
         self.answer(request, Reply::Done, out);
     }
 
-    fn jobs_on(&self, id: NodeId) -> Vec<JobId> {
-        self.fleet.node(id).allocations.iter().map(|allocation| allocation.job).collect()
+    fn members_on(&self, id: NodeId) -> Vec<(JobId, usize)> {
+        let on_node = self.fleet.node(id).allocations.iter();
+        on_node.map(|allocation| (allocation.job, allocation.member as usize)).collect()
     }
 }

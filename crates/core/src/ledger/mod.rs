@@ -5,7 +5,7 @@
 //! judged anew ([`Ledger::transfer`]: work that a fault made worthless moves from `productive` to
 //! `lost`). All three keep the sum, so it is exact by construction; [`Ledger::check`] proves it.
 
-use lindos_model::{Column, Columns, Millis, Time};
+use lindos_model::{Column, Columns, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,9 +52,8 @@ impl Ledger {
         }
     }
 
-    /// Judges `gpus` × `span` anew.
-    pub fn transfer(&mut self, from: Column, to: Column, gpus: u64, span: Millis) {
-        let amount = gpus * span.0;
+    /// Judges so many GPU-milliseconds anew.
+    pub fn transfer(&mut self, from: Column, to: Column, amount: u64) {
         assert!(
             self.totals[from] >= amount,
             "{} holds {} GPU-ms, {amount} should leave it",
@@ -90,6 +89,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lindos_model::Millis;
     use proptest::prelude::*;
 
     fn rates(pairs: &[(Column, u64)]) -> Columns {
@@ -105,7 +105,7 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.set_rates(rates(&[(Column::Productive, 8), (Column::Idle, 8)]), None);
         ledger.accrue(Time(1000));
-        ledger.transfer(Column::Productive, Column::Lost, 8, Millis(400));
+        ledger.transfer(Column::Productive, Column::Lost, 8 * 400);
         let at = ledger.at(Time(1500));
         assert_eq!(at[Column::Lost], 3200);
         assert_eq!(at[Column::Productive], 8 * 1500 - 3200);
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "should leave it")]
     fn more_than_a_column_holds_cannot_leave_it() {
-        Ledger::default().transfer(Column::Productive, Column::Lost, 1, Millis(1));
+        Ledger::default().transfer(Column::Productive, Column::Lost, 1);
     }
 
     proptest! {

@@ -143,6 +143,24 @@ pub fn nodes_for(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> Opt
     found
 }
 
+/// For each of some nodes of a gang, the nearest that can stand in for it: see [`restart`].
+pub fn stand_ins(
+    index: &mut Index,
+    fleet: &Fleet,
+    request: &Request<'_>,
+    gang: &[NodeId],
+    lost: &[usize],
+) -> Option<Vec<NodeId>> {
+    let before = overlay(index, fleet, request);
+    let pool = index.tree().pool_of(*gang.first()?);
+    let design = |id: u16| &index.tree().pools()[usize::from(id)].platform;
+    let groups = groups(index, request);
+    let ours = groups.iter().find(|pools| pools.iter().any(|id| design(id) == design(pool)));
+    let found = ours.and_then(|pools| restart::stand_ins(index, request, pools, gang, lost));
+    restore(index, before);
+    found
+}
+
 /// A place that was found.
 enum Place<'g> {
     /// Where the job was before, or near there.

@@ -25,6 +25,48 @@ pub fn near(index: &Index, request: &Request<'_>, pools: &Pools) -> Option<Vec<N
     Some(chosen)
 }
 
+/// For each of some nodes of a gang, in its order, the nearest that can stand in for it: below the
+/// vertex that its segment, or the gang, must stay within. `None` if one cannot be had.
+pub fn stand_ins(
+    index: &Index,
+    request: &Request<'_>,
+    pools: &Pools,
+    gang: &[NodeId],
+    lost: &[usize],
+) -> Option<Vec<NodeId>> {
+    let near = Near { index, request, pools };
+    let tree = index.tree();
+    let mut taken: BTreeSet<NodeId> = BTreeSet::new();
+    let mut found = Vec::with_capacity(lost.len());
+    for &member in lost {
+        let domain = match (request.segment, request.within) {
+            (None, Level::Fleet) => ROOT,
+            (segment, within) => {
+                let segment = segment.map_or(gang.len(), |segment| segment as usize);
+                let first = member / segment * segment;
+                let mut mates = first..(first + segment).min(gang.len());
+                let mate = mates.find(|mate| !lost.contains(mate))?;
+                tree.ancestor(tree.home(gang[mate]), within)?
+            }
+        };
+        let mut vertex = tree.home(gang[member]);
+        let wanted = taken.len() + 1;
+        let before = taken.clone();
+        loop {
+            near.fill(vertex, wanted, &mut taken);
+            if taken.len() == wanted {
+                break;
+            }
+            if vertex == domain || vertex == ROOT {
+                return None;
+            }
+            vertex = tree.vertex(vertex).parent;
+        }
+        found.extend(taken.difference(&before));
+    }
+    Some(found)
+}
+
 struct Near<'a> {
     index: &'a Index,
     request: &'a Request<'a>,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::health::fleet::{Allocation, NodeState};
-use lindos_model::{Column, Epoch, JobId, Location, NodeSpec};
+use lindos_model::{JobId, Location, NodeSpec};
 
 static LABELS: BTreeMap<String, String> = BTreeMap::new();
 static NAMES: BTreeSet<String> = BTreeSet::new();
@@ -36,8 +36,7 @@ fn fleet(racks: u8, per_rack: u32) -> Fleet {
 fn take(fleet: &mut Fleet, name: &str, gpus: u16) {
     let id = fleet.by_name(name).unwrap();
     let gpus = fleet.node(id).free().lowest(gpus).unwrap();
-    let (job, epoch) = (JobId(99), Epoch(1));
-    fleet.allocate(id, Allocation { job, epoch, member: 0, gpus, column: Column::Startup });
+    fleet.allocate(id, Allocation { job: JobId(99), member: 0, gpus, quiet: None });
 }
 
 fn names(fleet: &mut Fleet, request: &Request<'_>) -> String {
@@ -311,9 +310,8 @@ mod against_brute_force {
                     let id = fleet.by_name(&name).unwrap();
                     let gpus = fleet.node(id).free().lowest(gpus).unwrap();
                     let allocations = fleet.node(id).allocations.len() as u64;
-                    let (job, epoch) = (JobId(100 + allocations), Epoch(1));
-                    let column = Column::Startup;
-                    fleet.allocate(id, Allocation { job, epoch, member: 0, gpus, column });
+                    let job = JobId(100 + allocations);
+                    fleet.allocate(id, Allocation { job, member: 0, gpus, quiet: None });
                 }
             }
             for node in out {

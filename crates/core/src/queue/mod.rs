@@ -136,7 +136,7 @@ impl Core {
             ledger: JobLedger::default(),
         };
         let gpus = job.gpus();
-        self.jobs.insert(id, job);
+        self.jobs.insert(id, Box::new(job));
         let what = TrailKind::Submitted {
             name: spec.name.clone(),
             nodes: spec.nodes,

@@ -100,11 +100,12 @@ impl Core {
         }
     }
 
-    fn node_of(&self, reason: &EndReason) -> Option<lindos_model::NodeId> {
+    pub(crate) fn node_of(&self, reason: &EndReason) -> Option<lindos_model::NodeId> {
         match reason {
-            EndReason::RankExited { node, .. } | EndReason::NodeSilent { node } => {
-                self.fleet.by_name(node)
-            }
+            EndReason::RankExited { node, .. }
+            | EndReason::NodeSilent { node }
+            | EndReason::AttemptLost { node }
+            | EndReason::Refused { node, .. } => self.fleet.by_name(node),
             _ => None,
         }
     }

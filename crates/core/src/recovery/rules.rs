@@ -16,8 +16,8 @@ pub const SPREAD: Millis = Millis(5_000);
 /// Beyond that, the first to end is the cause.
 pub fn blame(attempt: &Attempt) -> Option<(Rank, NodeId, &RankExit)> {
     let mut failures: Vec<(Rank, NodeId, &RankExit)> = attempt
-        .ranks()
-        .filter_map(|(rank, node, _, state)| {
+        .known_ranks(0..attempt.members.len())
+        .filter_map(|(rank, node, state)| {
             let exit = state.exit.as_ref()?;
             (!exit.stopping && !exit.exit.is_success()).then_some((rank, node, exit))
         })
@@ -45,6 +45,15 @@ pub enum Verdict {
         charge: Charge,
         backoff: Millis,
     },
+}
+
+impl Verdict {
+    /// Whether the job goes on at once and where it was: it was stopped by a fault, and not for
+    /// others.
+    pub fn is_at_once(&self, reason: &EndReason) -> bool {
+        let at_once = matches!(self, Verdict::Retry { backoff: Millis::ZERO, .. });
+        at_once && !reason.is_by_the_queue()
+    }
 }
 
 /// What becomes of a job whose attempt has ended for `reason`.

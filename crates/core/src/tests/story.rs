@@ -168,12 +168,13 @@ impl Story {
     pub fn running(&self, job: JobId, node: NodeId) -> AttemptReport {
         let job = self.core.job(job).unwrap();
         let attempt = job.attempt.as_ref().unwrap();
-        let member = attempt.members.iter().find(|member| member.node == node).unwrap();
-        let ranks = (0..member.ranks.len() as u32)
-            .map(|at| Rank(member.first_rank.0 + at))
+        let member = attempt.members.iter().position(|member| member.node == node).unwrap();
+        let ranks = (0..u32::from(attempt.ranks_per_node))
+            .map(|at| Rank(attempt.first_rank(member).0 + at))
             .map(|rank| RankReport { rank, pid: 1000 + rank.0, exit: None })
             .collect();
-        AttemptReport { job: job.id, epoch: attempt.epoch, phase: ReportedPhase::Running, ranks }
+        let epoch = attempt.epoch_of(member);
+        AttemptReport { job: job.id, epoch, phase: ReportedPhase::Running, ranks }
     }
 
     pub fn ended(&self, job: JobId, node: NodeId, exit: &Exit, stopping: bool) -> AttemptReport {
@@ -195,8 +196,7 @@ impl Story {
 
     pub fn step(&mut self, job: JobId, step: u64) {
         let epoch = self.core.job(job).unwrap().epoch;
-        let (total_steps, loss_micro) = (None, None);
-        self.tell(Event::StepReached { job, epoch, step, total_steps, loss_micro });
+        self.tell(stepped(job, epoch, step));
     }
 
     pub fn checkpoint(&mut self, job: JobId, step: u64) {
@@ -212,17 +212,19 @@ impl Story {
         let mut said: Vec<String> = self
             .out
             .iter()
-            .filter_map(|effect| match effect {
+            .flat_map(|effect| match effect {
                 Effect::Command(command) => {
                     let order = match command.order {
                         Order::Launch(_) => "launch",
                         Order::Stop { .. } => "stop",
                         Order::Forget => "forget",
                     };
-                    Some(format!("{order} {}/{} on n{}", command.job, command.epoch, command.node))
+                    let (job, epoch) = (command.job, command.epoch);
+                    let told = command.to.iter();
+                    told.map(|to| format!("{order} {job}/{epoch} on n{}", to.node)).collect()
                 }
-                Effect::Fence { node, .. } => Some(format!("fence n{node}")),
-                _ => None,
+                Effect::Fence { node, .. } => vec![format!("fence n{node}")],
+                _ => Vec::new(),
             })
             .collect();
         said.sort();
@@ -249,6 +251,11 @@ impl Drop for Story {
         }
         assert_eq!(again.digest(), self.core.digest(), "a replay came out differently");
     }
+}
+
+pub fn stepped(job: JobId, epoch: lindos_model::Epoch, step: u64) -> Event {
+    let (total_steps, loss_micro, is_watched) = (None, None, false);
+    Event::StepReached { job, epoch, step, total_steps, loss_micro, is_watched }
 }
 
 pub fn job(nodes: u32) -> JobSpec {

@@ -1,0 +1,82 @@
+//! A gang starts anew on the nodes that it has, others standing in for those that are out.
+//!
+//! Neither the queue nor the fleet is asked: a restart goes before everybody, and whoever goes on
+//! from a checkpoint finds its caches and its neighbours where they were. The numbers of the ranks
+//! stay. It costs the fleet nothing but the nodes that change.
+
+use super::attempt::{Attempt, Member};
+use crate::Core;
+use crate::effect::Effects;
+use crate::health::fleet::Node;
+use crate::placement::{self, Request};
+use lindos_model::{GpuSet, JobId, NodeId, TrailKind};
+use std::ops::Range;
+use std::sync::Arc;
+
+impl Core {
+    /// Starts the next attempt of a job, of whose last one nothing lives, where that was. Whether
+    /// it could; if not, it goes back to the queue.
+    pub(crate) fn restart_in_place(&mut self, id: JobId, out: &mut Effects) -> bool {
+        let job = &self.jobs[&id];
+        let attempt = job.attempt.as_ref().expect("its attempt is over");
+        let members = 0..attempt.members.len();
+        // One that is smaller than it wants to be may find more.
+        if (members.len() as u32) < job.spec.nodes {
+            return false;
+        }
+        let Some(stand_ins) = self.stand_ins(id, members) else { return false };
+        self.forget_gang(id, out);
+        for &(member, node, gpus) in &stand_ins {
+            self.replace(id, member, node, gpus);
+        }
+        let job = self.jobs.get_mut(&id).expect("it is alive");
+        let attempt = job.attempt.take().expect("its attempt is over");
+        let Attempt { mut members, gpus, .. } = attempt;
+        for member in &mut members {
+            *member = Member::launched(member.node, member.gpus);
+        }
+        let nodes = members.len() as u32;
+        self.begin_attempt(id, members, gpus);
+        let first = stand_ins.iter().take(TrailKind::PLACED_FIRST);
+        let first = first.map(|&(_, node, _)| self.fleet.node(node).spec.name.clone()).collect();
+        let replaced = stand_ins.len() as u32;
+        let what = TrailKind::PlacedAgain { nodes, replaced, first };
+        let epoch = self.jobs[&id].epoch;
+        self.say(Some((id, Some(epoch))), None, what, out);
+        self.resend_to(id, None, out);
+        true
+    }
+
+    /// Nodes that stand in for those of these members that are out; `None` when some cannot be had,
+    /// or when others have a claim on one that is there.
+    pub(super) fn stand_ins(
+        &mut self,
+        id: JobId,
+        members: Range<usize>,
+    ) -> Option<Vec<(usize, NodeId, GpuSet)>> {
+        let job = &self.jobs[&id];
+        let attempt = job.attempt.as_ref()?;
+        let node = |member: usize| self.fleet.node(attempt.members[member].node);
+        let is_claimed = |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
+        let (kept, lost): (Vec<usize>, Vec<usize>) =
+            members.partition(|&member| node(member).in_service());
+        if kept.is_empty() || kept.iter().any(|&member| is_claimed(node(member))) {
+            return None;
+        }
+        if lost.is_empty() {
+            return Some(Vec::new());
+        }
+        let spec = Arc::clone(&job.spec);
+        let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
+        let own = self.reserved_for_team(Some(job.team));
+        let request = Request { own: &own, ..Request::of(&spec) };
+        let found = self
+            .fleet
+            .with_index(|index, fleet| placement::stand_ins(index, fleet, &request, &nodes, &lost))?;
+        let taken = |(member, node): (usize, NodeId)| {
+            let gpus = self.fleet.node(node).free().lowest(spec.gpus_per_node);
+            (member, node, gpus.expect("the index counts the free GPUs"))
+        };
+        Some(lost.into_iter().zip(found).map(taken).collect())
+    }
+}

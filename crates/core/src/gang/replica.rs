@@ -1,0 +1,218 @@
+//! One replica of a gang is lost, and the others go on.
+//!
+//! A data-parallel job whose replicas can train without each other says so (`replicas`). A fault in
+//! one of them stops only its ranks. Once nothing of it lives, nodes that are out are replaced from
+//! as near as can be, and it is launched under the job's next epoch; its first step shows that it is
+//! back. The others never stop, but for the step that was under way.
+//!
+//! The whole attempt is stopped instead when fewer replicas than the job's least would be left,
+//! before the first step, when the replica has failed too often without a step, and when what came
+//! back ends by the program's own will before it has trained: then all would.
+
+use super::attempt::{Attempt, ReplicaState, Tally};
+use crate::Core;
+use crate::effect::{Effects, Order, Target};
+use crate::health::fleet::Allocation;
+use crate::timer::Timer;
+use lindos_model::reason::Charge;
+use lindos_model::{Column, EndReason, JobId, Millis, Time, TrailKind};
+
+/// A replica that has failed so often without a step takes the whole attempt with it.
+const FAILURES_MAX: u32 = 3;
+
+impl Core {
+    /// A fault in one replica of a job, which for most jobs is the whole gang.
+    pub(crate) fn on_fault(
+        &mut self,
+        id: JobId,
+        replica: usize,
+        reason: EndReason,
+        out: &mut Effects,
+    ) {
+        let Some(attempt) = self.attempt_of(id) else { return };
+        if attempt.can_go_on_without(replica, &reason) {
+            self.drop_replica(id, replica, reason, out);
+        } else if attempt.replicas[replica].state == ReplicaState::Launched {
+            self.stop_attempt(id, reason, out);
+        }
+    }
+
+    /// Stops one replica.
+    fn drop_replica(&mut self, id: JobId, index: usize, reason: EndReason, out: &mut Effects) {
+        let now = self.now;
+        self.judge_step(id, index, &reason);
+        let job = self.jobs.get_mut(&id).expect("it is alive");
+        let attempt = job.attempt.as_mut().expect("it is alive");
+        let before = attempt.column(index);
+        let replica = &mut attempt.replicas[index];
+        let (epoch, gpus) = (replica.epoch, replica.gpus);
+        replica.failures = if replica.first_step_at.is_some() { 1 } else { replica.failures + 1 };
+        replica.state = ReplicaState::Stopping { reason: reason.clone() };
+        attempt.down.insert(index as u32);
+        attempt.rejoining.remove(&(index as u32));
+        attempt.resend_wait = Millis(self.policy.resend_ms);
+        let left = attempt.training() as u32;
+        // What is unheard of explains the end of this replica, and of none that ends later.
+        attempt.unheard = None;
+        job.faults += u32::from(reason.charge() != Charge::Nobody);
+        self.move_gpus(id, Some(before), Some(Column::Waiting), gpus);
+        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
+        let node = self.node_of(&reason);
+        let what = TrailKind::ReplicaLost { replica: index as u32, reason, left };
+        self.say(Some((id, Some(epoch))), node, what, out);
+        self.order(id, index..index + 1, None, out);
+    }
+
+    /// The step that was under way is lost to all, and to the replica the time until anybody knew.
+    fn judge_step(&mut self, id: JobId, index: usize, reason: &EndReason) {
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).expect("it is alive");
+        job.ledger.accrue(now);
+        let productive = job.ledger.held[Column::Productive];
+        let attempt = job.attempt.as_mut().expect("it is alive");
+        attempt.count(now, productive);
+        let replica = &attempt.replicas[index];
+        if replica.first_step_at.is_none_or(|first| first >= now) {
+            return;
+        }
+        let until = super::judge::work_ended_at(attempt, reason, now).min(now);
+        let under_way = attempt.pace.step_under_way(until);
+        let gpus = attempt.gpus / attempt.replicas.len() as u64;
+        let unseen = (gpus * now.since(until).0).min(attempt.at_risk);
+        let lost = (productive * under_way.0).min(attempt.at_risk - unseen);
+        attempt.at_risk -= unseen + lost;
+        self.judge_anew(id, Column::Productive, Column::Detect, unseen);
+        self.judge_anew(id, Column::Productive, Column::Lost, lost);
+    }
+
+    /// Brings back the replicas of a job of which nothing lives any more, as far as there are nodes.
+    pub(crate) fn settle_replicas(&mut self, id: JobId, out: &mut Effects) {
+        let Some(attempt) = self.attempt_of(id).filter(|attempt| !attempt.is_stopping()) else {
+            return;
+        };
+        let nodes = attempt.nodes_in_replica() as u32;
+        let is_gone = |&&index: &&u32| attempt.replicas[index as usize].tally.gone == nodes;
+        let gone: Vec<u32> = attempt.down.iter().filter(is_gone).copied().collect();
+        for index in gone {
+            let job = self.jobs.get_mut(&id).expect("it is alive");
+            let attempt = job.attempt.as_mut().expect("it is alive");
+            attempt.replicas[index as usize].state = ReplicaState::Waiting;
+            if self.launch_replica(id, index as usize, out) {
+                self.incomplete.remove(&(id, index));
+            } else {
+                self.incomplete.insert((id, index));
+            }
+        }
+    }
+
+    /// Nodes may have become free for replicas that wait for some.
+    pub(crate) fn complete_replicas(&mut self, out: &mut Effects) {
+        for (id, index) in self.incomplete.clone() {
+            let is_waiting = |attempt: &Attempt| {
+                let replica = attempt.replicas.get(index as usize);
+                !attempt.is_stopping()
+                    && replica.is_some_and(|replica| replica.state == ReplicaState::Waiting)
+            };
+            let waits = self.attempt_of(id).is_some_and(is_waiting);
+            if !waits || self.launch_replica(id, index as usize, out) {
+                self.incomplete.remove(&(id, index));
+            }
+        }
+    }
+
+    /// Launches a replica of which nothing lives under the next epoch, if it has all its nodes.
+    fn launch_replica(&mut self, id: JobId, index: usize, out: &mut Effects) -> bool {
+        let members = self.jobs[&id].attempt.as_ref().expect("it is alive").members_of(index);
+        let Some(stand_ins) = self.stand_ins(id, members.clone()) else { return false };
+        self.forget_members(id, members.clone(), out);
+        let (now, master_port) = (self.now, self.next_port(self.jobs[&id].spec.replicas));
+        for &(member, node, gpus) in &stand_ins {
+            self.replace(id, member, node, gpus);
+        }
+        let job = self.jobs.get_mut(&id).expect("it is alive");
+        let attempt = job.attempt.as_mut().expect("it is alive");
+        job.epoch = job.epoch.next();
+        let before = attempt.replicas[index].epoch;
+        attempt.back.remove(&before);
+        attempt.back.insert(job.epoch, index as u32);
+        attempt.down.remove(&(index as u32));
+        attempt.rejoining.insert(index as u32);
+        for member in members.clone() {
+            let (node, gpus) = (attempt.members[member].node, attempt.members[member].gpus);
+            attempt.renew(member, node, gpus);
+        }
+        let tally = Tally::of(&attempt.members[members.clone()]);
+        let gpus = attempt.members[members].iter().map(|m| u64::from(m.gpus.len())).sum();
+        let replica = &mut attempt.replicas[index];
+        assert_eq!(replica.tally, tally, "a replica's tally is wrong");
+        let had = std::mem::replace(&mut replica.gpus, gpus);
+        (replica.epoch, replica.launched_at) = (job.epoch, now);
+        (replica.first_step_at, replica.master_port) = (None, master_port);
+        replica.state = ReplicaState::Launched;
+        attempt.resend_wait = Millis(self.policy.resend_ms);
+        let epoch = job.epoch;
+        self.move_gpus(id, Some(Column::Waiting), None, had);
+        self.move_gpus(id, None, Some(Column::Startup), gpus);
+        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
+        let what =
+            TrailKind::ReplicaLaunched { replica: index as u32, replaced: stand_ins.len() as u32 };
+        self.say(Some((id, Some(epoch))), None, what, out);
+        self.order(id, index..index + 1, None, out);
+        true
+    }
+
+    /// Another node takes the place of a member of which nothing lives.
+    pub(super) fn replace(
+        &mut self,
+        id: JobId,
+        member: usize,
+        node: lindos_model::NodeId,
+        gpus: lindos_model::GpuSet,
+    ) {
+        let job = self.jobs.get_mut(&id).expect("it is alive");
+        let attempt = job.attempt.as_mut().expect("it is alive");
+        let before = std::mem::replace(&mut attempt.members[member].node, node);
+        attempt.members[member].gpus = gpus;
+        self.fleet.release(before, id);
+        let member = member as u32;
+        self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });
+    }
+
+    /// Tells the nodes of some members that the core knows all about their last launch.
+    fn forget_members(&mut self, id: JobId, members: std::ops::Range<usize>, out: &mut Effects) {
+        let attempt = self.jobs[&id].attempt.as_ref().expect("it is alive");
+        let epoch = attempt.epoch_of(members.start);
+        let to: Vec<Target> = members.filter_map(|index| self.target(attempt, index)).collect();
+        if !to.is_empty() {
+            self.command(id, epoch, Order::Forget, to, out);
+        }
+    }
+}
+
+impl Attempt {
+    fn can_go_on_without(&self, index: usize, reason: &EndReason) -> bool {
+        let replica = &self.replicas[index];
+        let is_back = replica.epoch != self.epoch;
+        let has_trained = replica.first_step_at.is_some();
+        let is_by_itself = reason.charge() == Charge::User;
+        let others = self.training().saturating_sub(usize::from(has_trained));
+        !self.is_stopping()
+            && self.replicas.len() > 1
+            && replica.state == ReplicaState::Launched
+            && others >= self.replicas_min as usize
+            && self.first_step_at.is_some()
+            && (has_trained || replica.failures < FAILURES_MAX)
+            && !(is_by_itself && is_back && !has_trained)
+    }
+}
+
+impl super::attempt::Pace {
+    /// How far into a step the training was at a moment.
+    fn step_under_way(&self, at: Time) -> Millis {
+        let since = at.since(self.step_at);
+        match self.step_ms {
+            Some(step_ms) if step_ms > 0 => Millis(since.0 % step_ms),
+            _ => since,
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Who trains with whom, agreed on while training goes on: the rules alone.
+//!
+//! It does no I/O and reads no clock. Inputs are `linked`, `lost`, `heard`, `stands_at` and
+//! `review`; outputs are taken with `poll_message` and `poll_begun`.
+//!
+//! A [`View`] is the replicas that share the steps, with a number that only grows. The lowest
+//! member that lives proposes the next one; each member that is asked promises to take part in
+//! no earlier one, and says how many steps it holds; when all have answered, the view begins.
+//! Whoever is lost meanwhile makes the next proposer begin again with a higher number.
+//!
+//! It need not be more than that, because the state after a step is one and the same whoever
+//! computed it: an error here can cost work, and never gives two different states.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+/// One launch of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    pub replica: usize,
+    pub epoch: u64,
+}
+
+/// Who shares the steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    pub number: u64,
+    /// In the order of the replicas, which is that of their shares.
+    pub members: Vec<Member>,
+}
+
+impl View {
+    /// The member that adds up the parts and writes the checkpoints.
+    pub fn coordinator(&self) -> usize {
+        self.members[0].replica
+    }
+
+    pub fn place(&self, replica: usize) -> Option<usize> {
+        self.members.iter().position(|member| member.replica == replica)
+    }
+}
+
+/// A view, and what its members need before they can take its next step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    pub view: View,
+    /// Steps that the furthest member holds; none if nobody has a state, as at the first start.
+    pub step: Option<u64>,
+    /// Who gives the others what they lack.
+    pub source: usize,
+    /// These need the state.
+    pub fresh: Vec<usize>,
+    /// These missed the last sum, and with it one step.
+    pub behind: Vec<usize>,
+}
+
+/// What replicas tell each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// First on every link: whom I have heard, and whether I am in a view. Whoever is in none
+    /// repeats it when it changes.
+    Here { heard: Vec<Member>, in_view: bool },
+    /// Shall we be the next view?
+    Propose(View),
+    /// I will be in no earlier one; this many steps I hold.
+    Promise { number: u64, step: Option<u64> },
+    /// I promised a later one to another.
+    Outbid { number: u64 },
+    /// You were in a view of mine, and are no longer: only a later launch may come back.
+    Dropped,
+    Begin(Begin),
+}
+
+/// A view that began, for the caller to act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    pub begin: Begin,
+    /// Of the last view, and not of this one.
+    pub lost: Vec<Member>,
+    /// Of this view, and not of the last one; none at the first start.
+    pub back: Vec<Member>,
+    /// Whether this replica proposed it: one of them tells the news.
+    pub proposed_here: bool,
+}
+
+/// The others went on without this replica.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WasDropped;
+
+#[derive(Debug)]
+struct Peer {
+    epoch: u64,
+    /// Its last [`Message::Here`].
+    here: Option<(Vec<Member>, bool)>,
+}
+
+#[derive(Debug)]
+struct Proposal {
+    view: View,
+    /// The steps that each one holds, by replica.
+    promises: BTreeMap<usize, Option<u64>>,
+}
+
+/// One replica's knowledge of all.
+#[derive(Debug)]
+pub struct Agreement {
+    me: Member,
+    replicas: usize,
+    /// Fewer do not train.
+    least: usize,
+    /// The steps of the run: with all of them done, any number may finish.
+    steps: u64,
+    step: Option<u64>,
+    peers: BTreeMap<usize, Peer>,
+    view: Option<View>,
+    promised: u64,
+    promised_to: Option<Member>,
+    proposal: Option<Proposal>,
+    /// The last epoch of each replica that was dropped from a view.
+    dropped: BTreeMap<usize, u64>,
+    waited_enough: bool,
+    messages: VecDeque<(usize, Message)>,
+    begun: VecDeque<Begun>,
+}
+
+impl Agreement {
+    pub fn new(me: Member, replicas: usize, least: usize, steps: u64) -> Self {
+        Self {
+            me,
+            replicas,
+            least,
+            steps,
+            step: None,
+            peers: BTreeMap::new(),
+            view: None,
+            promised: 0,
+            promised_to: None,
+            proposal: None,
+            dropped: BTreeMap::new(),
+            waited_enough: false,
+            messages: VecDeque::new(),
+            begun: VecDeque::new(),
+        }
+    }
+
+    pub fn view(&self) -> Option<&View> {
+        self.view.as_ref()
+    }
+
+    /// Whether steps may be taken in the view; not while the next one is being agreed on.
+    pub fn settled(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.number == self.promised)
+    }
+
+    pub fn is_there(&self, member: Member) -> bool {
+        member == self.me
+            || self.peers.get(&member.replica).is_some_and(|peer| peer.epoch == member.epoch)
+    }
+
+    /// Whether one that may be reached is in a view.
+    pub fn sees_a_run(&self) -> bool {
+        self.peers.values().any(|peer| matches!(peer.here, Some((_, true))))
+    }
+
+    /// Whether as many live, with those that wait to be taken in, as must train together.
+    pub fn are_enough(&self) -> bool {
+        let members = self.view.as_ref().map_or(vec![self.me], |view| self.living(view));
+        self.suffices(&self.with_joiners(members))
+    }
+
+    /// A connection to a launch of another replica, which may have taken the place of an older.
+    pub fn linked(&mut self, member: Member) {
+        self.lost(member.replica);
+        self.peers.insert(member.replica, Peer { epoch: member.epoch, here: None });
+        let here = self.here();
+        self.messages.push_back((member.replica, here));
+    }
+
+    pub fn lost(&mut self, replica: usize) {
+        if self.peers.remove(&replica).is_none() {
+            return;
+        }
+        let lost = |proposal: &Proposal| proposal.view.place(replica).is_some();
+        if self.proposal.as_ref().is_some_and(lost) {
+            self.proposal = None;
+        }
+        self.tell_all_if_fresh();
+    }
+
+    /// This replica holds the state after `step`.
+    pub fn stands_at(&mut self, step: u64) {
+        self.step = Some(step);
+    }
+
+    /// Those that did not come to the first start are waited for no longer.
+    pub fn wait_no_longer(&mut self) {
+        self.waited_enough = true;
+    }
+
+    pub fn poll_message(&mut self) -> Option<(usize, Message)> {
+        self.messages.pop_front()
+    }
+
+    pub fn poll_begun(&mut self) -> Option<Begun> {
+        self.begun.pop_front()
+    }
+
+    pub fn heard(&mut self, from: usize, message: Message) -> Result<(), WasDropped> {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return Ok(());
+        };
+        let sender = Member { replica: from, epoch: peer.epoch };
+        match message {
+            Message::Here { heard, in_view } => {
+                let first = peer.here.replace((heard, in_view)).is_none();
+                if first {
+                    self.tell_all_if_fresh();
+                }
+            }
+            Message::Propose(view) => self.on_proposal(sender, &view),
+            Message::Promise { number, step } => self.on_promise(from, number, step),
+            Message::Outbid { number } => {
+                if number > self.promised && !self.waits_for_another() {
+                    self.promised = number;
+                    self.promised_to = None;
+                    self.proposal = None;
+                }
+            }
+            Message::Dropped => return Err(WasDropped),
+            Message::Begin(begin) if begin.view.number < self.promised => {
+                self.messages.push_back((from, Message::Outbid { number: self.promised }));
+            }
+            Message::Begin(begin) => self.begin(begin, false),
+        }
+        Ok(())
+    }
+
+    fn on_proposal(&mut self, sender: Member, view: &View) {
+        if !view.members.contains(&self.me) {
+            return;
+        }
+        let answer = if self.was_dropped(sender) {
+            Message::Dropped
+        } else if view.number <= self.promised {
+            Message::Outbid { number: self.promised }
+        } else {
+            self.promised = view.number;
+            self.promised_to = Some(sender);
+            self.proposal = None;
+            Message::Promise { number: view.number, step: self.step }
+        };
+        self.messages.push_back((sender.replica, answer));
+    }
+
+    fn on_promise(&mut self, from: usize, number: u64, step: Option<u64>) {
+        let Some(proposal) = &mut self.proposal else {
+            return;
+        };
+        if proposal.view.number == number && proposal.view.place(from).is_some() {
+            proposal.promises.insert(from, step);
+        }
+        self.begin_if_all_promised();
+    }
+
+    /// Propose the next view if one is needed and it is for this replica to do. Joiners alone
+    /// are a reason only at a `boundary`, when a step has been added up and none begun.
+    pub fn review(&mut self, boundary: bool) {
+        if self.proposal.is_some() || self.waits_for_another() {
+            return;
+        }
+        let Some(view) = &self.view else {
+            return self.review_first_start();
+        };
+        let living = self.living(view);
+        if living[0] != self.me {
+            return;
+        }
+        let broken = living.len() < view.members.len() || self.promised > view.number;
+        let members = self.with_joiners(living.clone());
+        let joined = boundary && members.len() > living.len();
+        if (broken || joined) && self.suffices(&members) {
+            self.propose(members);
+        }
+    }
+
+    /// All replicas begin together, unless there is a run already: that takes in whoever comes.
+    fn review_first_start(&mut self) {
+        if self.sees_a_run() {
+            return;
+        }
+        let members = self.with_joiners(vec![self.me]);
+        let all = members.len() == self.replicas;
+        let lowest = self.peers.keys().all(|replica| *replica > self.me.replica);
+        if lowest && (all || self.waited_enough && members.len() >= self.least) {
+            self.propose(members);
+        }
+    }
+
+    fn waits_for_another(&self) -> bool {
+        !self.settled() && self.promised_to.is_some_and(|member| self.is_there(member))
+    }
+
+    fn living(&self, view: &View) -> Vec<Member> {
+        view.members.iter().copied().filter(|member| self.is_there(*member)).collect()
+    }
+
+    fn was_dropped(&self, member: Member) -> bool {
+        self.dropped.get(&member.replica).is_some_and(|epoch| member.epoch <= *epoch)
+    }
+
+    fn suffices(&self, members: &[Member]) -> bool {
+        members.len() >= self.least || self.step >= Some(self.steps)
+    }
+
+    /// With those that wait to be taken in and have heard everybody else: should any two be
+    /// all that is left, they must know each other.
+    fn with_joiners(&self, mut members: Vec<Member>) -> Vec<Member> {
+        let has_heard = |one: Member, other: Member| {
+            one == self.me
+                || self.peers[&one.replica]
+                    .here
+                    .as_ref()
+                    .is_some_and(|(heard, _)| heard.contains(&other))
+        };
+        let mut joiners: Vec<Member> = Vec::new();
+        for (&replica, peer) in &self.peers {
+            let joiner = Member { replica, epoch: peer.epoch };
+            if !members.contains(&joiner)
+                && !self.was_dropped(joiner)
+                && members.iter().all(|member| has_heard(joiner, *member))
+                && joiners.iter().all(|other| has_heard(*other, joiner))
+                && joiners.iter().all(|other| has_heard(joiner, *other))
+            {
+                joiners.push(joiner);
+            }
+        }
+        members.extend(joiners);
+        members.sort_unstable();
+        members
+    }
+
+    fn propose(&mut self, members: Vec<Member>) {
+        self.promised += 1;
+        self.promised_to = None;
+        let view = View { number: self.promised, members };
+        self.tell_members(&view, &Message::Propose(view.clone()));
+        let promises = BTreeMap::from([(self.me.replica, self.step)]);
+        self.proposal = Some(Proposal { view, promises });
+        self.begin_if_all_promised();
+    }
+
+    fn begin_if_all_promised(&mut self) {
+        let all = |proposal: &mut Proposal| {
+            proposal.view.members.len() == proposal.promises.len()
+        };
+        let Some(Proposal { view, promises }) = self.proposal.take_if(all) else {
+            return;
+        };
+        let step = promises.values().copied().max().flatten();
+        let holding = |wanted: Option<u64>| {
+            let promises = &promises;
+            promises.iter().filter(move |(_, step)| **step == wanted).map(|(replica, _)| *replica)
+        };
+        let source = step.and_then(|_| holding(step).next()).unwrap_or(self.me.replica);
+        let fresh = holding(None).filter(|replica| *replica != source).collect();
+        let behind = promises
+            .iter()
+            .filter(|(_, theirs)| theirs.is_some() && **theirs < step)
+            .map(|(replica, _)| *replica)
+            .collect();
+        let begin = Begin { view, step, source, fresh, behind };
+        self.tell_members(&begin.view, &Message::Begin(begin.clone()));
+        self.begin(begin, true);
+    }
+
+    fn begin(&mut self, begin: Begin, proposed_here: bool) {
+        let view = begin.view.clone();
+        let last = self.view.replace(view.clone());
+        let without = |members: &[Member], others: &[Member]| -> Vec<Member> {
+            members.iter().copied().filter(|member| !others.contains(member)).collect()
+        };
+        let (mut lost, mut back) = (Vec::new(), Vec::new());
+        if let Some(last) = last {
+            lost = without(&last.members, &view.members);
+            back = without(&view.members, &last.members);
+        }
+        for member in &lost {
+            self.dropped.insert(member.replica, member.epoch);
+        }
+        self.promised = view.number;
+        self.promised_to = None;
+        self.proposal = None;
+        // Whoever is not in it must not begin a run of its own.
+        let here = self.here();
+        let outside = self.peers.keys().filter(|replica| view.place(**replica).is_none());
+        self.messages.extend(outside.map(|replica| (*replica, here.clone())));
+        self.begun.push_back(Begun { begin, lost, back, proposed_here });
+    }
+
+    fn tell_members(&mut self, view: &View, message: &Message) {
+        let others = view.members.iter().filter(|member| **member != self.me);
+        self.messages.extend(others.map(|member| (member.replica, message.clone())));
+    }
+
+    fn here(&self) -> Message {
+        let heard = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.here.is_some())
+            .map(|(&replica, peer)| Member { replica, epoch: peer.epoch });
+        Message::Here { heard: heard.collect(), in_view: self.view.is_some() }
+    }
+
+    fn tell_all_if_fresh(&mut self) {
+        if self.view.is_none() {
+            let here = self.here();
+            self.messages.extend(self.peers.keys().map(|replica| (*replica, here.clone())));
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! How replicas find each other: each calls all the others, and is called.
+//!
+//! Where a replica listens is known to those that are launched after it, so a later launch calls
+//! an earlier one; of one epoch, the higher number calls. Nobody knows who of the others is
+//! later, so everybody calls, until there has been a connection once; whoever is called by an
+//! earlier one answers that it will call itself, and so a pair never has two connections.
+//!
+//! Each connection has a thread that reads it. What arrives, and that nothing more will, becomes
+//! an [`Event`], so that a replica that waits for one of them hears of all.
+
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::group::{HELLO_TIMEOUT, bind, connect};
+use crate::launch::Launch;
+use crate::link::{Kind, Link};
+use crate::replicas::Place;
+use crate::replicas::agreement::Member;
+
+/// Between two calls to one that does not answer: from the first to the second value.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub enum Event {
+    Linked { member: Member, serial: u64, link: Link },
+    Frame { replica: usize, serial: u64, kind: Kind, payload: Vec<u8> },
+    Lost { replica: usize, serial: u64 },
+    /// Another will never have this replica, for this reason.
+    Refused(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Hello {
+    job: String,
+    caller: Member,
+    called: usize,
+    replicas: usize,
+    /// As [`Config::to_json`] has it.
+    config: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Refusal {
+    reason: String,
+    /// Another call will fare no better.
+    final_: bool,
+}
+
+/// What is known of another replica.
+#[derive(Debug, Default)]
+struct Seat {
+    /// Epoch and serial number of the connection.
+    linked: Option<(u64, u64)>,
+    /// Launches up to this epoch were dropped.
+    dropped: Option<u64>,
+    calling: bool,
+    serial: u64,
+}
+
+/// What all threads share.
+#[derive(Debug)]
+struct Desk {
+    me: Member,
+    job: String,
+    place: Place,
+    config: Config,
+    seats: Mutex<Vec<Seat>>,
+    events: Sender<Event>,
+}
+
+/// Why a call was in vain.
+enum Unanswered {
+    Again,
+    Final(String),
+}
+
+impl From<io::Error> for Unanswered {
+    fn from(_: io::Error) -> Self {
+        Self::Again
+    }
+}
+
+#[derive(Debug)]
+pub struct Meeting {
+    desk: Arc<Desk>,
+    events: Receiver<Event>,
+}
+
+impl Meeting {
+    /// Listen, and call all others; neither ends before the process does.
+    pub fn open(me: Member, launch: &Launch, place: &Place, config: &Config, deadline: Instant) -> Result<Self> {
+        let (address, port) = &place.addresses[me.replica];
+        let listener = bind(address, *port, deadline)
+            .with_context(|| format!("replica {} cannot listen on {address}:{port}", me.replica))?;
+        let (sender, events) = channel();
+        let seat = |replica| Seat { calling: replica != me.replica, ..Seat::default() };
+        let desk = Arc::new(Desk {
+            me,
+            job: launch.job.clone(),
+            place: place.clone(),
+            config: config.clone(),
+            seats: Mutex::new((0..place.replicas).map(seat).collect()),
+            events: sender,
+        });
+        let answering = Arc::clone(&desk);
+        thread::spawn(move || answer_calls(&answering, &listener));
+        for replica in (0..place.replicas).filter(|replica| *replica != me.replica) {
+            let calling = Arc::clone(&desk);
+            thread::spawn(move || calling.call_until_linked(replica));
+        }
+        Ok(Self { desk, events })
+    }
+
+    /// The next event, if there is one within `timeout`.
+    pub fn next(&self, timeout: Duration) -> Option<Event> {
+        match self.events.recv_timeout(timeout) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the desk holds a sender"),
+        }
+    }
+
+    /// This launch, and those before it, are never taken in again.
+    pub fn refuse_for_good(&self, member: Member) {
+        let mut seats = self.desk.seats();
+        let dropped = &mut seats[member.replica].dropped;
+        *dropped = (*dropped).max(Some(member.epoch));
+    }
+}
+
+fn answer_calls(desk: &Arc<Desk>, listener: &TcpListener) {
+    for stream in listener.incoming().map_while(Result::ok) {
+        let desk = Arc::clone(desk);
+        // A thread for each, so that a silent stranger keeps nobody waiting.
+        thread::spawn(move || match desk.answer(stream) {
+            Ok(Some((replica, serial, link))) => desk.read(replica, serial, link),
+            Ok(None) => {}
+            Err(error) => eprintln!("tiny-gpt: turned away a caller: {error:#}"),
+        });
+    }
+}
+
+impl Desk {
+    fn seats(&self) -> MutexGuard<'_, Vec<Seat>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None for a caller that may call again.
+    fn answer(&self, stream: TcpStream) -> Result<Option<(usize, u64, Link)>> {
+        let mut link = Link::new(stream)?;
+        link.set_timeout(Some(HELLO_TIMEOUT))?;
+        let (kind, payload) = link.receive()?;
+        ensure!(kind == Kind::Hello, "it began with {kind:?}");
+        let hello: Hello = serde_json::from_slice(&payload).context("its hello is not readable")?;
+        let replica = hello.caller.replica;
+        let seated = {
+            let mut seats = self.seats();
+            match self.objection(&hello, seats.get(replica)) {
+                None => Ok(seats[replica].sit_down(hello.caller.epoch)),
+                Some(refusal) => Err(refusal),
+            }
+        };
+        let serial = match seated {
+            Ok(serial) => serial,
+            Err(refusal) => {
+                link.send(Kind::Refusal, &serde_json::to_vec(&refusal)?)?;
+                ensure!(!refusal.final_, "{}", refusal.reason);
+                return Ok(None);
+            }
+        };
+        let welcomed = link
+            .send(Kind::Acceptance, &serde_json::to_vec(&self.me)?)
+            .and_then(|()| self.announce(hello.caller, serial, &link));
+        if let Err(error) = welcomed {
+            self.seats()[replica].stand_up(serial);
+            return Err(error.into());
+        }
+        Ok(Some((replica, serial, link)))
+    }
+
+    fn objection(&self, hello: &Hello, seat: Option<&Seat>) -> Option<Refusal> {
+        let Member { replica, epoch } = hello.caller;
+        let refuse = |final_, reason| Some(Refusal { reason, final_ });
+        let me = self.me.replica;
+        if hello.job != self.job || hello.called != me {
+            let reason = format!("this is replica {me} of job {:?}", self.job);
+            return refuse(false, reason);
+        }
+        let Some(seat) = seat.filter(|_| hello.replicas == self.place.replicas && replica != me)
+        else {
+            let (theirs, ours) = (hello.replicas, self.place.replicas);
+            let reason = format!("replica {replica} of {theirs} is none of the other {ours}");
+            return refuse(true, reason);
+        };
+        if let Some(difference) = self.config.difference(&hello.config) {
+            let reason = format!("replica {replica} has other flags than {me}: {difference}");
+            return refuse(true, reason);
+        }
+        let linked = seat.linked.map(|(epoch, _)| epoch);
+        if Some(epoch) <= seat.dropped || Some(epoch) < linked {
+            let reason = format!("replica {replica} of epoch {epoch} was lost, or is replaced");
+            return refuse(true, reason);
+        }
+        if Some(epoch) == linked {
+            return refuse(false, format!("replica {replica} is connected already"));
+        }
+        let later = (self.me.epoch, me) > (epoch, replica);
+        (seat.calling && later).then(|| Refusal {
+            reason: format!("replica {me} was launched later and will call"),
+            final_: false,
+        })
+    }
+
+    fn call_until_linked(self: Arc<Self>, replica: usize) {
+        let mut pause = PAUSE.0;
+        let link = loop {
+            if self.seats()[replica].linked.is_some() {
+                break None;
+            }
+            match self.call(replica) {
+                Ok(link) => break Some(link),
+                Err(Unanswered::Final(reason)) => {
+                    let _ = self.events.send(Event::Refused(reason));
+                    break None;
+                }
+                Err(Unanswered::Again) => {
+                    sleep(pause);
+                    pause = (pause * 2).min(PAUSE.1);
+                }
+            }
+        };
+        let seated = link.and_then(|(member, link)| {
+            let mut seats = self.seats();
+            let seat = &mut seats[replica];
+            let earlier = seat.linked.is_none_or(|(epoch, _)| epoch < member.epoch);
+            let welcome = earlier && seat.dropped < Some(member.epoch);
+            welcome.then(|| (member, link, seat.sit_down(member.epoch)))
+        });
+        self.seats()[replica].calling = false;
+        if let Some((member, link, serial)) = seated {
+            if self.announce(member, serial, &link).is_ok() {
+                self.read(replica, serial, link);
+            } else {
+                self.seats()[replica].stand_up(serial);
+            }
+        }
+    }
+
+    fn call(&self, replica: usize) -> Result<(Member, Link), Unanswered> {
+        let (address, port) = &self.place.addresses[replica];
+        let mut link = Link::new(connect(address, *port, || CALL_TIMEOUT)?)?;
+        link.set_timeout(Some(HELLO_TIMEOUT))?;
+        let hello = Hello {
+            job: self.job.clone(),
+            caller: self.me,
+            called: replica,
+            replicas: self.place.replicas,
+            config: self.config.to_json(),
+        };
+        link.send(Kind::Hello, &serde_json::to_vec(&hello).map_err(io::Error::from)?)?;
+        match link.receive()? {
+            (Kind::Acceptance, member) => {
+                let member: Member = serde_json::from_slice(&member).map_err(io::Error::from)?;
+                if member.replica == replica { Ok((member, link)) } else { Err(Unanswered::Again) }
+            }
+            (Kind::Refusal, refusal) => {
+                let refusal: Refusal = serde_json::from_slice(&refusal).map_err(io::Error::from)?;
+                if refusal.final_ {
+                    let reason = format!("replica {replica} refused: {}", refusal.reason);
+                    return Err(Unanswered::Final(reason));
+                }
+                Err(Unanswered::Again)
+            }
+            _ => Err(Unanswered::Again),
+        }
+    }
+
+    fn announce(&self, member: Member, serial: u64, link: &Link) -> io::Result<()> {
+        link.set_timeout(None)?;
+        link.notice_silence()?;
+        let _ = self.events.send(Event::Linked { member, serial, link: link.try_clone()? });
+        Ok(())
+    }
+
+    /// Until the connection ends.
+    fn read(&self, replica: usize, serial: u64, mut link: Link) {
+        while let Ok((kind, payload)) = link.receive() {
+            let _ = self.events.send(Event::Frame { replica, serial, kind, payload });
+        }
+        link.close();
+        self.seats()[replica].stand_up(serial);
+        let _ = self.events.send(Event::Lost { replica, serial });
+    }
+}
+
+impl Seat {
+    fn sit_down(&mut self, epoch: u64) -> u64 {
+        self.serial += 1;
+        self.linked = Some((epoch, self.serial));
+        self.serial
+    }
+
+    /// Unless another connection has taken the place of this one.
+    fn stand_up(&mut self, serial: u64) {
+        self.linked.take_if(|(_, linked)| *linked == serial);
+    }
+}

@@ -1,0 +1,110 @@
+//! What replicas send each other besides the messages of their agreement: parts, sums, states.
+
+use anyhow::{Context, Result, ensure};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::checkpoint::{from_bytes, to_bytes};
+use crate::link::Kind;
+use crate::optimizer::State;
+
+/// A part, sum or state, which is of use in one view alone.
+#[derive(Debug)]
+pub struct Letter {
+    pub view: u64,
+    pub from: usize,
+    pub kind: Kind,
+    /// For parts and sums as `group.rs` has them; for states as [`pack`] does.
+    pub content: Vec<u8>,
+}
+
+impl Letter {
+    pub fn encode(view: u64, content: &[u8]) -> Vec<u8> {
+        [&view.to_le_bytes(), content].concat()
+    }
+
+    pub fn decode(from: usize, kind: Kind, mut payload: Vec<u8>) -> Result<Self> {
+        let view = payload.first_chunk().context("a letter without its view")?;
+        let view = u64::from_le_bytes(*view);
+        Ok(Self { view, from, kind, content: payload.split_off(8) })
+    }
+
+    /// The round of a part or sum.
+    pub fn round(&self) -> Option<u64> {
+        self.content.first_chunk().map(|round| u64::from_le_bytes(*round))
+    }
+}
+
+/// All that a replica needs to go on: a digest, the step, the length of the corpus, the corpus,
+/// and the weights and both moments, which are of one length.
+pub fn pack(corpus: &[u8], state: &State) -> Vec<u8> {
+    let mut packed = state.step.to_le_bytes().to_vec();
+    packed.extend((corpus.len() as u64).to_le_bytes());
+    packed.extend(corpus);
+    for vector in [&state.weights, &state.first_moment, &state.second_moment] {
+        packed.extend(to_bytes(vector));
+    }
+    [xxh3_128(&packed).to_le_bytes().as_slice(), &packed].concat()
+}
+
+/// The corpus and state, if they arrived as they were sent.
+pub fn unpack(packed: &[u8]) -> Result<(Vec<u8>, State)> {
+    let (digest, packed) = packed.split_first_chunk().context("a state without its digest")?;
+    ensure!(
+        u128::from_le_bytes(*digest) == xxh3_128(packed),
+        "the state did not arrive as it was sent"
+    );
+    let (step, packed) = packed.split_first_chunk().context("a state without its step")?;
+    let (length, packed) = packed.split_first_chunk().context("a state without a corpus")?;
+    let (corpus, vectors) = usize::try_from(u64::from_le_bytes(*length))
+        .ok()
+        .and_then(|length| packed.split_at_checked(length))
+        .context("a state with half a corpus")?;
+    ensure!(vectors.len().is_multiple_of(12), "a state with vectors of different lengths");
+    let mut vectors = vectors.chunks(vectors.len().max(12) / 3).map(from_bytes);
+    let mut next = || vectors.next().unwrap_or_default();
+    let step = u64::from_le_bytes(*step);
+    let state = State { step, weights: next(), first_moment: next(), second_moment: next() };
+    Ok((corpus.to_vec(), state))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> State {
+        State {
+            step: 7,
+            weights: vec![1.0, -0.0],
+            first_moment: vec![3.0, 4.0],
+            second_moment: vec![5.0, 6.5],
+        }
+    }
+
+    #[test]
+    fn a_state_arrives_as_it_was_sent() {
+        let (corpus, arrived) = unpack(&pack(b"text", &state())).unwrap();
+        assert_eq!((corpus.as_slice(), &arrived), (b"text".as_slice(), &state()));
+        assert_eq!(arrived.weights[1].to_bits(), (-0.0_f32).to_bits());
+    }
+
+    #[test]
+    fn a_state_that_was_spoiled_or_cut_is_not_taken() {
+        let packed = pack(b"text", &state());
+        for length in 0..packed.len() {
+            assert!(unpack(&packed[..length]).is_err(), "cut at {length}");
+        }
+        for place in 0..packed.len() {
+            let mut spoiled = packed.clone();
+            spoiled[place] ^= 1;
+            assert!(unpack(&spoiled).is_err(), "spoiled at {place}");
+        }
+    }
+
+    #[test]
+    fn a_letter_tells_its_view_and_round() {
+        let payload = Letter::encode(5, &9u64.to_le_bytes());
+        let letter = Letter::decode(2, Kind::Part, payload).unwrap();
+        assert_eq!((letter.view, letter.from, letter.round()), (5, 2, Some(9)));
+        assert!(Letter::decode(2, Kind::Part, vec![1, 2]).is_err());
+    }
+}
