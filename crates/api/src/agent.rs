@@ -85,28 +85,84 @@ pub enum Order {
     Forget,
 }
 
-/// One node's part of an attempt: all that its ranks need to know.
+/// One node's part of a launch: all that its ranks need to know.
+///
+/// A *world* is what is launched together and meets at one port: the whole gang, or one replica of
+/// it. Ranks are numbered over the whole job, because reports, logs and people speak of them; within
+/// a world a program counts from 0 ([`Launch::rank_in_world`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     pub spec: Arc<JobSpec>,
     pub gpus: GpuSet,
+    /// The first on this node, counted over the whole job.
     pub first_rank: Rank,
+    /// On this node, and on every other of the job.
     pub rank_count: u32,
+    /// Ranks of the world.
     pub world_size: u32,
     /// This node's number in `gang`, which is in rank order.
     pub node_rank: u32,
+    /// Nodes of the world.
     pub gang: Arc<Vec<GangNode>>,
+    /// Where the ranks of the world meet, on the first node of `gang`.
     pub master_port: u16,
     pub resume_step: Option<u64>,
     /// Which job of its array it is. An older control plane does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub array_index: Option<u32>,
+    /// Only of a job that has several. An older agent does not know it: there, ranks of all
+    /// replicas but the first have numbers beyond their world, and fail at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<LaunchReplica>,
+}
+
+/// Which of a job's replicas is launched, and where all of them meet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchReplica {
+    pub index: u32,
+    /// How many the job has.
+    pub count: u32,
+    /// The fewest that go on without the others.
+    pub replicas_min: u32,
+    /// By replica: where its first rank listens for those of the others, as of this launch.
+    pub peers: Arc<Vec<Peer>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub address: String,
+    pub port: u16,
 }
 
 impl Launch {
     /// Which job of its array it is, and how many there are; `None` for a job of its own.
     pub fn array(&self) -> Option<(u32, u32)> {
         Some((self.array_index?, self.spec.array?))
+    }
+
+    /// The number of this node's rank number `local` in its world.
+    pub fn rank_in_world(&self, local: u32) -> u32 {
+        self.node_rank * self.rank_count + local
+    }
+
+    /// Ranks of the whole job.
+    pub fn job_world_size(&self) -> u32 {
+        self.world_size * self.worlds()
+    }
+
+    /// Nodes of the whole job.
+    pub fn job_nodes(&self) -> u32 {
+        self.gang.len() as u32 * self.worlds()
+    }
+
+    /// This node's number among them.
+    pub fn job_node_rank(&self) -> u32 {
+        let before = self.replica.as_ref().map_or(0, |replica| replica.index);
+        before * self.gang.len() as u32 + self.node_rank
+    }
+
+    fn worlds(&self) -> u32 {
+        self.replica.as_ref().map_or(1, |replica| replica.count)
     }
 }
 
@@ -123,6 +179,10 @@ pub struct ReadLog {
     pub job: JobId,
     /// The newest epoch when not given.
     pub epoch: Option<Epoch>,
+    /// The rank's newest log from this epoch to `epoch` will do: the replica that it is part of may
+    /// have been launched earlier than another. An older control plane does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch_min: Option<Epoch>,
     pub rank: Rank,
     /// From this byte of the rank's whole output of that epoch; `None`: the last `bytes_max`.
     pub offset: Option<u64>,

@@ -4,8 +4,8 @@
 //! because the core says it again.
 
 use lindos_api::agent::{self, Message};
-use lindos_core::effect;
-use lindos_model::NodeSpec;
+use lindos_core::{Core, effect};
+use lindos_model::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -19,15 +19,17 @@ pub(crate) const STREAM_MESSAGES_MAX: usize = 256;
 pub(crate) struct Agents {
     /// By name, because an agent may connect before its node is in the fleet.
     streams: BTreeMap<String, Stream>,
-    /// The gang of the last launch sent, in the words of the wire: all its nodes get the same.
-    gang: Option<Gang>,
+    /// Those of the last launch sent, in the words of the wire: all replicas of it get the same.
+    peers: Option<Peers>,
 }
 
-/// The same gang, as the core has it and as it goes over the wire.
+type CorePeers = Arc<Vec<(NodeId, u16)>>;
+
+/// Where replicas meet, as the core has it and as it goes over the wire.
 #[derive(Debug)]
-struct Gang {
-    core: Arc<Vec<effect::GangNode>>,
-    wire: Arc<Vec<agent::GangNode>>,
+struct Peers {
+    core: CorePeers,
+    wire: Arc<Vec<agent::Peer>>,
 }
 
 #[derive(Debug)]
@@ -73,57 +75,104 @@ impl Agents {
         }
     }
 
-    pub(crate) fn command(&mut self, node: &NodeSpec, command: &effect::Command) {
-        let message = self.message(command);
-        if let Err(reason) = self.send(&node.name, message) {
-            tracing::debug!(node = node.name, job = %command.job, ?reason, "command not delivered");
+    /// Tells every target of a command its own part.
+    pub(crate) fn command(&mut self, core: &Core, command: &effect::Command) {
+        let order = self.order(core, &command.order);
+        for target in &command.to {
+            let Some(node) = core.node(target.node) else { continue };
+            let message = Message::Command(agent::Command {
+                id: command.id.0,
+                incarnation: target.incarnation,
+                job: command.job,
+                epoch: command.epoch,
+                order: order.of(target),
+            });
+            let name = node.spec.name.as_str();
+            if let Err(reason) = self.send(name, message) {
+                tracing::debug!(node = name, job = %command.job, ?reason, "command not delivered");
+            }
         }
     }
 
-    fn message(&mut self, command: &effect::Command) -> Message {
-        let order = match &command.order {
-            effect::Order::Launch(launch) => agent::Order::Launch(Box::new(agent::Launch {
-                spec: Arc::clone(&launch.spec),
-                gpus: launch.gpus,
-                first_rank: launch.first_rank,
-                rank_count: launch.rank_count,
-                world_size: launch.world_size,
-                node_rank: launch.node_rank,
-                gang: self.gang(&launch.gang),
-                master_port: launch.master_port,
-                resume_step: launch.resume_step,
-                array_index: launch.array_index,
-            })),
-            effect::Order::Stop { grace } => agent::Order::Stop { grace: *grace },
-            effect::Order::Forget => agent::Order::Forget,
-        };
-        Message::Command(agent::Command {
-            id: command.id.0,
-            incarnation: command.incarnation,
-            job: command.job,
-            epoch: command.epoch,
-            order,
-        })
+    fn order<'a>(&mut self, core: &Core, order: &'a effect::Order) -> Order<'a> {
+        match order {
+            effect::Order::Launch(launch) => Order::Launch {
+                launch,
+                gang: gang(core, launch),
+                replica: launch.replica.as_ref().map(|replica| agent::LaunchReplica {
+                    index: replica.index,
+                    count: replica.peers.len() as u32,
+                    replicas_min: replica.replicas_min,
+                    peers: self.peers(core, &replica.peers),
+                }),
+            },
+            effect::Order::Stop { grace } => Order::Same(agent::Order::Stop { grace: *grace }),
+            effect::Order::Forget => Order::Same(agent::Order::Forget),
+        }
     }
 
-    /// The gang for the wire, made once for all nodes of it.
-    fn gang(&mut self, gang: &Arc<Vec<effect::GangNode>>) -> Arc<Vec<agent::GangNode>> {
-        if let Some(made) = self.gang.as_ref().filter(|made| Arc::ptr_eq(&made.core, gang)) {
+    /// The peers for the wire, made once for all replicas that are launched together.
+    fn peers(&mut self, core: &Core, peers: &CorePeers) -> Arc<Vec<agent::Peer>> {
+        if let Some(made) = self.peers.as_ref().filter(|made| Arc::ptr_eq(&made.core, peers)) {
             return Arc::clone(&made.wire);
         }
-        let to_wire = |node: &effect::GangNode| agent::GangNode {
-            name: node.name.clone(),
-            address: node.address.clone(),
-        };
-        let wire = Arc::new(gang.iter().map(to_wire).collect::<Vec<_>>());
-        self.gang = Some(Gang { core: Arc::clone(gang), wire: Arc::clone(&wire) });
+        let to_wire =
+            |&(node, port): &(NodeId, u16)| agent::Peer { address: address(core, node), port };
+        let wire: Arc<Vec<agent::Peer>> = Arc::new(peers.iter().map(to_wire).collect());
+        self.peers = Some(Peers { core: Arc::clone(peers), wire: Arc::clone(&wire) });
         wire
     }
 
-    /// Lets the last gang go, which may be a whole fleet.
+    /// Lets the last peers go, of which there may be many.
     pub(crate) fn end_of_batch(&mut self) {
-        self.gang = None;
+        self.peers = None;
     }
+}
+
+/// An order for the wire, but for what differs from target to target.
+enum Order<'a> {
+    Launch {
+        launch: &'a effect::Launch,
+        gang: Arc<Vec<agent::GangNode>>,
+        replica: Option<agent::LaunchReplica>,
+    },
+    Same(agent::Order),
+}
+
+impl Order<'_> {
+    fn of(&self, target: &effect::Target) -> agent::Order {
+        let (launch, gang, replica) = match self {
+            Order::Launch { launch, gang, replica } => (launch, gang, replica),
+            Order::Same(order) => return order.clone(),
+        };
+        let rank_count = launch.ranks_per_node();
+        agent::Order::Launch(Box::new(agent::Launch {
+            spec: Arc::clone(&launch.spec),
+            gpus: target.gpus,
+            first_rank: launch.first_rank(target.member),
+            rank_count,
+            world_size: gang.len() as u32 * rank_count,
+            node_rank: launch.node_rank(target.member),
+            gang: Arc::clone(gang),
+            master_port: launch.master_port,
+            resume_step: launch.resume_step,
+            array_index: launch.array_index,
+            replica: replica.clone(),
+        }))
+    }
+}
+
+/// The gang for the wire: all its nodes get the same.
+fn gang(core: &Core, launch: &effect::Launch) -> Arc<Vec<agent::GangNode>> {
+    let to_wire = |&node: &NodeId| agent::GangNode {
+        name: core.node(node).map(|node| node.spec.name.clone()).unwrap_or_default(),
+        address: address(core, node),
+    };
+    Arc::new(launch.gang.iter().map(to_wire).collect())
+}
+
+fn address(core: &Core, node: NodeId) -> String {
+    core.node(node).map(|node| node.spec.address.clone()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -16,25 +16,27 @@ pub struct Telemetry {
     jobs: BTreeMap<JobId, JobReadings>,
 }
 
-/// Of one attempt of one job; a newer epoch begins anew.
+/// Of one attempt of one job; a newer one begins anew.
 #[derive(Clone, Debug)]
 pub(crate) struct JobReadings {
-    pub(crate) epoch: Epoch,
+    /// Of the launch of the whole gang.
+    pub(crate) attempt: Epoch,
     pub(crate) step: Option<u64>,
     pub(crate) total_steps: Option<u64>,
     /// At `step`, or the last one before it.
     pub(crate) loss: Option<f64>,
     pub(crate) first_loss: Option<f64>,
-    steps: BTreeMap<Rank, u64>,
+    /// Of each rank's newest launch: its replica may have one of its own.
+    steps: BTreeMap<Rank, (Epoch, u64)>,
     tokens: VecDeque<(Time, u64)>,
 }
 
 impl Telemetry {
-    pub(crate) fn on_progress(&mut self, now: Time, progress: &RankProgress) {
-        let epoch = progress.epoch;
+    /// A reading of a rank in the attempt that began with this epoch.
+    pub(crate) fn on_progress(&mut self, now: Time, attempt: Epoch, progress: &RankProgress) {
         let first_loss = self.jobs.get(&progress.job).and_then(|job| job.first_loss);
         let fresh = JobReadings {
-            epoch,
+            attempt,
             step: None,
             total_steps: None,
             loss: None,
@@ -43,9 +45,9 @@ impl Telemetry {
             tokens: VecDeque::new(),
         };
         let job = self.jobs.entry(progress.job).or_insert_with(|| fresh.clone());
-        if epoch > job.epoch {
+        if attempt > job.attempt {
             *job = fresh;
-        } else if epoch < job.epoch {
+        } else if attempt < job.attempt {
             return;
         }
         job.take(now, progress);
@@ -63,9 +65,13 @@ impl Telemetry {
 
 impl JobReadings {
     fn take(&mut self, now: Time, progress: &RankProgress) {
+        let launch = self.steps.get(&progress.rank).map(|(epoch, _)| *epoch);
+        if launch > Some(progress.epoch) {
+            return;
+        }
         if let Some(step) = progress.step {
-            let newest = self.steps.entry(progress.rank).or_insert(step);
-            *newest = step.max(*newest);
+            let newest = self.steps.entry(progress.rank).or_insert((progress.epoch, step));
+            *newest = (progress.epoch, step).max(*newest);
         }
         let loss = progress.loss.filter(|loss| loss.is_finite());
         if progress.step >= self.step {
@@ -93,8 +99,9 @@ impl JobReadings {
         }
     }
 
-    pub(crate) fn rank_step(&self, rank: Rank) -> Option<u64> {
-        self.steps.get(&rank).copied()
+    /// What a rank has told in its launch of this epoch.
+    pub(crate) fn rank_step(&self, rank: Rank, epoch: Epoch) -> Option<u64> {
+        self.steps.get(&rank).filter(|(of, _)| *of == epoch).map(|&(_, step)| step)
     }
 
     /// `None` until there are two readings that lie apart, and when there were none of late.
@@ -131,7 +138,7 @@ mod tests {
         let mut telemetry = Telemetry::default();
         for second in 0..200 {
             let tokens = second * if second < 100 { 10 } else { 1000 };
-            telemetry.on_progress(Time(second * 1000), &progress(1, 0, second, 1.0, tokens));
+            telemetry.on_progress(Time(second * 1000), Epoch(1), &progress(1, 0, second, 1.0, tokens));
         }
         let job = telemetry.job(JobId(1)).unwrap();
         let rate = job.tokens_per_second(Time(199_000)).unwrap();
@@ -143,22 +150,39 @@ mod tests {
     #[test]
     fn one_reading_or_two_at_once_are_no_rate() {
         let mut telemetry = Telemetry::default();
-        telemetry.on_progress(Time(5), &progress(1, 0, 1, 1.0, 10));
-        telemetry.on_progress(Time(5), &progress(1, 1, 1, 1.0, 20));
+        telemetry.on_progress(Time(5), Epoch(1), &progress(1, 0, 1, 1.0, 10));
+        telemetry.on_progress(Time(5), Epoch(1), &progress(1, 1, 1, 1.0, 20));
         assert_eq!(telemetry.job(JobId(1)).unwrap().tokens_per_second(Time(5)), None);
+    }
+
+    #[test]
+    fn a_replica_that_was_launched_again_tells_its_own_steps_beside_the_others() {
+        let mut telemetry = Telemetry::default();
+        let attempt = Epoch(1);
+        telemetry.on_progress(Time(1), attempt, &progress(1, 0, 10, 2.5, 100));
+        telemetry.on_progress(Time(1), attempt, &progress(1, 1, 10, 2.5, 100));
+        let steps = |telemetry: &Telemetry, epoch| {
+            let job = telemetry.job(JobId(1)).unwrap();
+            (job.step, job.rank_step(Rank(0), Epoch(1)), job.rank_step(Rank(1), Epoch(epoch)))
+        };
+        assert_eq!(steps(&telemetry, 2), (Some(10), Some(10), None), "it has told nothing yet");
+        telemetry.on_progress(Time(2), attempt, &progress(2, 1, 8, 2.6, 80));
+        telemetry.on_progress(Time(3), attempt, &progress(1, 0, 11, 2.4, 110));
+        telemetry.on_progress(Time(4), attempt, &progress(1, 1, 99, 2.4, 110));
+        assert_eq!(steps(&telemetry, 2), (Some(11), Some(11), Some(8)));
     }
 
     #[test]
     fn late_ranks_and_older_epochs_take_nothing_back() {
         let mut telemetry = Telemetry::default();
-        telemetry.on_progress(Time(1), &progress(2, 0, 10, 2.5, 100));
-        telemetry.on_progress(Time(2), &progress(2, 1, 9, 2.7, 90));
-        telemetry.on_progress(Time(3), &progress(1, 0, 99, 0.1, 9999));
+        telemetry.on_progress(Time(1), Epoch(2), &progress(2, 0, 10, 2.5, 100));
+        telemetry.on_progress(Time(2), Epoch(2), &progress(2, 1, 9, 2.7, 90));
+        telemetry.on_progress(Time(3), Epoch(1), &progress(1, 0, 99, 0.1, 9999));
         let job = telemetry.job(JobId(1)).unwrap();
         assert_eq!((job.step, job.loss, job.first_loss), (Some(10), Some(2.5), Some(2.5)));
-        assert_eq!((job.rank_step(Rank(0)), job.rank_step(Rank(1))), (Some(10), Some(9)));
+        assert_eq!((job.rank_step(Rank(0), Epoch(2)), job.rank_step(Rank(1), Epoch(2))), (Some(10), Some(9)));
 
-        telemetry.on_progress(Time(4), &progress(3, 0, 5, f64::NAN, 50));
+        telemetry.on_progress(Time(4), Epoch(3), &progress(3, 0, 5, f64::NAN, 50));
         let job = telemetry.job(JobId(1)).unwrap();
         assert_eq!((job.step, job.loss, job.first_loss), (Some(5), None, Some(2.5)));
         telemetry.retain(|_| false);

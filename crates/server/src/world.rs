@@ -6,7 +6,7 @@ use crate::telemetry::Telemetry;
 use axum::http::StatusCode;
 use lindos_api::agent::{Message, ReadLog};
 use lindos_core::Core;
-use lindos_model::{Epoch, JobId, NodeId, Rank, Time};
+use lindos_model::{Epoch, NodeId, Time};
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -22,7 +22,7 @@ pub(crate) struct World {
 impl World {
     /// Asks the node that has the rank for a piece of its log.
     pub(crate) fn read_log(&mut self, ask: ReadLog) -> Result<(), Fault> {
-        let node = self.node_of_rank(ask.job, ask.epoch, ask.rank)?;
+        let (node, ask) = self.addressed(ask)?;
         match self.agents.send(&node, Message::ReadLog(ask)) {
             Ok(()) => Ok(()),
             Err(Undelivered::NotConnected) => {
@@ -33,38 +33,44 @@ impl World {
         }
     }
 
-    /// The name of the node on which a rank runs, or ran.
-    fn node_of_rank(&self, job: JobId, epoch: Option<Epoch>, rank: Rank) -> Result<String, Fault> {
+    /// The name of the node on which the rank runs, or ran, and the question as it goes there: in
+    /// terms of the rank's own launch, which is that of its replica.
+    fn addressed(&self, ask: ReadLog) -> Result<(String, ReadLog), Fault> {
+        let (job, rank) = (ask.job, ask.rank);
         let known = self.core.job(job).ok_or_else(|| Fault::no_such_job(job))?;
         let newest = known.epoch;
         if newest == Epoch(0) {
             let message = format!("job {job} has not started yet, so it has no logs");
             return Err(Fault::new(StatusCode::NOT_FOUND, "not_started", message));
         }
-        let epoch = epoch.unwrap_or(newest);
+        let epoch = ask.epoch.unwrap_or(newest);
         if epoch > newest || epoch == Epoch(0) {
             let message = format!("job {job} has had attempts 1 to {newest}, not {epoch}");
             return Err(Fault::new(StatusCode::NOT_FOUND, "no_such_attempt", message));
         }
-        let attempt = known.attempt.as_ref().filter(|attempt| attempt.epoch == epoch);
-        let (node, ranks) = if let Some(attempt) = attempt {
-            let on_it = |m: &&lindos_core::gang::attempt::Member| {
-                (m.first_rank.0..m.first_rank.0 + m.ranks.len() as u32).contains(&rank.0)
-            };
-            let member = attempt.members.iter().find(on_it);
-            (member.and_then(|member| self.node_name(member.node)), attempt.world_size())
+        let attempt = known.attempt.as_ref().filter(|attempt| attempt.epoch <= epoch);
+        let index = (rank.0 / u32::from(known.spec.ranks_per_node)) as usize;
+        let (node, nodes, launches) = if let Some(attempt) = attempt {
+            let member = attempt.members.get(index);
+            let own = member.map(|_| attempt.epoch_of(index)).filter(|own| *own <= epoch);
+            let launches = own.map_or((attempt.epoch, epoch), |own| (own, own));
+            (member.map(|member| member.node), attempt.members.len(), launches)
         } else {
-            // An attempt that is over: its nodes, in rank order, as it was placed.
-            let index = (rank.0 / u32::from(known.spec.ranks_per_node)) as usize;
-            let past = known.history.iter().find(|past| past.epoch == epoch);
+            // An attempt that is over: its nodes, in rank order, as they were at its end.
+            let past = known.history.iter().rfind(|past| past.epoch <= epoch);
             let nodes = past.map_or(&[][..], |past| &past.nodes[..]);
-            let node = nodes.get(index).and_then(|&node| self.node_name(node));
-            (node, known.spec.ranks(nodes.len() as u32))
+            let launches = (past.map_or(epoch, |past| past.epoch), epoch);
+            (nodes.get(index).copied(), nodes.len(), launches)
         };
-        node.ok_or_else(|| {
+        let node = node.and_then(|node| self.node_name(node)).ok_or_else(|| {
+            let ranks = known.spec.ranks(nodes as u32);
             let message = format!("attempt {epoch} of job {job} had {ranks} ranks, from 0");
             Fault::new(StatusCode::NOT_FOUND, "no_such_rank", message)
-        })
+        })?;
+        let (epoch_min, epoch_max) = launches;
+        // Without an epoch, the newest that the node has.
+        let epoch = ask.epoch.map(|_| epoch_max);
+        Ok((node, ReadLog { epoch, epoch_min: epoch.map(|_| epoch_min), ..ask }))
     }
 
     fn node_name(&self, node: NodeId) -> Option<String> {

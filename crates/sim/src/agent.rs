@@ -4,7 +4,7 @@
 //! of an epoch that is not above the job's floor is refused, whatever is gone is reported until
 //! the core says `Forget`.
 
-use lindos_core::effect::{Command, Launch, Order};
+use lindos_core::effect::{Command, Launch, Order, Target};
 use lindos_model::report::Refusal;
 use lindos_model::{
     AttemptReport, Epoch, Exit, GpuSet, JobId, Rank, RankExit, RankReport, ReportedPhase, Time,
@@ -29,9 +29,28 @@ pub struct SimNode {
     next_pid: u32,
 }
 
+/// An order as one agent hears it.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub job: JobId,
+    pub epoch: Epoch,
+    pub order: Order,
+    pub to: Target,
+}
+
+impl Told {
+    pub fn all(command: &Command) -> impl Iterator<Item = Told> + '_ {
+        let (job, epoch) = (command.job, command.epoch);
+        command.to.iter().map(move |&to| Told { job, epoch, order: command.order.clone(), to })
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct LocalAttempt {
     pub gpus: GpuSet,
+    /// Which replica of its job it is a part of; 0 of a job that is one.
+    pub replica: u32,
+    pub has_replicas: bool,
     pub refused: Option<Refusal>,
     pub ranks: Vec<LocalRank>,
     /// SIGTERM was sent.
@@ -78,13 +97,13 @@ impl SimNode {
         self.agent_alive = true;
     }
 
-    pub fn on_command(&mut self, command: &Command) -> Doing {
-        if command.incarnation != self.incarnation {
+    pub fn on_command(&mut self, command: &Told) -> Doing {
+        if command.to.incarnation != self.incarnation {
             return Doing::Nothing;
         }
         let key = (command.job, command.epoch);
         match &command.order {
-            Order::Launch(launch) => self.on_launch(key, launch),
+            Order::Launch(launch) => self.on_launch(key, launch, &command.to),
             Order::Stop { grace } => self.on_stop(key, grace.0),
             Order::Forget => {
                 if self.attempts.get(&key).is_some_and(|attempt| !attempt.is_alive()) {
@@ -95,21 +114,27 @@ impl SimNode {
         }
     }
 
-    fn on_launch(&mut self, key: (JobId, Epoch), launch: &Launch) -> Doing {
+    fn on_launch(&mut self, key: (JobId, Epoch), launch: &Launch, to: &Target) -> Doing {
         if self.attempts.contains_key(&key) {
             return Doing::Nothing;
         }
-        let mut attempt =
-            LocalAttempt { gpus: launch.gpus, refused: None, ranks: Vec::new(), stopping: false };
+        let mut attempt = LocalAttempt {
+            gpus: to.gpus,
+            replica: launch.replica.as_ref().map_or(0, |replica| replica.index),
+            has_replicas: launch.replica.is_some(),
+            refused: None,
+            ranks: Vec::new(),
+            stopping: false,
+        };
         if let Some(&newest) = self.floors.get(&key.0).filter(|&&floor| floor >= key.1) {
             attempt.refused = Some(Refusal::StaleEpoch { newest });
             self.attempts.insert(key, attempt);
             return Doing::Nothing;
         }
         self.floors.insert(key.0, key.1);
-        for index in 0..launch.rank_count {
+        for index in 0..launch.ranks_per_node() {
             self.next_pid += 1;
-            let rank = Rank(launch.first_rank.0 + index);
+            let rank = Rank(launch.first_rank(to.member).0 + index);
             attempt.ranks.push(LocalRank { rank, pid: 1000 + self.next_pid, exit: None });
         }
         self.attempts.insert(key, attempt);
@@ -128,6 +153,8 @@ impl SimNode {
             None => {
                 let tombstone = LocalAttempt {
                     gpus: GpuSet::EMPTY,
+                    replica: 0,
+                    has_replicas: false,
                     refused: None,
                     ranks: Vec::new(),
                     stopping: true,

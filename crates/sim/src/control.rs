@@ -117,7 +117,10 @@ impl Control {
         // The last steps before the end that the same report tells of.
         let mut events: Vec<Event> = readings
             .iter()
-            .flat_map(|(job, epoch, reading)| self.progress.on_reading(now, *job, *epoch, reading))
+            .flat_map(|(job, epoch, reading)| {
+                let attempt = self.core.attempt_of_epoch(*job, *epoch);
+                self.progress.on_reading(now, *job, attempt, *epoch, reading)
+            })
             .collect();
         if worth == Worth::News {
             events.push(Event::NodeReported { node, incarnation, seq, attempts });

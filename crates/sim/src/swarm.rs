@@ -80,6 +80,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
         let job = random_job(&mut chance, number, &room, &jobs);
         jobs.push(job);
     }
+    make_replicas(seed, &mut jobs);
     let reservations = random_reservations(seed, &nodes);
     let mut setup = Setup {
         seed,
@@ -207,6 +208,21 @@ fn random_job(chance: &mut Stream, number: u64, room: &Room, before: &[SimJob]) 
             reports,
             bug,
         },
+    }
+}
+
+/// Some gangs are made of replicas. A stream of their own: without them, a seed is what it was.
+fn make_replicas(seed: u64, jobs: &mut [SimJob]) {
+    let chance = &mut Stream::new(seed, "replicas");
+    for job in jobs {
+        let nodes = job.spec.nodes;
+        let wants = nodes > 1 && job.spec.min_nodes == nodes && chance.chance(400_000);
+        let counts: Vec<u32> = (2..=nodes).filter(|count| nodes.is_multiple_of(*count)).collect();
+        if wants {
+            let spec = Arc::make_mut(&mut job.spec);
+            spec.replicas = *chance.pick(&counts);
+            spec.replicas_min = chance.between(1, u64::from(spec.replicas)) as u32;
+        }
     }
 }
 

@@ -425,7 +425,8 @@ mod tests {
             let name = format!("step-00000030.safetensors.replica-{replica}.epoch-2.partial");
             fs::write(fixture.folder.path().join(name), "x").unwrap();
         }
-        let store = Store::open_beside_others(fixture.folder.path(), &fixture.config, 1, 3).unwrap();
+        let store =
+            Store::open_beside_others(fixture.folder.path(), &fixture.config, 1, 3).unwrap();
         store.save(&fixture.state(30), &fixture.layout, "text").unwrap();
         assert!(store.has(30) && !store.has(31));
         let mut names: Vec<_> = fs::read_dir(fixture.folder.path())

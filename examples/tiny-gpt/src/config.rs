@@ -64,6 +64,9 @@ pub struct Args {
     pub fail_at_step: Option<u64>,
     #[arg(long, value_name = "RANK", default_value_t = 0, help_heading = "Made-up faults")]
     pub fail_rank: usize,
+    /// With replicas, the one whose ranks fail or hang.
+    #[arg(long, value_name = "REPLICA", default_value_t = 0, help_heading = "Made-up faults")]
+    pub fault_replica: usize,
     /// Fail in epoch 1 only, so that the resumed attempt gets through.
     #[arg(long, requires = "fail_at_step", help_heading = "Made-up faults")]
     pub fail_once: bool,

@@ -461,11 +461,7 @@ fn call(address: &str, port: u16, hello: &[u8], deadline: Instant) -> Result<Lin
 }
 
 /// Try each address of the name, each for as long as `timeout` says then.
-pub fn connect(
-    address: &str,
-    port: u16,
-    timeout: impl Fn() -> Duration,
-) -> io::Result<TcpStream> {
+pub fn connect(address: &str, port: u16, timeout: impl Fn() -> Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
     for address in (address, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, timeout()) {

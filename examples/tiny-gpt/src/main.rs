@@ -5,6 +5,7 @@
 //! it is the whole story in one loop. `README.md` says what is promised and what it costs.
 
 mod checkpoint;
+mod company;
 mod config;
 mod corpus;
 mod failure;
@@ -16,6 +17,8 @@ mod ops;
 mod optimizer;
 mod progress;
 mod random;
+mod replicas;
+mod start;
 mod train;
 mod tree;
 

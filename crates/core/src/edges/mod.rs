@@ -5,7 +5,7 @@
 
 use crate::event::Event;
 use lindos_model::{AttemptReport, Epoch, JobId, Millis, NodeId, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which nodes have not been heard from for too long.
 #[derive(Clone, Debug)]
@@ -160,7 +160,10 @@ pub struct ProgressEdges {
 
 #[derive(Clone, Debug)]
 struct JobProgress {
-    epoch: Epoch,
+    /// Of the launch of the whole gang.
+    attempt: Epoch,
+    /// Replicas launched since, each of which has told a step of its own.
+    back: BTreeSet<Epoch>,
     said_step: Option<u64>,
     said_at: Time,
     newest: Reading,
@@ -175,16 +178,19 @@ impl ProgressEdges {
         ProgressEdges { interval, jobs: BTreeMap::new() }
     }
 
-    /// Takes a reading; the events that must be journalled now.
+    /// Takes a reading of a launch, which belongs to an attempt ([`crate::Core::attempt_of_epoch`]);
+    /// the events that must be journalled now.
     pub fn on_reading(
         &mut self,
         now: Time,
         job: JobId,
+        attempt: Epoch,
         epoch: Epoch,
         reading: &Reading,
     ) -> Vec<Event> {
         let fresh = JobProgress {
-            epoch,
+            attempt,
+            back: BTreeSet::new(),
             said_step: None,
             said_at: Time::ZERO,
             newest: Reading::default(),
@@ -193,10 +199,16 @@ impl ProgressEdges {
             said_checkpoint: None,
         };
         let progress = self.jobs.entry(job).or_insert_with(|| fresh.clone());
-        if epoch > progress.epoch {
+        if attempt > progress.attempt {
             *progress = fresh;
-        } else if epoch < progress.epoch {
+        } else if attempt < progress.attempt {
             return Vec::new();
+        }
+        let mut events = Vec::new();
+        if let Some(step) = reading.step.filter(|_| epoch != attempt && progress.back.insert(epoch))
+        {
+            // That it trains at all is worth a word, whatever step the others have told.
+            events.push(progress.step(job, epoch, step, None));
         }
         let newest = &mut progress.newest;
         if reading.step >= newest.step {
@@ -207,7 +219,8 @@ impl ProgressEdges {
         newest.total_steps = reading.total_steps.or(newest.total_steps);
         newest.checkpoint_step = newest.checkpoint_step.max(reading.checkpoint_step);
         newest.blocked_ms = newest.blocked_ms.max(reading.blocked_ms);
-        progress.edges(job, now, self.interval)
+        events.extend(progress.edges(job, now, self.interval));
+        events
     }
 
     /// What was held back and is due now.
@@ -229,9 +242,14 @@ impl ProgressEdges {
 }
 
 impl JobProgress {
+    fn step(&self, job: JobId, epoch: Epoch, step: u64, loss_micro: Option<i64>) -> Event {
+        let (total_steps, is_watched) = (self.newest.total_steps, false);
+        Event::StepReached { job, epoch, step, total_steps, loss_micro, is_watched }
+    }
+
     fn edges(&mut self, job: JobId, now: Time, interval: Millis) -> Vec<Event> {
         let mut events = Vec::new();
-        let epoch = self.epoch;
+        let epoch = self.attempt;
         let newest = &self.newest;
         let checkpoint_is_news = newest.checkpoint_step > self.said_checkpoint;
         // A checkpoint is worth a step of its own: the ledger judges work by it.
@@ -241,16 +259,7 @@ impl JobProgress {
             let loss_micro =
                 if self.has_said_loss { newest.loss_micro } else { self.first_loss_micro };
             self.has_said_loss |= loss_micro.is_some();
-            let total_steps = newest.total_steps;
-            let is_watched = false;
-            events.push(Event::StepReached {
-                job,
-                epoch,
-                step,
-                total_steps,
-                loss_micro,
-                is_watched,
-            });
+            events.push(self.step(job, epoch, step, loss_micro));
             self.said_step = Some(step);
             self.said_at = now;
         }
@@ -287,12 +296,27 @@ mod tests {
         let (job, epoch) = (JobId(1), Epoch(1));
         let mut said = Vec::new();
         for at in 0..25 {
-            said.extend(edges.on_reading(Time(at * 100), job, epoch, &step(at)));
+            said.extend(edges.on_reading(Time(at * 100), job, epoch, epoch, &step(at)));
         }
         assert_eq!(names(&said), ["step 0", "step 10", "step 20"]);
         assert_eq!(edges.next_deadline(), Some(Time(3000)));
         assert_eq!(names(&edges.due(Time(3000))), ["step 24"]);
         assert_eq!(edges.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_replica_that_is_back_tells_its_first_step_and_the_job_goes_on_as_one() {
+        let mut edges = ProgressEdges::new(Millis(1000));
+        let (job, attempt, back) = (JobId(1), Epoch(1), Epoch(4));
+        assert_eq!(
+            names(&edges.on_reading(Time(0), job, attempt, attempt, &step(50))),
+            ["step 50"]
+        );
+        let said = edges.on_reading(Time(10), job, attempt, back, &step(50));
+        assert!(matches!(said[..], [Event::StepReached { epoch: Epoch(4), step: 50, .. }]));
+        assert!(edges.on_reading(Time(20), job, attempt, back, &step(51)).is_empty());
+        let said = edges.on_reading(Time(2000), job, attempt, back, &step(60));
+        assert!(matches!(said[..], [Event::StepReached { epoch: Epoch(1), step: 60, .. }]));
     }
 
     #[test]
@@ -303,7 +327,7 @@ mod tests {
         let with = |at, loss| Reading { loss_micro: Some(loss), ..step(at) };
         let readings = [step(1), with(1, 500), with(2, 400), with(3, 300), with(4, 200)];
         for (index, reading) in readings.iter().enumerate() {
-            for event in edges.on_reading(Time(index as u64 * 400), job, epoch, reading) {
+            for event in edges.on_reading(Time(index as u64 * 400), job, epoch, epoch, reading) {
                 if let Event::StepReached { loss_micro, .. } = event {
                     losses.push(loss_micro);
                 }
@@ -317,13 +341,13 @@ mod tests {
     fn a_checkpoint_is_told_once_and_brings_its_step() {
         let mut edges = ProgressEdges::new(Millis(1000));
         let (job, epoch) = (JobId(1), Epoch(2));
-        edges.on_reading(Time(0), job, epoch, &step(1));
+        edges.on_reading(Time(0), job, epoch, epoch, &step(1));
         let reading = Reading { checkpoint_step: Some(5), blocked_ms: 40, ..step(5) };
-        let said = edges.on_reading(Time(10), job, epoch, &reading);
+        let said = edges.on_reading(Time(10), job, epoch, epoch, &reading);
         assert_eq!(names(&said), ["step 5", "checkpoint 5"]);
-        assert!(edges.on_reading(Time(20), job, epoch, &reading).is_empty());
+        assert!(edges.on_reading(Time(20), job, epoch, epoch, &reading).is_empty());
         assert!(
-            edges.on_reading(Time(5000), job, Epoch(1), &step(99)).is_empty(),
+            edges.on_reading(Time(5000), job, Epoch(1), Epoch(1), &step(99)).is_empty(),
             "an older epoch"
         );
     }

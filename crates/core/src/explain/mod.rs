@@ -11,7 +11,9 @@ use crate::job::Job;
 use crate::queue::hold::Hold;
 use crate::queue::reserve::Reservations;
 use crate::queue::teams::Teams;
-use lindos_model::{AttemptReport, Columns, JobId, NodeId, Policy, RequestId, Time, TrailEntry};
+use lindos_model::{
+    AttemptReport, Columns, Epoch, JobId, NodeId, Policy, RequestId, Time, TrailEntry,
+};
 use std::collections::BTreeMap;
 
 impl Core {
@@ -62,6 +64,12 @@ impl Core {
     /// Whether a submission was taken, as far back as requests are remembered.
     pub fn knows_request(&self, request: RequestId) -> bool {
         self.requests.contains_key(&request)
+    }
+
+    /// The attempt that a launch of a job belongs to: of a replica that came back, that of its gang.
+    pub fn attempt_of_epoch(&self, id: JobId, epoch: Epoch) -> Epoch {
+        let attempt = self.attempt_of(id).filter(|attempt| attempt.has_epoch(epoch));
+        attempt.map_or(epoch, |attempt| attempt.epoch)
     }
 
     /// Whether any of these attempts is none that the core has on the node.

@@ -4,11 +4,11 @@
 //! Then every member is *gone*: its agent has said so, or the node was fenced. Only then may the
 //! next epoch begin, so that a job is never alive twice.
 
+use crate::event::GangWord;
 use lindos_model::{
     AttemptReport, Column, EndReason, Epoch, Exit, GpuSet, Millis, NodeId, Policy, Rank, RankExit,
     ReportedPhase, Time,
 };
-use crate::event::GangWord;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -70,7 +70,9 @@ pub struct Replica {
 pub enum ReplicaState {
     Launched,
     /// It is over for this reason, and the others go on; some member may still live.
-    Stopping { reason: EndReason },
+    Stopping {
+        reason: EndReason,
+    },
     /// Nothing of it lives, and some node of it cannot be had.
     Waiting,
 }

@@ -57,7 +57,8 @@ impl Core {
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref()?;
         let node = |member: usize| self.fleet.node(attempt.members[member].node);
-        let is_claimed = |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
+        let is_claimed =
+            |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
         let (kept, lost): (Vec<usize>, Vec<usize>) =
             members.partition(|&member| node(member).in_service());
         if kept.is_empty() || kept.iter().any(|&member| is_claimed(node(member))) {
@@ -70,9 +71,9 @@ impl Core {
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
         let own = self.reserved_for_team(Some(job.team));
         let request = Request { own: &own, ..Request::of(&spec) };
-        let found = self
-            .fleet
-            .with_index(|index, fleet| placement::stand_ins(index, fleet, &request, &nodes, &lost))?;
+        let found = self.fleet.with_index(|index, fleet| {
+            placement::stand_ins(index, fleet, &request, &nodes, &lost)
+        })?;
         let taken = |(member, node): (usize, NodeId)| {
             let gpus = self.fleet.node(node).free().lowest(spec.gpus_per_node);
             (member, node, gpus.expect("the index counts the free GPUs"))

@@ -17,9 +17,7 @@ use crate::health::fleet::{Allocation, NodeState};
 use crate::job::Job;
 use crate::placement::Placement;
 use crate::timer::Timer;
-use attempt::{
-    Attempt, Member, MemberState, Pace, Phase, Replica, ReplicaState, Tally,
-};
+use attempt::{Attempt, Member, MemberState, Pace, Phase, Replica, ReplicaState, Tally};
 use lindos_model::reason::Charge;
 use lindos_model::{
     AttemptReport, Column, EndReason, Epoch, JobId, Millis, NodeId, ReportedPhase, Time, TrailKind,
@@ -46,7 +44,8 @@ impl Core {
     /// Launches the next epoch of a job on the nodes that were found for it.
     pub(crate) fn start_attempt(&mut self, id: JobId, placement: &Placement, out: &mut Effects) {
         let nodes = placement.nodes.iter();
-        let members: Vec<Member> = nodes.map(|&(node, gpus)| Member::launched(node, gpus)).collect();
+        let members: Vec<Member> =
+            nodes.map(|&(node, gpus)| Member::launched(node, gpus)).collect();
         for (index, member) in members.iter().enumerate() {
             let (member, gpus, node) = (index as u32, member.gpus, member.node);
             self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });
@@ -174,7 +173,13 @@ impl Core {
     }
 
     /// Tells members of some replicas what is wanted of them, if they have not answered it.
-    fn order(&mut self, id: JobId, replicas: Range<usize>, only: Option<NodeId>, out: &mut Effects) {
+    fn order(
+        &mut self,
+        id: JobId,
+        replicas: Range<usize>,
+        only: Option<NodeId>,
+        out: &mut Effects,
+    ) {
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref().expect("it is alive");
         let replica = &attempt.replicas[replicas.start];
@@ -190,7 +195,8 @@ impl Core {
             MemberState::Up => reason.is_some(),
             MemberState::Gone => false,
         };
-        let members = attempt.members_of(replicas.start).start..attempt.members_of(replicas.end - 1).end;
+        let members =
+            attempt.members_of(replicas.start).start..attempt.members_of(replicas.end - 1).end;
         let to: Vec<Target> = members
             .filter(|&index| is_wanted(attempt.members[index].state))
             .filter(|&index| only.is_none_or(|only| only == attempt.members[index].node))
@@ -294,8 +300,7 @@ impl Core {
         for place in 0..self.fleet.node(node).allocations.len() {
             let allocation = &self.fleet.node(node).allocations[place];
             let (job, member) = (allocation.job, allocation.member as usize);
-            let is_quiet =
-                |r: &AttemptReport| r.job == job && allocation.quiet == Some(r.epoch);
+            let is_quiet = |r: &AttemptReport| r.job == job && allocation.quiet == Some(r.epoch);
             if attempts.iter().any(is_quiet) {
                 continue;
             }
@@ -344,8 +349,8 @@ impl Core {
         let attempt = job.attempt.as_mut().expect("it holds GPUs");
         let changes = attempt.on_report(member, name, report, now);
         let replica = attempt.replica_of(member);
-        let is_over = attempt.is_stopping()
-            || attempt.replicas[replica].state != ReplicaState::Launched;
+        let is_over =
+            attempt.is_stopping() || attempt.replicas[replica].state != ReplicaState::Launched;
         let is_small = attempt.world_size() <= RANKS_IN_TRAIL;
         let quiet = changes.is_quiet.then_some(report.epoch);
         self.fleet.note_quiet(node, report.job, quiet);

@@ -36,7 +36,11 @@ pub fn stand_ins(
 ) -> Option<Vec<NodeId>> {
     let near = Near { index, request, pools };
     let tree = index.tree();
-    let mut taken: BTreeSet<NodeId> = BTreeSet::new();
+    // A node that has parts of itself free may be one of the gang's own.
+    let size = |pool| index.tree().pools()[usize::from(pool)].gpus;
+    let takes_parts = pools.iter().any(|pool| size(pool) > request.gpus_per_node);
+    let ours: &[NodeId] = if takes_parts { gang } else { &[] };
+    let mut taken: BTreeSet<NodeId> = ours.iter().copied().collect();
     let mut found = Vec::with_capacity(lost.len());
     for &member in lost {
         let domain = match (request.segment, request.within) {

@@ -128,9 +128,7 @@ impl<D: Disk> Driver<D> {
                 }
             }
             Effect::Command(command) => {
-                if let Some(node) = self.world.core.node(command.node) {
-                    self.world.agents.command(&node.spec, &command);
-                }
+                self.world.agents.command(&self.world.core, &command);
             }
             Effect::Fence { id: fence, node } => {
                 let Some(known) = self.world.core.node(node) else { return };

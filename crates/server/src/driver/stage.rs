@@ -7,12 +7,13 @@ use lindos_api::agent::{RankProgress, Report, ReportAck};
 use lindos_core::Event;
 use lindos_core::edges::{Reading, Worth};
 use lindos_core::effect::Reply;
+use lindos_core::gang::attempt::Attempt;
 use lindos_core::health::fleet::NodeState;
 use lindos_journal::Disk;
 use lindos_model::fleet::FLEET_NODES_MAX;
 use lindos_model::node::GPUS_PER_NODE_MAX;
 use lindos_model::reservation::Reservation;
-use lindos_model::{NodeId, NodeSpec, RequestId, Time};
+use lindos_model::{Epoch, NodeId, NodeSpec, Rank, RequestId, Time};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -215,13 +216,12 @@ impl<D: Disk> Driver<D> {
 
     fn on_progress(&mut self, now: Time, progress: &RankProgress, staged: &mut Staged) {
         // Agents repeat the readings of attempts that are over until they are told to forget.
-        let is_current = self.world.core.job(progress.job).is_some_and(|job| {
-            job.attempt.is_some() && !job.is_over() && job.epoch == progress.epoch
-        });
-        if !is_current {
+        let job = self.world.core.job(progress.job).filter(|job| !job.is_over());
+        let Some(attempt) = job.and_then(|job| job.attempt.as_ref()) else { return };
+        if launch_of(attempt, progress.rank) != Some(progress.epoch) {
             return;
         }
-        self.world.telemetry.on_progress(now, progress);
+        self.world.telemetry.on_progress(now, attempt.epoch, progress);
         let reading = Reading {
             step: progress.step,
             total_steps: progress.total_steps,
@@ -277,6 +277,12 @@ impl<D: Disk> Driver<D> {
             _ => {}
         }
     }
+}
+
+/// The epoch of a rank's newest launch; its replica may have one of its own.
+fn launch_of(attempt: &Attempt, rank: Rank) -> Option<Epoch> {
+    let member = rank.0.checked_div(u32::from(attempt.ranks_per_node))? as usize;
+    attempt.members.get(member).map(|_| attempt.epoch_of(member))
 }
 
 /// Millionths, where they fit: a loss beyond nine trillion is no reading.

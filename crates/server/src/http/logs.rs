@@ -77,7 +77,8 @@ impl Drop for Request<'_> {
 pub(super) struct LogsQuery {
     #[serde(default)]
     rank: u32,
-    /// The newest attempt when not given.
+    /// The newest attempt when not given. Of a job of several replicas: the newest launch of the
+    /// rank's own replica up to this.
     epoch: Option<u32>,
     /// The byte to begin with; the last `bytes_max` when not given.
     offset: Option<u64>,
@@ -102,6 +103,7 @@ pub(super) async fn read(
         request: request.number,
         job,
         epoch: query.epoch.map(Epoch),
+        epoch_min: None,
         rank: Rank(query.rank),
         offset: query.offset,
         bytes_max: query.bytes_max.unwrap_or(BYTES_DEFAULT).min(BYTES_MAX),

@@ -127,21 +127,22 @@ impl Told {
             .iter()
             .map(|allocation| {
                 let job = self.core.job(allocation.job).unwrap();
-                let member = &job.attempt.as_ref().unwrap().members[allocation.member as usize];
+                let (attempt, member) = (job.attempt.as_ref().unwrap(), allocation.member as usize);
                 let exit = ended.filter(|(id, _)| *id == job.id).map(|(_, exit)| RankExit {
                     exit: exit.clone(),
                     at: self.now,
                     stopping: false,
                 });
                 let rank = |at| RankReport {
-                    rank: Rank(member.first_rank.0 + at),
+                    rank: Rank(attempt.first_rank(member).0 + at),
                     pid: 1000 + at,
                     exit: exit.clone(),
                 };
-                let ranks = (0..member.ranks.len() as u32).map(rank).collect();
+                let ranks = (0..u32::from(attempt.ranks_per_node)).map(rank).collect();
                 let phase =
                     if exit.is_some() { ReportedPhase::Gone } else { ReportedPhase::Running };
-                AttemptReport { job: job.id, epoch: allocation.epoch, phase, ranks }
+                let epoch = attempt.epoch_of(member);
+                AttemptReport { job: job.id, epoch, phase, ranks }
             })
             .collect();
         self.seq += 1;

@@ -1,7 +1,7 @@
 //! A core and all the nodes around it, which do at once what they are told.
 
 use super::topology::{self, GPUS_PER_NODE, MOST, SOME};
-use lindos_core::effect::{Command, Effects, Order, Reply};
+use lindos_core::effect::{Command, Effects, Order, Reply, Target};
 use lindos_core::{Core, Effect, Event};
 use lindos_model::policy::Team;
 use lindos_model::{
@@ -207,26 +207,32 @@ impl World {
     }
 
     fn obey(&mut self, command: &Command) {
-        let Command { node, job, epoch, order, .. } = command;
+        for to in &command.to {
+            self.obey_on(to, command);
+        }
+    }
+
+    fn obey_on(&mut self, to: &Target, command: &Command) {
+        let (Command { job, epoch, order, .. }, node) = (command, &to.node);
         match order {
             Order::Launch(launch) => {
                 let known = &mut self.nodes[node.index()];
                 if known.parts.iter().any(|part| (part.job, part.epoch) == (*job, *epoch)) {
                     return;
                 }
-                let gpus = launch.gpus.len();
+                let gpus = to.gpus.len();
                 if known.used == 0 {
                     self.in_use.whole_free[usize::from(known.is_some)] -= 1;
                 }
                 known.used += gpus;
                 self.in_use.gpus += u64::from(gpus);
-                self.in_use.launches += u64::from(launch.node_rank == 0);
+                self.in_use.launches += u64::from(launch.node_rank(to.member) == 0);
                 known.parts.push(Part {
                     job: *job,
                     epoch: *epoch,
                     gpus,
-                    first_rank: launch.first_rank,
-                    ranks: launch.rank_count,
+                    first_rank: launch.first_rank(to.member),
+                    ranks: launch.ranks_per_node(),
                     life: Life::Runs,
                 });
                 self.has_news(*node);

@@ -108,8 +108,7 @@ mod tests {
     /// 100,000 draws in milliseconds, ascending.
     fn draws(delay: Delay) -> Vec<f64> {
         let mut chance = Chance::new(11, "delay");
-        let mut all: Vec<f64> =
-            (0..100_000).map(|_| delay.draw(&mut chance).0 as f64).collect();
+        let mut all: Vec<f64> = (0..100_000).map(|_| delay.draw(&mut chance).0 as f64).collect();
         all.sort_by(f64::total_cmp);
         all
     }

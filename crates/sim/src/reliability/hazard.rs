@@ -47,9 +47,7 @@ impl Hazard {
             Shape::Infant { factor, time_constant_days } => {
                 self.per_day * (1.0 + (factor - 1.0) * libm::exp(-age / time_constant_days))
             }
-            Shape::Wear { k, life_days } => {
-                k / life_days * libm::pow(age / life_days, k - 1.0)
-            }
+            Shape::Wear { k, life_days } => k / life_days * libm::pow(age / life_days, k - 1.0),
         }
     }
 

@@ -207,8 +207,10 @@ mod tests {
         assert_eq!(parts.count(), 19);
         let all: Vec<(u32, u16)> =
             (0..19).map(|number| parts.get(number)).map(|part| (part.node.0, part.index)).collect();
-        let expected: Vec<(u32, u16)> =
-            [(0, 8), (1, 3), (3, 8)].into_iter().flat_map(|(n, gpus)| (0..gpus).map(move |g| (n, g))).collect();
+        let expected: Vec<(u32, u16)> = [(0, 8), (1, 3), (3, 8)]
+            .into_iter()
+            .flat_map(|(n, gpus)| (0..gpus).map(move |g| (n, g)))
+            .collect();
         assert_eq!(all, expected);
     }
 
@@ -218,7 +220,8 @@ mod tests {
         for (node, (hall, rack)) in
             nodes.iter_mut().zip([("a", "r1"), ("b", "r1"), ("a", "r1"), ("a", ""), ("b", "r1")])
         {
-            node.location = Location { hall: hall.into(), rack: rack.into(), ..location("", "", "") };
+            node.location =
+                Location { hall: hall.into(), rack: rack.into(), ..location("", "", "") };
         }
         let racks = Groups::new(Unit::Rack, &nodes);
         assert_eq!(racks.count(), 2);

@@ -6,7 +6,7 @@
 
 use super::measure::{Levels, Meter, Window};
 use super::shape::TraceJob;
-use lindos_core::effect::{Command, Effects, Launch, Order, Reply};
+use lindos_core::effect::{Command, Effects, Launch, Order, Reply, Target};
 use lindos_core::{Core, Effect, Event};
 use lindos_model::{
     AttemptReport, Column, Columns, Epoch, Exit, JobId, Millis, NodeId, NodeSpec, Policy, Rank,
@@ -317,6 +317,7 @@ impl<'a> World<'a> {
             step: saved.0 + 1,
             total_steps: None,
             loss_micro: None,
+            is_watched: true,
         });
     }
 
@@ -412,7 +413,7 @@ impl<'a> World<'a> {
                 self.finish(index, End::Refused);
             }
             Effect::Reply { reply: Reply::Done, .. } => {}
-            Effect::Command(command) => self.obey(command),
+            Effect::Command(command) => self.obey(&command),
             Effect::Fence { node, .. } => panic!("node {node} was never silent"),
             Effect::Trail(entry) => {
                 let Some(job) = entry.job else { return };
@@ -447,10 +448,16 @@ impl<'a> World<'a> {
         self.over += 1;
     }
 
-    fn obey(&mut self, command: Command) {
-        let (node, job, epoch) = (command.node, command.job, command.epoch);
-        match command.order {
-            Order::Launch(launch) => self.launch(node, job, epoch, &launch),
+    fn obey(&mut self, command: &Command) {
+        for to in &command.to {
+            self.obey_on(to, command);
+        }
+    }
+
+    fn obey_on(&mut self, to: &Target, command: &Command) {
+        let (node, job, epoch) = (to.node, command.job, command.epoch);
+        match &command.order {
+            Order::Launch(launch) => self.launch(to, job, epoch, launch),
             Order::Stop { .. } => {
                 let live = &mut self.lives[self.by_id[job.0 as usize - 1]];
                 if live.epoch == epoch {
@@ -464,7 +471,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn launch(&mut self, node: NodeId, job: JobId, epoch: Epoch, launch: &Launch) {
+    fn launch(&mut self, to: &Target, job: JobId, epoch: Epoch, launch: &Launch) {
+        let node = to.node;
         let index = self.index(job);
         let live = &mut self.lives[index];
         if live.epoch != epoch {
@@ -482,12 +490,18 @@ impl<'a> World<'a> {
         if live.members.len() == launch.gang.len() {
             self.to_begin.push(index);
         }
-        let gpus = launch.gpus.len();
+        let gpus = to.gpus.len();
         let at = &mut self.nodes[node.index()];
         self.levels.drop_node(at.gpus, at.used);
         at.used += gpus;
         self.levels.add_node(at.gpus, at.used);
-        at.parts.push(Part { job, epoch, gpus, rank: Some(launch.first_rank), end: None });
+        at.parts.push(Part {
+            job,
+            epoch,
+            gpus,
+            rank: Some(launch.first_rank(to.member)),
+            end: None,
+        });
         self.must_report(node);
     }
 

@@ -3,6 +3,7 @@
 use super::{
     ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, FENCE, Happening, SimReservation, ToControl, World,
 };
+use crate::agent::Told;
 use crate::control::Control;
 use crate::fault::{Network, Plant};
 use lindos_core::effect::Reply;
@@ -175,9 +176,11 @@ impl World {
                 self.send(&Happening::Answered { asked, reply });
             }
             Effect::Command(command) => {
-                let node = self.index_of(command.node);
-                if !self.is_cut_off(node) {
-                    self.send(&Happening::ToAgent(node, command));
+                for told in Told::all(&command) {
+                    let node = self.index_of(told.to.node);
+                    if !self.is_cut_off(node) {
+                        self.send(&Happening::ToAgent(node, told));
+                    }
                 }
             }
             Effect::Fence { id, node } => {

@@ -10,7 +10,8 @@ impl World {
             FaultKind::KillRank { job, rank } => self.kill_rank(&job, rank),
             FaultKind::Hang { job } => {
                 if let Some(key) = self.alive_run(&job) {
-                    self.save(key);
+                    let base = self.runs.get(&key).map_or(key, |run| run.base);
+                    self.save(base);
                 }
             }
             FaultKind::KillAgent { node, back_after } => self.kill_agent(&node, back_after),
@@ -60,16 +61,20 @@ impl World {
     }
 
     pub(super) fn kill_rank(&mut self, job: &str, rank: u32) {
-        let Some(key) = self.alive_run(job) else { return };
+        let Some(&id) = self.submitted.get(job) else { return };
         let now = self.now;
         for node in 0..self.nodes.len() {
-            let Some(attempt) = self.nodes[node].attempts.get_mut(&key) else { continue };
-            let stopping = attempt.stopping;
-            let hit = attempt.ranks.iter_mut().find(|r| r.rank.0 == rank && r.exit.is_none());
-            if let Some(hit) = hit {
+            let mut here = self.nodes[node].attempts.iter_mut();
+            let hit = here.find_map(|(key, attempt)| {
+                let (replica, stopping) = (attempt.replica, attempt.stopping);
+                let mut ranks = attempt.ranks.iter_mut();
+                let hit = ranks.find(|r| r.rank.0 == rank && r.exit.is_none())?;
+                (key.0 == id).then_some((*key, replica, stopping, hit))
+            });
+            if let Some((key, replica, stopping, hit)) = hit {
                 hit.exit =
                     Some(lindos_model::RankExit { exit: Exit::Signal(9), at: now, stopping });
-                self.break_run(key);
+                self.break_run(key, replica);
                 self.report(node);
             }
         }

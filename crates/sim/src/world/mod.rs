@@ -9,13 +9,13 @@ mod control_side;
 mod faults;
 mod node_side;
 
-use crate::agent::SimNode;
+use crate::agent::{SimNode, Told};
 use crate::check::Checker;
 use crate::control::{Control, JobReading, Remains};
 use crate::fault::{Fault, Network, Plant};
 use crate::random::Stream;
 use crate::script::{Script, Training};
-use lindos_core::effect::{Command, Reply};
+use lindos_core::effect::Reply;
 use lindos_journal::MemoryDisk;
 use lindos_model::reservation::Purpose;
 use lindos_model::{
@@ -102,7 +102,7 @@ pub struct JobOutcome {
 #[derive(Clone, Debug)]
 enum Happening {
     ToControl(ToControl),
-    ToAgent(usize, Command),
+    ToAgent(usize, Told),
     Answered {
         asked: usize,
         reply: Reply,
@@ -165,11 +165,19 @@ enum Ask {
     Unreserve(String),
 }
 
-/// One attempt's processes together, over all nodes.
+/// The processes of one launch together, over all nodes: of a whole gang, or of a replica that
+/// comes back to it.
 struct Run {
     started: u32,
     script: Script,
     training: Option<Training>,
+    /// What it trains with: itself, or the gang that it comes back to.
+    base: Key,
+    /// Replicas of the gang, and the fewest that train.
+    replicas: u32,
+    replicas_min: u32,
+    /// Those of them that do not train.
+    lost: BTreeSet<u32>,
     broken: bool,
     finished: bool,
 }

@@ -1,14 +1,15 @@
 //! The nodes' side of the world: agents that hear and report, and ranks that run and end together.
 
 use super::{Happening, Key, REBOOT, Run, ToControl, World};
-use crate::agent::{Doing, LocalAttempt};
+use crate::agent::{Doing, LocalAttempt, Told};
 use crate::check::Checker;
 use crate::control::JobReading;
 use crate::fault::Plant;
 use crate::script::Training;
 use lindos_core::edges::Reading;
-use lindos_core::effect::Command;
-use lindos_model::{EffectId, Exit, Millis, RankExit, Time};
+use lindos_core::effect::Launch;
+use lindos_model::{EffectId, Epoch, Exit, Millis, RankExit, Time};
+use std::collections::BTreeSet;
 
 impl World {
     pub(super) fn start_agent(&mut self, node: usize) {
@@ -64,15 +65,20 @@ impl World {
     /// The node with rank 0 of a job tells its progress.
     pub(super) fn readings(&self, node: usize) -> Vec<JobReading> {
         let has_first = |attempt: &(&Key, &LocalAttempt)| {
-            attempt.1.ranks.first().is_some_and(|rank| rank.rank.0 == 0)
+            attempt.1.ranks.first().is_some_and(|rank| rank.rank.0 == 0) || attempt.1.has_replicas
         };
         self.nodes[node]
             .attempts
             .iter()
             .filter(has_first)
-            .filter_map(|(&key, _)| {
+            .filter_map(|(&key, attempt)| {
                 let run = self.runs.get(&key).filter(|run| run.script.reports)?;
-                let position = run.script.at(run.training.as_ref()?, self.now);
+                let base = self.runs.get(&run.base)?;
+                let is_away = base.lost.contains(&attempt.replica) && !base.broken;
+                if run.training.is_none() || is_away {
+                    return None;
+                }
+                let position = run.script.at(base.training.as_ref()?, self.now);
                 let reading = Reading {
                     step: position.step,
                     total_steps: Some(run.script.steps),
@@ -85,7 +91,7 @@ impl World {
             .collect()
     }
 
-    pub(super) fn on_agent_hears(&mut self, node: usize, command: &Command) {
+    pub(super) fn on_agent_hears(&mut self, node: usize, command: &Told) {
         if !self.nodes[node].agent_alive || self.is_cut_off(node) {
             return;
         }
@@ -102,35 +108,74 @@ impl World {
         self.report(node);
     }
 
-    pub(super) fn on_ranks_started(&mut self, node: usize, key: Key, command: &Command) {
+    pub(super) fn on_ranks_started(&mut self, node: usize, key: Key, told: &Told) {
         Checker::on_ranks_started(&self.nodes, node, key);
-        let lindos_core::effect::Order::Launch(launch) = &command.order else { return };
-        let name = &launch.spec.name;
-        let job = self.setup.jobs.iter().find(|job| job.spec.name == *name);
-        let script = job.expect("only our jobs are launched").script.clone();
-        let run = self.runs.entry(key).or_insert(Run {
-            started: 0,
-            script,
-            training: None,
-            broken: false,
-            finished: false,
+        let lindos_core::effect::Order::Launch(launch) = &told.order else { return };
+        let base = self.base_of(key, launch);
+        let run = self.runs.entry(key).or_insert_with(|| {
+            let name = &launch.spec.name;
+            let job = self.setup.jobs.iter().find(|job| job.spec.name == *name);
+            Run {
+                started: 0,
+                script: job.expect("only our jobs are launched").script.clone(),
+                training: None,
+                base,
+                replicas: launch.replica.as_ref().map_or(1, |replica| replica.peers.len() as u32),
+                replicas_min: launch.replica.as_ref().map_or(1, |replica| replica.replicas_min),
+                lost: BTreeSet::new(),
+                broken: false,
+                finished: false,
+            }
         });
-        run.started += launch.rank_count;
-        if run.broken {
-            self.peers_notice(key);
+        run.started += launch.ranks_per_node();
+        let replica = launch.gang.len() as u32 * launch.ranks_per_node();
+        let (base, started) = (run.base, run.started);
+        let whole = if base == key { replica * run.replicas } else { replica };
+        let index = launch.replica.as_ref().map_or(0, |replica| replica.index);
+        if run.broken || run.lost.contains(&index) {
+            self.peers_notice(key, index);
+        } else if started == whole && base == key {
+            self.begin_training(key);
+        } else if started == whole {
+            self.join_training(key, base, index);
+        }
+    }
+
+    /// What the ranks of a launch train with: the gang of their job that trains, if there is one.
+    fn base_of(&self, key: Key, launch: &Launch) -> Key {
+        let first = (key.0, Epoch(0));
+        let mut others = self.runs.range(first..key).rev().filter(|(_, run)| !run.broken);
+        let base = others.find(|(other, run)| run.base == **other && run.training.is_some());
+        base.filter(|_| launch.replica.is_some()).map_or(key, |(&base, _)| base)
+    }
+
+    fn begin_training(&mut self, key: Key) {
+        let from_step = self.storage.get(&key.0).copied().unwrap_or(0);
+        let training = Training { began: self.now, from_step, ended: None };
+        let run = self.runs.get_mut(&key).expect("it was just started");
+        let done = run.script.finishes(&training).since(self.now);
+        let bug = run.script.bug.filter(|bug| key.1.0 <= bug.attempts && bug.step > from_step);
+        let bug = bug.map(|bug| run.script.reaches(&training, bug.step).since(self.now));
+        run.training = Some(training);
+        self.put(done, Happening::TrainingDone(key));
+        if let Some(after) = bug {
+            self.put(after, Happening::BugHits(key));
+        }
+    }
+
+    /// A replica is back with the others: it takes over their state.
+    fn join_training(&mut self, key: Key, base: Key, index: u32) {
+        let others = self.runs.get_mut(&base).expect("it trains");
+        if others.broken {
+            // There is nobody to join.
+            self.break_run(key, index);
             return;
         }
-        if run.started == launch.world_size {
-            let from_step = self.storage.get(&key.0).copied().unwrap_or(0);
-            let training = Training { began: self.now, from_step, ended: None };
-            let done = run.script.finishes(&training).since(self.now);
-            let bug = run.script.bug.filter(|bug| key.1.0 <= bug.attempts && bug.step > from_step);
-            let bug = bug.map(|bug| run.script.reaches(&training, bug.step).since(self.now));
-            run.training = Some(training);
-            self.put(done, Happening::TrainingDone(key));
-            if let Some(after) = bug {
-                self.put(after, Happening::BugHits(key));
-            }
+        others.lost.remove(&index);
+        let (training, finished) = (others.training.clone(), others.finished);
+        self.runs.get_mut(&key).expect("it was just started").training = training;
+        if finished {
+            self.end_well(key);
         }
     }
 
@@ -141,20 +186,31 @@ impl World {
             return;
         };
         attempt.end(exit, now);
+        let replica = attempt.replica;
         if !exit.is_success() {
-            self.break_run(key);
+            self.break_run(key, replica);
         }
         self.report(node);
     }
 
-    /// A rank has died: nobody gets on, and the peers lose their connections.
-    pub(super) fn break_run(&mut self, key: Key) {
-        self.save(key);
+    /// A rank has died: its replica gets no further, nor does anybody when too few are left; and
+    /// the peers lose their connections.
+    pub(super) fn break_run(&mut self, key: Key, replica: u32) {
         let Some(run) = self.runs.get_mut(&key) else { return };
-        if run.finished || std::mem::replace(&mut run.broken, true) {
+        let base = run.base;
+        if base != key {
+            run.broken = true;
+        }
+        let Some(others) = self.runs.get_mut(&base) else { return };
+        if others.finished || !others.lost.insert(replica) {
             return;
         }
-        self.peers_notice(key);
+        let left = others.replicas - others.lost.len() as u32;
+        if left < others.replicas_min || others.training.is_none() {
+            others.broken = true;
+            self.save(base);
+        }
+        self.peers_notice(key, replica);
     }
 
     /// The training stands still from now on; its checkpoints are on the storage.
@@ -170,9 +226,11 @@ impl World {
         }
     }
 
-    pub(super) fn peers_notice(&mut self, key: Key) {
+    /// Whoever trained in one replica with a rank that is gone.
+    pub(super) fn peers_notice(&mut self, key: Key, replica: u32) {
         for node in 0..self.nodes.len() {
-            if self.nodes[node].attempts.get(&key).is_some_and(LocalAttempt::is_alive) {
+            let is_peer = |a: &LocalAttempt| a.is_alive() && a.replica == replica;
+            if self.nodes[node].attempts.get(&key).is_some_and(is_peer) {
                 let after = Millis(self.chances.between(5, 3000));
                 self.put(after, Happening::RanksEnd { node, key, exit: Exit::Code(1) });
             }
@@ -186,6 +244,16 @@ impl World {
             return;
         }
         run.finished = true;
+        let is_with_it =
+            |(_, run): &(&Key, &Run)| run.base == key && !run.broken && run.training.is_some();
+        let keys: Vec<Key> = self.runs.iter().filter(is_with_it).map(|(&key, _)| key).collect();
+        for key in keys {
+            self.end_well(key);
+        }
+    }
+
+    /// The ranks of a launch have nothing more to do.
+    fn end_well(&mut self, key: Key) {
         for node in 0..self.nodes.len() {
             if self.nodes[node].attempts.contains_key(&key) {
                 let after = Millis(self.chances.between(0, 200));
@@ -194,15 +262,31 @@ impl World {
         }
     }
 
+    /// The program's own bug: it ends all ranks of a job without replicas through the first, and
+    /// every replica comes to it.
     pub(super) fn on_bug(&mut self, key: Key) {
         let stands = self.runs[&key].training.as_ref().is_none_or(|t| t.ended.is_some());
         if stands {
             return;
         }
-        let holder =
-            (0..self.nodes.len()).find(|&node| self.nodes[node].attempts.contains_key(&key));
-        if let Some(node) = holder {
-            self.end_ranks(node, key, &Exit::Code(1));
+        let has_it = |node: &usize| {
+            self.nodes[*node]
+                .attempts
+                .keys()
+                .any(|other| self.runs.get(other).is_some_and(|run| run.base == key))
+        };
+        let mut holders: Vec<usize> = (0..self.nodes.len()).filter(has_it).collect();
+        if self.runs[&key].replicas == 1 {
+            holders.truncate(1);
+        }
+        for node in holders {
+            let here = self.nodes[node].attempts.keys().copied();
+            let keys: Vec<Key> = here
+                .filter(|other| self.runs.get(other).is_some_and(|run| run.base == key))
+                .collect();
+            for key in keys {
+                self.end_ranks(node, key, &Exit::Code(1));
+            }
         }
     }
 
@@ -214,15 +298,15 @@ impl World {
     }
 
     pub(super) fn power_off(&mut self, node: usize, back_after: Millis) {
-        let alive: Vec<Key> = self.nodes[node]
+        let alive: Vec<(Key, u32)> = self.nodes[node]
             .attempts
             .iter()
             .filter(|(_, attempt)| attempt.is_alive())
-            .map(|(&key, _)| key)
+            .map(|(&key, attempt)| (key, attempt.replica))
             .collect();
         self.nodes[node].power_off(self.now);
-        for key in alive {
-            self.break_run(key);
+        for (key, replica) in alive {
+            self.break_run(key, replica);
         }
         self.put(back_after, Happening::PowerOn(node));
     }

@@ -60,13 +60,24 @@ pub struct Begin {
 pub enum Message {
     /// First on every link: whom I have heard, and whether I am in a view. Whoever is in none
     /// repeats it when it changes.
-    Here { heard: Vec<Member>, in_view: bool },
-    /// Shall we be the next view?
-    Propose(View),
+    Here {
+        heard: Vec<Member>,
+        in_view: bool,
+    },
+    /// Shall we be the next view? Some of us join those that are in one.
+    Propose {
+        view: View,
+        joiners: Vec<Member>,
+    },
     /// I will be in no earlier one; this many steps I hold.
-    Promise { number: u64, step: Option<u64> },
+    Promise {
+        number: u64,
+        step: Option<u64>,
+    },
     /// I promised a later one to another.
-    Outbid { number: u64 },
+    Outbid {
+        number: u64,
+    },
     /// You were in a view of mine, and are no longer: only a later launch may come back.
     Dropped,
     Begin(Begin),
@@ -117,7 +128,7 @@ pub struct Agreement {
     promised: u64,
     promised_to: Option<Member>,
     proposal: Option<Proposal>,
-    /// The last epoch of each replica that was dropped from a view.
+    /// The last epoch of each replica that was lost while it was in a view.
     dropped: BTreeMap<usize, u64>,
     waited_enough: bool,
     messages: VecDeque<(usize, Message)>,
@@ -177,9 +188,14 @@ impl Agreement {
         self.messages.push_back((member.replica, here));
     }
 
+    /// The connection ended. A member is lost for good with it: what it sent may be lost too.
     pub fn lost(&mut self, replica: usize) {
-        if self.peers.remove(&replica).is_none() {
+        let Some(Peer { epoch, .. }) = self.peers.remove(&replica) else {
             return;
+        };
+        let member = Member { replica, epoch };
+        if self.view.as_ref().is_some_and(|view| view.members.contains(&member)) {
+            self.dropped.insert(replica, epoch);
         }
         let lost = |proposal: &Proposal| proposal.view.place(replica).is_some();
         if self.proposal.as_ref().is_some_and(lost) {
@@ -191,6 +207,14 @@ impl Agreement {
     /// This replica holds the state after `step`.
     pub fn stands_at(&mut self, step: u64) {
         self.step = Some(step);
+    }
+
+    /// There is nothing left that others are needed for.
+    pub fn go_alone(&mut self, step: u64) {
+        self.step = Some(step);
+        self.peers.clear();
+        self.messages.clear();
+        self.view = Some(View { number: self.promised, members: vec![self.me] });
     }
 
     /// Those that did not come to the first start are waited for no longer.
@@ -218,7 +242,7 @@ impl Agreement {
                     self.tell_all_if_fresh();
                 }
             }
-            Message::Propose(view) => self.on_proposal(sender, &view),
+            Message::Propose { view, joiners } => self.on_proposal(sender, &view, &joiners),
             Message::Promise { number, step } => self.on_promise(from, number, step),
             Message::Outbid { number } => {
                 if number > self.promised && !self.waits_for_another() {
@@ -236,19 +260,24 @@ impl Agreement {
         Ok(())
     }
 
-    fn on_proposal(&mut self, sender: Member, view: &View) {
-        if !view.members.contains(&self.me) {
+    fn on_proposal(&mut self, sender: Member, next: &View, joiners: &[Member]) {
+        if !next.members.contains(&self.me) {
             return;
         }
+        // Two that hold each other for lost may both have gone on, where few are enough.
+        let taken = joiners.contains(&self.me)
+            && self.view.as_ref().is_some_and(|view| !view.members.contains(&sender));
         let answer = if self.was_dropped(sender) {
             Message::Dropped
-        } else if view.number <= self.promised {
+        } else if taken {
+            Message::Outbid { number: next.number + 1 }
+        } else if next.number <= self.promised {
             Message::Outbid { number: self.promised }
         } else {
-            self.promised = view.number;
+            self.promised = next.number;
             self.promised_to = Some(sender);
             self.proposal = None;
-            Message::Promise { number: view.number, step: self.step }
+            Message::Promise { number: next.number, step: self.step }
         };
         self.messages.push_back((sender.replica, answer));
     }
@@ -305,7 +334,8 @@ impl Agreement {
         view.members.iter().copied().filter(|member| self.is_there(*member)).collect()
     }
 
-    fn was_dropped(&self, member: Member) -> bool {
+    /// Whether only a later launch of it may come back.
+    pub fn was_dropped(&self, member: Member) -> bool {
         self.dropped.get(&member.replica).is_some_and(|epoch| member.epoch <= *epoch)
     }
 
@@ -317,11 +347,8 @@ impl Agreement {
     /// all that is left, they must know each other.
     fn with_joiners(&self, mut members: Vec<Member>) -> Vec<Member> {
         let has_heard = |one: Member, other: Member| {
-            one == self.me
-                || self.peers[&one.replica]
-                    .here
-                    .as_ref()
-                    .is_some_and(|(heard, _)| heard.contains(&other))
+            let here = self.peers.get(&one.replica).and_then(|peer| peer.here.as_ref());
+            here.is_some_and(|(heard, in_view)| !in_view && heard.contains(&other))
         };
         let mut joiners: Vec<Member> = Vec::new();
         for (&replica, peer) in &self.peers {
@@ -344,16 +371,17 @@ impl Agreement {
         self.promised += 1;
         self.promised_to = None;
         let view = View { number: self.promised, members };
-        self.tell_members(&view, &Message::Propose(view.clone()));
+        let known =
+            |member: &Member| self.view.as_ref().is_none_or(|view| view.members.contains(member));
+        let joiners = view.members.iter().copied().filter(|member| !known(member)).collect();
+        self.tell_members(&view, &Message::Propose { view: view.clone(), joiners });
         let promises = BTreeMap::from([(self.me.replica, self.step)]);
         self.proposal = Some(Proposal { view, promises });
         self.begin_if_all_promised();
     }
 
     fn begin_if_all_promised(&mut self) {
-        let all = |proposal: &mut Proposal| {
-            proposal.view.members.len() == proposal.promises.len()
-        };
+        let all = |proposal: &mut Proposal| proposal.view.members.len() == proposal.promises.len();
         let Some(Proposal { view, promises }) = self.proposal.take_if(all) else {
             return;
         };

@@ -2,8 +2,8 @@
 //!
 //! Where a replica listens is known to those that are launched after it, so a later launch calls
 //! an earlier one; of one epoch, the higher number calls. Nobody knows who of the others is
-//! later, so everybody calls, until there has been a connection once; whoever is called by an
-//! earlier one answers that it will call itself, and so a pair never has two connections.
+//! later, so everybody calls; whoever is called by an earlier one answers that it will call
+//! itself, and so a pair never has two connections. Whoever was called stops calling.
 //!
 //! Each connection has a thread that reads it. What arrives, and that nothing more will, becomes
 //! an [`Event`], so that a replica that waits for one of them hears of all.
@@ -31,9 +31,21 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub enum Event {
-    Linked { member: Member, serial: u64, link: Link },
-    Frame { replica: usize, serial: u64, kind: Kind, payload: Vec<u8> },
-    Lost { replica: usize, serial: u64 },
+    Linked {
+        member: Member,
+        serial: u64,
+        link: Link,
+    },
+    Frame {
+        replica: usize,
+        serial: u64,
+        kind: Kind,
+        payload: Vec<u8>,
+    },
+    Lost {
+        replica: usize,
+        serial: u64,
+    },
     /// Another will never have this replica, for this reason.
     Refused(String),
 }
@@ -97,7 +109,13 @@ pub struct Meeting {
 
 impl Meeting {
     /// Listen, and call all others; neither ends before the process does.
-    pub fn open(me: Member, launch: &Launch, place: &Place, config: &Config, deadline: Instant) -> Result<Self> {
+    pub fn open(
+        me: Member,
+        launch: &Launch,
+        place: &Place,
+        config: &Config,
+        deadline: Instant,
+    ) -> Result<Self> {
         let (address, port) = &place.addresses[me.replica];
         let listener = bind(address, *port, deadline)
             .with_context(|| format!("replica {} cannot listen on {address}:{port}", me.replica))?;
@@ -115,7 +133,7 @@ impl Meeting {
         thread::spawn(move || answer_calls(&answering, &listener));
         for replica in (0..place.replicas).filter(|replica| *replica != me.replica) {
             let calling = Arc::clone(&desk);
-            thread::spawn(move || calling.call_until_linked(replica));
+            thread::spawn(move || calling.keep_calling(replica));
         }
         Ok(Self { desk, events })
     }
@@ -220,37 +238,37 @@ impl Desk {
         })
     }
 
-    fn call_until_linked(self: Arc<Self>, replica: usize) {
+    /// As long as it is for this side to call: not once the other has called, or was dropped.
+    fn keep_calling(&self, replica: usize) {
         let mut pause = PAUSE.0;
-        let link = loop {
-            if self.seats()[replica].linked.is_some() {
-                break None;
+        loop {
+            {
+                let seat = &mut self.seats()[replica];
+                seat.calling = seat.linked.is_none() && seat.dropped.is_none();
+                if !seat.calling {
+                    return;
+                }
             }
             match self.call(replica) {
-                Ok(link) => break Some(link),
+                Ok((member, link)) => {
+                    pause = PAUSE.0;
+                    if let Some(serial) = self.seats()[replica].sit_down_if_free(member.epoch) {
+                        if self.announce(member, serial, &link).is_ok() {
+                            self.read(replica, serial, link);
+                        } else {
+                            self.seats()[replica].stand_up(serial);
+                        }
+                    }
+                }
                 Err(Unanswered::Final(reason)) => {
+                    self.seats()[replica].calling = false;
                     let _ = self.events.send(Event::Refused(reason));
-                    break None;
+                    return;
                 }
                 Err(Unanswered::Again) => {
                     sleep(pause);
                     pause = (pause * 2).min(PAUSE.1);
                 }
-            }
-        };
-        let seated = link.and_then(|(member, link)| {
-            let mut seats = self.seats();
-            let seat = &mut seats[replica];
-            let earlier = seat.linked.is_none_or(|(epoch, _)| epoch < member.epoch);
-            let welcome = earlier && seat.dropped < Some(member.epoch);
-            welcome.then(|| (member, link, seat.sit_down(member.epoch)))
-        });
-        self.seats()[replica].calling = false;
-        if let Some((member, link, serial)) = seated {
-            if self.announce(member, serial, &link).is_ok() {
-                self.read(replica, serial, link);
-            } else {
-                self.seats()[replica].stand_up(serial);
             }
         }
     }
@@ -307,6 +325,11 @@ impl Seat {
         self.serial += 1;
         self.linked = Some((epoch, self.serial));
         self.serial
+    }
+
+    /// For a connection that this side made; the other may have called meanwhile.
+    fn sit_down_if_free(&mut self, epoch: u64) -> Option<u64> {
+        (self.linked.is_none() && self.dropped < Some(epoch)).then(|| self.sit_down(epoch))
     }
 
     /// Unless another connection has taken the place of this one.

@@ -45,6 +45,11 @@ impl Place {
         }
         Ok(Some(place))
     }
+
+    /// For a line that speaks of a rank.
+    pub fn words(&self) -> String {
+        format!(" in replica {} of {}", self.replica, self.replicas)
+    }
 }
 
 fn needed(get: &impl Fn(&str) -> Option<String>, name: &str) -> Result<u64, Failure> {

@@ -34,37 +34,44 @@ impl Letter {
     }
 }
 
-/// All that a replica needs to go on: a digest, the step, the length of the corpus, the corpus,
-/// and the weights and both moments, which are of one length.
-pub fn pack(corpus: &[u8], state: &State) -> Vec<u8> {
+/// All that a replica needs to go on, with a digest over it: the step, and, each after its
+/// length, the corpus, the weights and both moments, and the last sum for whoever missed it.
+pub fn pack(corpus: &[u8], state: &State, last_sum: &[f32]) -> Vec<u8> {
     let mut packed = state.step.to_le_bytes().to_vec();
-    packed.extend((corpus.len() as u64).to_le_bytes());
-    packed.extend(corpus);
+    let mut append = |bytes: &[u8]| {
+        packed.extend((bytes.len() as u64).to_le_bytes());
+        packed.extend(bytes);
+    };
+    append(corpus);
     for vector in [&state.weights, &state.first_moment, &state.second_moment] {
-        packed.extend(to_bytes(vector));
+        append(&to_bytes(vector));
     }
+    append(&to_bytes(last_sum));
     [xxh3_128(&packed).to_le_bytes().as_slice(), &packed].concat()
 }
 
-/// The corpus and state, if they arrived as they were sent.
-pub fn unpack(packed: &[u8]) -> Result<(Vec<u8>, State)> {
+/// The corpus, the state and the last sum, if they arrived as they were sent.
+pub fn unpack(packed: &[u8]) -> Result<(Vec<u8>, State, Vec<f32>)> {
     let (digest, packed) = packed.split_first_chunk().context("a state without its digest")?;
     ensure!(
         u128::from_le_bytes(*digest) == xxh3_128(packed),
         "the state did not arrive as it was sent"
     );
-    let (step, packed) = packed.split_first_chunk().context("a state without its step")?;
-    let (length, packed) = packed.split_first_chunk().context("a state without a corpus")?;
-    let (corpus, vectors) = usize::try_from(u64::from_le_bytes(*length))
-        .ok()
-        .and_then(|length| packed.split_at_checked(length))
-        .context("a state with half a corpus")?;
-    ensure!(vectors.len().is_multiple_of(12), "a state with vectors of different lengths");
-    let mut vectors = vectors.chunks(vectors.len().max(12) / 3).map(from_bytes);
-    let mut next = || vectors.next().unwrap_or_default();
+    let (step, mut rest) = packed.split_first_chunk().context("a state without its step")?;
+    let mut next = || {
+        let (length, behind) = rest.split_first_chunk().context("a state that is cut off")?;
+        let (bytes, behind) = usize::try_from(u64::from_le_bytes(*length))
+            .ok()
+            .and_then(|length| behind.split_at_checked(length))
+            .context("a state that is cut off")?;
+        rest = behind;
+        anyhow::Ok(bytes)
+    };
+    let corpus = next()?.to_vec();
+    let [weights, first_moment, second_moment, last_sum] =
+        [next()?, next()?, next()?, next()?].map(from_bytes);
     let step = u64::from_le_bytes(*step);
-    let state = State { step, weights: next(), first_moment: next(), second_moment: next() };
-    Ok((corpus.to_vec(), state))
+    Ok((corpus, State { step, weights, first_moment, second_moment }, last_sum))
 }
 
 #[cfg(test)]
@@ -82,14 +89,14 @@ mod tests {
 
     #[test]
     fn a_state_arrives_as_it_was_sent() {
-        let (corpus, arrived) = unpack(&pack(b"text", &state())).unwrap();
-        assert_eq!((corpus.as_slice(), &arrived), (b"text".as_slice(), &state()));
+        let (corpus, arrived, sum) = unpack(&pack(b"text", &state(), &[8.0])).unwrap();
+        assert_eq!((corpus.as_slice(), &arrived, sum), (&b"text"[..], &state(), vec![8.0]));
         assert_eq!(arrived.weights[1].to_bits(), (-0.0_f32).to_bits());
     }
 
     #[test]
     fn a_state_that_was_spoiled_or_cut_is_not_taken() {
-        let packed = pack(b"text", &state());
+        let packed = pack(b"text", &state(), &[8.0]);
         for length in 0..packed.len() {
             assert!(unpack(&packed[..length]).is_err(), "cut at {length}");
         }

@@ -57,8 +57,11 @@ impl Ground {
             ground.mark_lemons(profile, seed);
             ground.mark_lots(profile, seed);
         }
-        let counts: BTreeMap<Unit, Vec<u64>> =
-            ground.parts.iter().map(|(&kind, parts)| (kind, ground.units_by_marks(parts))).collect();
+        let counts: BTreeMap<Unit, Vec<u64>> = ground
+            .parts
+            .iter()
+            .map(|(&kind, parts)| (kind, ground.units_by_marks(parts)))
+            .collect();
         let weights = profile.causes.iter().enumerate();
         ground.weights =
             weights.map(|(index, cause)| ground.weigh(profile, index, cause, &counts)).collect();
@@ -86,10 +89,8 @@ impl Ground {
             for (node, mark) in self.marks.iter_mut().enumerate() {
                 let group = groups.and_then(|groups| groups.group_of(NodeId(node as u32)));
                 // A node in no rack is delivered on its own.
-                let is = group.map_or_else(
-                    || chance.unit() < lot.share,
-                    |group| is_of_lot[group as usize],
-                );
+                let is = group
+                    .map_or_else(|| chance.unit() < lot.share, |group| is_of_lot[group as usize]);
                 if is {
                     *mark |= bit;
                 }
@@ -150,11 +151,14 @@ impl Ground {
     pub fn target(&self, per: Unit, reach: Unit, unit: u64) -> Target {
         let (node, own) = if per.is_in_node() {
             let part = self.parts[&per].get(unit);
-            (part.node, match reach {
-                Unit::Gpu => Target::Gpu { node: part.node, gpu: part.index },
-                Unit::Link => Target::Link { node: part.node, rail: part.index },
-                _ => Target::Node(part.node),
-            })
+            (
+                part.node,
+                match reach {
+                    Unit::Gpu => Target::Gpu { node: part.node, gpu: part.index },
+                    Unit::Link => Target::Link { node: part.node, rail: part.index },
+                    _ => Target::Node(part.node),
+                },
+            )
         } else {
             let group = unit as u32;
             (self.groups(per).nodes(group)[0], Target::Group { kind: per, group })

@@ -24,6 +24,8 @@ use std::fmt;
 
 /// Faults that may have to be drawn for one plan, thinned out or not.
 pub const DRAWN_MAX: f64 = 20e6;
+/// Days that one plan may be for: a century.
+pub const DAYS_MAX: u64 = 36_525;
 /// How often one fault may come again; a chance of 0.9 gets there one time in five.
 const AGAIN_MAX: u8 = 15;
 
@@ -128,6 +130,8 @@ pub struct FaultPlan {
 pub enum PlanError {
     /// So many faults would have to be drawn.
     TooMany { cause: String, drawn: f64 },
+    /// It would be for so many days.
+    TooLong { days: u64 },
 }
 
 impl std::error::Error for PlanError {}
@@ -140,6 +144,11 @@ impl fmt::Display for PlanError {
                 "{drawn:.0} faults would have to be drawn for `{cause}` and the causes before it; \
                  a plan draws at most {DRAWN_MAX:.0}\n\
                  hint: lower its rate or the factors of lemons and lots, or plan a shorter time"
+            ),
+            PlanError::TooLong { days } => write!(
+                f,
+                "a plan of faults for {days} days; at most {DAYS_MAX}\n\
+                 hint: plan a shorter time: the faults of a longer one begin with the same"
             ),
         }
     }
@@ -157,6 +166,10 @@ impl FaultPlan {
     ) -> Result<FaultPlan, PlanError> {
         let ground = Ground::new(profile, nodes, seed);
         let span = to.since(from);
+        let days = points::days(span);
+        if days > DAYS_MAX {
+            return Err(PlanError::TooLong { days });
+        }
         let mut drawn = 0.0;
         let mut expected = Vec::with_capacity(profile.causes.len());
         let mut all_points = Vec::with_capacity(profile.causes.len());

@@ -22,6 +22,11 @@ const DAY_MS: f64 = 86_400_000.0;
 /// Places that a day's points have in their stream; a point takes three of the eight draws of one.
 const PLACES_PER_DAY: u64 = 1 << 34;
 
+/// Days begun.
+pub(super) fn days(span: Millis) -> u64 {
+    span.0.div_ceil(DAY_MS as u64)
+}
+
 /// The points of one cause.
 pub(super) struct Points<'a> {
     hazard: Hazard,
@@ -37,11 +42,6 @@ impl<'a> Points<'a> {
         Points { hazard: cause.hazard, per: cause.per, weights, stream, span }
     }
 
-    /// Days begun.
-    fn days(&self) -> u64 {
-        self.span.0.div_ceil(DAY_MS as u64)
-    }
-
     fn highest(&self, day: u64) -> f64 {
         self.hazard.max(day as f64, (day + 1) as f64) * self.weights.max
     }
@@ -49,7 +49,7 @@ impl<'a> Points<'a> {
     /// How many points have to be drawn, on average.
     pub fn drawn(&self) -> f64 {
         let units = self.weights.units as f64;
-        (0..self.days()).map(|day| self.highest(day) * units).sum()
+        (0..days(self.span)).map(|day| self.highest(day) * units).sum()
     }
 
     /// How many faults there are, on average.
@@ -70,7 +70,7 @@ impl<'a> Points<'a> {
         }
         let mut chance = Chance::new(seed, &self.stream);
         let units = self.weights.units;
-        for day in 0..self.days() {
+        for day in 0..days(self.span) {
             chance.go_to(day * PLACES_PER_DAY);
             let highest = self.highest(day);
             let mut rate = 0.0;

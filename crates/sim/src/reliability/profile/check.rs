@@ -128,6 +128,9 @@ fn detection(entry: &DetectionTable) -> Checked<Detect> {
 
 fn repair(entry: &RepairTable) -> Checked<Vec<RepairRule>> {
     let source = sourced(&entry.source)?;
+    if entry.by.is_empty() {
+        return wrong("nothing mends it", "name in `by` at least one kind of repair");
+    }
     let mut rules = Vec::new();
     for rule in &entry.by {
         let chance = within("`chance`", rule.chance, 0.0, 1.0)?;
@@ -146,7 +149,7 @@ fn repair(entry: &RepairTable) -> Checked<Vec<RepairRule>> {
     let sum: f64 = rules.iter().map(|rule| rule.chance).sum();
     if (sum - 1.0).abs() > SUM_SLACK {
         return wrong(
-            format!("the chances add up to {sum}"),
+            format!("the chances add up to {sum:.3}"),
             "they are of what mends it at last, so they add up to 1",
         );
     }
@@ -161,7 +164,7 @@ fn shares(causes: &[CauseTable]) -> Checked<()> {
     }
     if (sum - 1.0).abs() > SUM_SLACK {
         return wrong(
-            format!("the shares of the causes add up to {sum}"),
+            format!("the shares of the causes add up to {sum:.3}"),
             "they are shares of [total], so they add up to 1",
         );
     }
@@ -378,7 +381,10 @@ fn effect(effect: &EffectTable) -> Checked<EffectRule> {
                     return wrong("exit status 0 is no crash", "write `crash = { code = 1 }`");
                 }
                 Exit::Signal(number) if !(1..=64).contains(number) => {
-                    return wrong(format!("there is no signal {number}"), "6 is SIGABRT, 9 SIGKILL");
+                    return wrong(
+                        format!("there is no signal {number}"),
+                        "6 is SIGABRT, 9 SIGKILL",
+                    );
                 }
                 Exit::Lost | Exit::NotStarted(_) => {
                     return wrong(
