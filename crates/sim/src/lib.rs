@@ -10,10 +10,12 @@ mod check;
 mod control;
 pub mod fault;
 mod random;
+pub mod reliability;
 pub mod scenario;
 pub mod script;
 pub mod swarm;
 pub mod trace;
+pub mod twin;
 pub mod world;
 
 pub use fault::Plant;

@@ -228,7 +228,7 @@ impl Pace {
     /// When `step` was reached, as far as the pace tells.
     pub fn reached_at(&self, step: u64, now: Time) -> Time {
         match self.step {
-            Some(newest) if step < newest => {
+            Some(newest) if step <= newest => {
                 let step_ms = self.step_ms.unwrap_or(0);
                 let behind = (newest - step).saturating_mul(step_ms);
                 Time(self.step_at.0.saturating_sub(behind))
@@ -465,7 +465,11 @@ impl Attempt {
     /// All members that were launched under an epoch, but for some nodes, have said the same.
     pub fn on_gang_report(&mut self, epoch: Epoch, word: GangWord, but: &[NodeId]) {
         let ranks = self.ranks_per_node;
-        for replica in 0..self.replicas.len() {
+        let of_it = match self.back.get(&epoch) {
+            Some(&replica) => replica as usize..replica as usize + 1,
+            None => 0..self.replicas.len(),
+        };
+        for replica in of_it {
             let is_launched = self.replicas[replica].state == ReplicaState::Launched;
             // Nobody stops by order whom nobody has told to.
             let is_unasked = word == GangWord::Stopped && is_launched && !self.is_stopping();
@@ -589,6 +593,7 @@ mod tests {
         pace.on_step(Time(1000), 10, false);
         pace.on_step(Time(2000), 20, false);
         assert_eq!(pace.reached_at(15, Time(2500)), Time(1500));
-        assert_eq!(pace.reached_at(20, Time(2500)), Time(2500));
+        assert_eq!(pace.reached_at(20, Time(2500)), Time(2000));
+        assert_eq!(pace.reached_at(21, Time(2500)), Time(2500));
     }
 }

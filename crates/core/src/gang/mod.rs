@@ -377,8 +377,10 @@ impl Core {
             attempt.phase = Phase::Up;
             attempt.all_up_at = Some(now);
         }
-        let is_stopping = |r: &Replica| matches!(r.state, ReplicaState::Stopping { .. });
-        if attempt.replicas.len() == 1 || !attempt.replicas.iter().any(is_stopping) {
+        let is_stopping = |&index: &u32| {
+            matches!(attempt.replicas[index as usize].state, ReplicaState::Stopping { .. })
+        };
+        if !attempt.down.iter().any(is_stopping) {
             self.timers.cancel(Timer::Resend(id));
         }
     }

@@ -69,7 +69,11 @@ impl Core {
         let attempt = job.attempt.as_mut().expect("it was just there");
         let (is_whole, replica) = (epoch == attempt.epoch, attempt.replica_at(epoch));
         let mut gpus = 0;
-        for replica in attempt.replicas.iter_mut().filter(|replica| replica.epoch == epoch) {
+        let of_it = match replica.filter(|_| !is_whole) {
+            Some(replica) => replica..replica + 1,
+            None => 0..attempt.replicas.len(),
+        };
+        for replica in attempt.replicas[of_it].iter_mut().filter(|r| r.epoch == epoch) {
             if replica.state == ReplicaState::Launched && replica.first_step_at.is_none() {
                 replica.first_step_at = Some(now);
                 gpus += replica.gpus;
@@ -138,9 +142,10 @@ impl Core {
                 let blocked = Millis(blocked).min(at_risk);
                 attempt.blocked_ms = attempt.blocked_ms.max(blocked_ms);
                 attempt.checkpointing = attempt.checkpointing + blocked;
-                // The blocked time has left the window in which a fault loses work.
+                // The blocked time, which came after the step, has left the window in which a
+                // fault loses work.
                 let earliest = attempt.at_risk_since + blocked;
-                let since = attempt.pace.reached_at(step, now).clamp(earliest, now);
+                let since = (attempt.pace.reached_at(step, now) + blocked).clamp(earliest, now);
                 let blocked = (productive * blocked.0).min(attempt.at_risk);
                 attempt.save(since, now, productive, blocked);
                 self.judge_anew(id, Column::Productive, Column::Checkpoint, blocked);

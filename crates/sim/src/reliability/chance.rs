@@ -38,7 +38,7 @@ impl Chance {
 
     /// From 0 to `count` - 1. The bias is below 2^-32 for every count in use here.
     pub fn below(&mut self, count: u64) -> u64 {
-        (u128::from(self.0.next_u64()) * u128::from(count) >> 64) as u64
+        ((u128::from(self.0.next_u64()) * u128::from(count)) >> 64) as u64
     }
 
     /// With a mean of 1.

@@ -2,9 +2,9 @@
 //!
 //! A simulation with chance in it says something else for each seed. A figure of it is an
 //! [`Estimate`]: the figure, and an interval that holds the true one in so many of all cases. The
-//! quantiles are `statrs`'s.
+//! quantiles are `statrs`'s, held against printed tables here.
 
-use statrs::distribution::{ChiSquared, ContinuousCDF, StudentsT};
+use statrs::distribution::{ContinuousCDF, Gamma, StudentsT};
 
 /// The share of all cases that an interval is usually asked for.
 pub const USUAL_CONFIDENCE: f64 = 0.95;
@@ -92,9 +92,10 @@ pub fn ratio_interval(cycles: &[(f64, f64)], confidence: f64) -> Option<Estimate
 /// (node-days, say) for a rate.
 pub fn poisson_interval(count: u64, confidence: f64) -> Estimate {
     let tail = (1.0 - confidence) / 2.0;
-    let quantile = |half_freedom: u64, p: f64| {
-        let chi_square = ChiSquared::new(2.0 * half_freedom as f64).expect("it is above zero");
-        chi_square.inverse_cdf(p) / 2.0
+    // Half of the quantile of chi-square with 2a degrees of freedom is that of the gamma
+    // distribution of shape a.
+    let quantile = |shape: u64, p: f64| {
+        Gamma::new(shape as f64, 1.0).expect("the shape is above zero").inverse_cdf(p)
     };
     let low = if count == 0 { 0.0 } else { quantile(count, tail) };
     Estimate { value: count as f64, low, high: quantile(count + 1, 1.0 - tail) }

@@ -48,10 +48,10 @@ pub fn parse(text: &str) -> Result<Profile, FileError> {
 /// A detection and a repair for the causes of a test.
 pub const REST: &str = r#"
 about = "a test"
-detections = [{ name = "d", after = { fixed = "1m" }, seen = 0.5, source = "a test" }]
+detections = [{ name = "d", after = { fixed = "1m" }, seen = 0.7, source = "a test" }]
 repairs = [{ name = "r", source = "a test", by = [
-    { kind = "process_restart", chance = 0.5 },
-    { kind = "reboot", chance = 0.5, takes = { exponential = "20m" } },
+    { kind = "process_restart", chance = 0.2 },
+    { kind = "reboot", chance = 0.8, takes = { exponential = "20m" } },
 ] }]
 "#;
 

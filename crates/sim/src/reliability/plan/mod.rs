@@ -4,7 +4,7 @@
 //! cause has its own streams of chance, one for each purpose, by its name; the draws about one
 //! fault stand at a place of their own in them. And a cause whose rate is raised keeps every fault
 //! that it had and gets some more, for its faults are drawn in the order of the rate from which on
-//! they are there ([`points`]). So a comparison of two profiles, or of two policies under one, sees
+//! they are there (`points`). So a comparison of two profiles, or of two policies under one, sees
 //! the difference and not the luck.
 //!
 //! **Cost.** The fleet's faults of a cause are drawn as one process and each then finds its unit, so

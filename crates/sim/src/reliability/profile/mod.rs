@@ -1,6 +1,6 @@
 //! A fault profile: the causes of faults of a fleet, each with its rate, its effect and its source.
 //!
-//! [`table`] is the file as it is written, [`check`] makes a [`Profile`] of it or says what is
+//! `table` is the file as it is written, `check` makes a [`Profile`] of it or says what is
 //! wrong and where. A profile that exists is consistent: whoever draws from it asks nothing again.
 
 mod check;

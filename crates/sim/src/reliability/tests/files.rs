@@ -1,8 +1,10 @@
 //! What is wrong in a profile is said at its line, with what to do.
 
-use super::{REST, cause, parse, profile};
+use super::{REST, cause, days, fleet, parse, profile};
 use crate::reliability::hazard::Shape;
+use crate::reliability::plan::FaultPlan;
 use crate::reliability::ready;
+use lindos_model::Time;
 use proptest::prelude::*;
 
 const GOOD: &str = "per = \"gpu\"\nrate = 1\neffect = \"hang\"";
@@ -51,8 +53,8 @@ fn the_age_of_the_fleet_is_each_causes_unless_it_has_its_own() {
     let wear = "per = \"gpu\"\neffect = \"hang\"\nshape = { wear = { k = 2, life = \"100d\" } }";
     let text = cause("a", GOOD) + &cause("b", &format!("{wear}\nage = \"5d\""));
     let profile = profile(&format!("age = \"90d\"\n{text}"));
-    assert_eq!(profile.causes[0].hazard.age_days, 90.0);
-    assert_eq!(profile.causes[1].hazard.age_days, 5.0);
+    let ages: Vec<f64> = profile.causes.iter().map(|cause| cause.hazard.age_days).collect();
+    assert_eq!(ages, [90.0, 5.0]);
     assert_eq!(profile.causes[1].hazard.shape, Shape::Wear { k: 2.0, life_days: 100.0 });
 }
 
@@ -202,8 +204,9 @@ proptest! {
         let text = ready::ALL[which].1;
         let at = at.index(text.len());
         let start = (0..=at).rev().find(|&i| text.is_char_boundary(i)).unwrap();
-        let end = (start + gone..).find(|&i| text.is_char_boundary(i.min(text.len()))).unwrap();
-        let spoiled = format!("{}{put}{}", &text[..start], &text[end.min(text.len())..]);
+        let end = (start + gone..text.len()).find(|&i| text.is_char_boundary(i));
+        let end = end.unwrap_or(text.len());
+        let spoiled = format!("{}{put}{}", &text[..start], &text[end..]);
         if let Err(error) = parse(&spoiled) {
             prop_assert!(!error.message.is_empty());
             let text = error.to_string();
@@ -228,4 +231,19 @@ proptest! {
             Err(error) => prop_assert!(error.place.is_some()),
         }
     }
+}
+
+#[test]
+fn the_example_of_the_manual_is_a_profile_and_has_faults() {
+    let manual = include_str!("../../../../../docs/fault-profile.md");
+    let text = manual.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let profile = parse(text).unwrap_or_else(|error| panic!("{error}"));
+    let plan = FaultPlan::new(&profile, &fleet(1024), 1, Time::ZERO, days(365)).unwrap();
+    assert_eq!(plan.causes_without_units(), [0_usize; 0]);
+    for (index, cause) in profile.causes.iter().enumerate() {
+        let has_one = plan.faults().iter().any(|fault| usize::from(fault.cause) == index);
+        assert!(has_one || plan.expected(index) < 5.0, "no {} in a year", cause.name);
+    }
+    // Every profile that ships stands in its table.
+    assert!(ready::ALL.iter().all(|(name, _)| manual.contains(&format!("| `{name}` |"))));
 }

@@ -1,0 +1,353 @@
+//! What faults do to nodes and to the jobs on them, and how nodes are mended.
+//!
+//! Somebody looks after the machines: a node that a check has found is drained at that moment, is
+//! mended in the time that its repair takes, and is then taken back. A node that no check ever
+//! finds is drained when it has broken what ran on it twice: then a person sees it.
+
+use super::world::{Happening, World};
+use crate::reliability::{Effect, PlannedFault, Target};
+use lindos_core::Event;
+use lindos_core::gang::attempt::{MemberState, ReplicaState};
+use lindos_model::reservation::{Purpose, Reservation};
+use lindos_model::{
+    AttemptReport, Exit, JobId, Millis, NodeId, RankExit, RankReport, ReportedPhase, Time,
+};
+use std::collections::BTreeMap;
+
+/// A person drains a node that has broken what ran on it so often.
+const STRIKES_MAX: u32 = 2;
+
+/// The machines as they are.
+#[derive(Debug)]
+pub struct Machines {
+    /// Of each node's agent.
+    reports: Vec<(u64, u64)>,
+    /// By how many faults.
+    dead: BTreeMap<NodeId, u32>,
+    drained: BTreeMap<NodeId, u32>,
+    /// What runs there fails: by which fault, and how often it has.
+    bad: BTreeMap<NodeId, Bad>,
+    slow: BTreeMap<NodeId, f64>,
+    /// Faults that have struck, by place.
+    struck: Vec<Struck>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bad {
+    place: usize,
+    strikes: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Struck {
+    fault: PlannedFault,
+    is_seen: bool,
+    is_over: bool,
+}
+
+impl Machines {
+    pub fn new(nodes: usize) -> Machines {
+        Machines {
+            reports: vec![(1, 0); nodes],
+            dead: BTreeMap::new(),
+            drained: BTreeMap::new(),
+            bad: BTreeMap::new(),
+            slow: BTreeMap::new(),
+            struck: Vec::new(),
+        }
+    }
+
+    pub fn fault(&self, place: usize) -> &PlannedFault {
+        &self.struck[place].fault
+    }
+
+    pub fn dead(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.dead.keys().copied()
+    }
+
+    pub fn is_dead(&self, node: NodeId) -> bool {
+        self.dead.contains_key(&node)
+    }
+
+    pub fn is_bad(&self, node: NodeId) -> bool {
+        self.bad.contains_key(&node)
+    }
+
+    pub fn slow_among(&self, nodes: &[NodeId]) -> BTreeMap<NodeId, f64> {
+        if self.slow.is_empty() {
+            return BTreeMap::new();
+        }
+        let slow = |node: &NodeId| Some((*node, *self.slow.get(node)?));
+        nodes.iter().filter_map(slow).collect()
+    }
+}
+
+/// One more, or one less.
+fn count(counts: &mut BTreeMap<NodeId, u32>, node: NodeId, is_more: bool) -> u32 {
+    let count = counts.entry(node).or_default();
+    *count = if is_more { *count + 1 } else { count.saturating_sub(1) };
+    let now = *count;
+    if now == 0 {
+        counts.remove(&node);
+    }
+    now
+}
+
+/// A job's part of a node.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    job: JobId,
+    replica: usize,
+}
+
+impl World<'_, '_> {
+    pub fn report(&mut self, node: NodeId, attempts: Vec<AttemptReport>) {
+        let (incarnation, seq) = &mut self.machines.reports[node.index()];
+        *seq += 1;
+        let (incarnation, seq) = (*incarnation, *seq);
+        self.tell(&Event::NodeReported { node, incarnation, seq, attempts });
+    }
+
+    pub fn on_strike(&mut self, fault: PlannedFault) {
+        let place = self.machines.struck.len();
+        self.tallies.strikes[usize::from(fault.cause)] += 1;
+        let (target, effect, seen_after) = (fault.target, fault.effect.clone(), fault.seen_after);
+        let stays = fault.repair.is_some_and(|repair| repair.kind.takes_node_out());
+        self.machines.struck.push(Struck { fault, is_seen: false, is_over: false });
+        let nodes = self.setup.faults.nodes(&target).to_vec();
+        if let Effect::Maintenance { notice, takes } = effect {
+            self.announce(place, nodes, notice, takes);
+            return;
+        }
+        for node in nodes {
+            match &effect {
+                Effect::Crash(exit) => self.crash(place, node, &target, exit, stays),
+                Effect::NodeDown => self.die(place, node),
+                Effect::Hang => {
+                    if stays {
+                        self.machines.bad.insert(node, Bad { place, strikes: 0 });
+                    }
+                    for part in self.parts_on(node, &target) {
+                        self.tallies.note_cause(part.job, place_cause(&self.machines, place));
+                        self.hang_training(part.job);
+                    }
+                }
+                Effect::Slow { factor, .. } => self.slow(node, Some(*factor)),
+                Effect::LinkFlap { pause } => {
+                    for part in self.parts_on(node, &target) {
+                        self.pause_training(part.job, *pause);
+                    }
+                }
+                Effect::Corrupt | Effect::Maintenance { .. } => {}
+            }
+        }
+        if let Effect::Slow { lasts: Some(lasts), .. } = effect {
+            self.put(lasts, Happening::Mended(place));
+        }
+        // That a node is gone is seen in any case.
+        let silence = Millis(self.setup.policy.node_silent_ms);
+        let unseen = (effect == Effect::NodeDown).then_some(silence);
+        if let Some(after) = seen_after.or(unseen) {
+            self.put(after, Happening::Seen(place));
+        }
+    }
+
+    /// Those that run on a node, and have a GPU that the fault is of.
+    fn parts_on(&self, node: NodeId, target: &Target) -> Vec<Part> {
+        let Some(known) = self.core.node(node) else { return Vec::new() };
+        let is_hit = |gpus: lindos_model::GpuSet| match target {
+            Target::Gpu { gpu, .. } => gpus.0 >> gpu & 1 == 1,
+            _ => true,
+        };
+        let parts = known.allocations.iter().filter(|allocation| is_hit(allocation.gpus));
+        parts
+            .filter_map(|allocation| {
+                let (job, member) = (allocation.job, allocation.member as usize);
+                let attempt = self.gang_of(job)?;
+                let replica = attempt.replica_of(member);
+                let is_up = attempt.members[member].state == MemberState::Up
+                    && attempt.replicas[replica].state == ReplicaState::Launched;
+                is_up.then_some(Part { job, replica })
+            })
+            .collect()
+    }
+
+    fn crash(&mut self, place: usize, node: NodeId, target: &Target, exit: &Exit, stays: bool) {
+        if stays {
+            self.machines.bad.insert(node, Bad { place, strikes: 0 });
+        }
+        if self.machines.is_dead(node) {
+            return;
+        }
+        let cause = place_cause(&self.machines, place);
+        for part in self.parts_on(node, target) {
+            self.tallies.note_cause(part.job, cause);
+            self.strike(node);
+            self.end_rank(node, part, exit);
+        }
+    }
+
+    /// What began on a bad node fails.
+    pub fn fail_on(&mut self, node: NodeId, job: JobId) {
+        let whole = Target::Node(node);
+        let part = self.parts_on(node, &whole).into_iter().find(|part| part.job == job);
+        let Some(part) = part else { return };
+        let place = self.machines.bad[&node].place;
+        self.tallies.note_cause(job, place_cause(&self.machines, place));
+        self.strike(node);
+        self.end_rank(node, part, &Exit::Signal(7));
+    }
+
+    /// A bad node has broken something again.
+    fn strike(&mut self, node: NodeId) {
+        let Some(bad) = self.machines.bad.get_mut(&node) else { return };
+        bad.strikes += 1;
+        let (place, strikes) = (bad.place, bad.strikes);
+        if strikes >= STRIKES_MAX {
+            self.on_seen(place);
+        }
+    }
+
+    /// One rank of a job ends, and the agent of its node tells.
+    fn end_rank(&mut self, node: NodeId, part: Part, exit: &Exit) {
+        self.break_training(part.job, part.replica as u32);
+        let known = self.core.node(node).expect("it is in the fleet");
+        let others: Vec<(JobId, usize)> =
+            known.allocations.iter().map(|a| (a.job, a.member as usize)).collect();
+        let mut attempts = Vec::new();
+        for (job, member) in others {
+            let Some(attempt) = self.core.job(job).and_then(|job| job.attempt.as_ref()) else {
+                continue;
+            };
+            if attempt.members[member].state != MemberState::Up {
+                continue;
+            }
+            let ended = RankExit { exit: exit.clone(), at: self.now, stopping: false };
+            let rank = attempt.first_rank(member);
+            let failed = RankReport { rank, pid: 1, exit: Some(ended) };
+            attempts.push(AttemptReport {
+                job,
+                epoch: attempt.epoch_of(member),
+                phase: ReportedPhase::Running,
+                ranks: if job == part.job { vec![failed] } else { Vec::new() },
+            });
+        }
+        self.report(node, attempts);
+    }
+
+    fn die(&mut self, place: usize, node: NodeId) {
+        if count(&mut self.machines.dead, node, true) > 1 {
+            return;
+        }
+        let cause = place_cause(&self.machines, place);
+        let target = Target::Node(node);
+        for part in self.parts_on(node, &target) {
+            self.tallies.note_cause(part.job, cause);
+            self.break_training(part.job, part.replica as u32);
+        }
+        let since = self.now;
+        self.put(Millis(self.setup.policy.node_silent_ms), Happening::Silent { node, since });
+    }
+
+    pub fn on_silent(&mut self, node: NodeId, since: Time) {
+        if self.machines.is_dead(node) {
+            self.tell(&Event::NodeSilent { node, last_heard: since });
+        }
+    }
+
+    fn slow(&mut self, node: NodeId, factor: Option<f64>) {
+        match factor {
+            Some(factor) => self.machines.slow.insert(node, factor),
+            None => self.machines.slow.remove(&node),
+        };
+        let target = Target::Node(node);
+        for part in self.parts_on(node, &target) {
+            self.slow_down(part.job, node, factor);
+        }
+    }
+
+    fn announce(&mut self, place: usize, nodes: Vec<NodeId>, notice: Millis, takes: Millis) {
+        let request = self.next_request();
+        let (from, until) = (self.now + notice, self.now + notice + takes);
+        let name = format!("maintenance-{place}");
+        let reservation =
+            Reservation { name, purpose: Purpose::Maintenance, nodes, from, until };
+        let reservation = Box::new(reservation);
+        self.tell(&Event::NodesReserved { request, reservation });
+    }
+
+    /// It is known which node it is: it is drained, and its repair begins.
+    pub fn on_seen(&mut self, place: usize) {
+        let struck = &mut self.machines.struck[place];
+        if std::mem::replace(&mut struck.is_seen, true) || struck.is_over {
+            return;
+        }
+        let fault = struck.fault.clone();
+        let nodes = self.setup.faults.nodes(&fault.target).to_vec();
+        let cause = place_cause(&self.machines, place);
+        if fault.effect == Effect::Corrupt {
+            for &node in &nodes {
+                for part in self.parts_on(node, &fault.target) {
+                    self.tallies.note_cause(part.job, cause);
+                    self.end_rank(node, part, &Exit::Code(1));
+                }
+            }
+        }
+        let Some(repair) = fault.repair else { return };
+        if repair.kind.takes_node_out() && fault.effect != Effect::NodeDown {
+            for &node in &nodes {
+                self.drain(node, self.setup.faults.cause(&fault).name.clone());
+            }
+        }
+        self.put(repair.takes, Happening::Mended(place));
+    }
+
+    fn drain(&mut self, node: NodeId, reason: String) {
+        if count(&mut self.machines.drained, node, true) == 1 {
+            let request = self.next_request();
+            self.tell(&Event::NodeDrained { request, node, reason });
+        }
+    }
+
+    pub fn on_mended(&mut self, place: usize) {
+        let struck = &mut self.machines.struck[place];
+        if std::mem::replace(&mut struck.is_over, true) {
+            return;
+        }
+        let (fault, was_seen) = (struck.fault.clone(), struck.is_seen);
+        let was_out = was_seen && fault.repair.is_some_and(|repair| repair.kind.takes_node_out());
+        for node in self.setup.faults.nodes(&fault.target).to_vec() {
+            if self.machines.bad.get(&node).is_some_and(|bad| bad.place == place) {
+                self.machines.bad.remove(&node);
+            }
+            match fault.effect {
+                Effect::NodeDown => self.rise(node),
+                Effect::Slow { .. } => self.slow(node, None),
+                _ => {}
+            }
+            let is_drained = was_out && fault.effect != Effect::NodeDown;
+            if is_drained && count(&mut self.machines.drained, node, false) == 0 {
+                let request = self.next_request();
+                self.tell(&Event::NodeUndrained { request, node });
+            }
+        }
+        if let Some(again) = self.setup.faults.again(&fault, self.now) {
+            let (at, place) = (again.at, self.machines.struck.len());
+            self.machines.struck.push(Struck { fault: again, is_seen: true, is_over: true });
+            self.put_at(at, Happening::StrikesAgain(place));
+        }
+    }
+
+    /// A node is there again, and nothing runs on it.
+    fn rise(&mut self, node: NodeId) {
+        if count(&mut self.machines.dead, node, false) == 0 {
+            let (incarnation, seq) = &mut self.machines.reports[node.index()];
+            (*incarnation, *seq) = (*incarnation + 1, 0);
+            self.report(node, Vec::new());
+        }
+    }
+}
+
+fn place_cause(machines: &Machines, place: usize) -> usize {
+    usize::from(machines.struck[place].fault.cause)
+}

@@ -1,0 +1,393 @@
+//! The life of jobs: launched, training, saving, stopped, finished.
+
+use super::work::{Every, Pace, Work};
+use super::world::{Happening, World};
+use lindos_core::Event;
+use lindos_core::event::GangWord;
+use lindos_core::effect::Target;
+use lindos_core::gang::attempt::{Attempt, ReplicaState};
+use lindos_model::{Epoch, JobId, Millis, NodeId, Time};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One job as it really is.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// In the setup.
+    pub index: usize,
+    /// The newest durable checkpoint.
+    pub saved: u64,
+    pub training: Option<Training>,
+    /// Launches whose ranks are being started.
+    launching: BTreeSet<Epoch>,
+    /// What is being stopped: a whole launch, or one replica of it.
+    stopping: BTreeSet<(Epoch, Option<u32>)>,
+}
+
+/// A gang that trains, or did until something stopped it.
+#[derive(Clone, Debug)]
+pub struct Training {
+    /// Of the launch of the whole gang.
+    pub epoch: Epoch,
+    pace: Pace,
+    replicas: u32,
+    replicas_min: u32,
+    /// Those that do not train.
+    pub away: BTreeSet<u32>,
+    /// Replicas launched since.
+    pub back: BTreeSet<Epoch>,
+    /// Nodes that hold all others up, and by how much.
+    slow: BTreeMap<NodeId, f64>,
+    /// It gets no further.
+    pub is_broken: bool,
+    /// Of the newest checkpoint that was begun.
+    save_step: u64,
+    blocked: Millis,
+    /// Grows with every change of what comes next.
+    plan: u64,
+}
+
+impl Life {
+    pub fn new(index: usize) -> Life {
+        let (launching, stopping) = (BTreeSet::new(), BTreeSet::new());
+        Life { index, saved: 0, training: None, launching, stopping }
+    }
+}
+
+fn millis(time: Time) -> Millis {
+    time.since(Time::ZERO)
+}
+
+impl Training {
+    /// Microseconds a step, by the slowest of all and the replicas that share the work.
+    fn step_us(&self, work: &Work) -> u64 {
+        let slowest = self.slow.values().copied().fold(1.0, f64::max);
+        let share = f64::from(self.replicas) / f64::from(self.present().max(1));
+        (work.step.0 as f64 * 1000.0 * slowest * share) as u64
+    }
+
+    fn present(&self) -> u32 {
+        self.replicas - self.away.len() as u32
+    }
+
+    fn can_train(&self) -> bool {
+        self.present() >= self.replicas_min && self.present() > 0
+    }
+}
+
+impl World<'_, '_> {
+    fn work(&self, job: JobId) -> &Work {
+        &self.setup.jobs[self.lives[&job].index].work
+    }
+
+    fn life(&mut self, job: JobId) -> &mut Life {
+        self.lives.get_mut(&job).expect("only known jobs are launched")
+    }
+
+    /// The training of a job that gets on.
+    fn trains(&mut self, job: JobId) -> Option<&mut Training> {
+        self.lives.get_mut(&job)?.training.as_mut().filter(|training| !training.is_broken)
+    }
+
+    pub fn on_launch(&mut self, job: JobId, epoch: Epoch) {
+        if self.life(job).launching.insert(epoch) {
+            self.put(self.setup.delays.launch, Happening::Up { job, epoch });
+        }
+    }
+
+    /// All ranks of a launch run, but where a node is dead: then nobody gets on.
+    pub fn on_up(&mut self, job: JobId, epoch: Epoch) {
+        let life = self.life(job);
+        if !life.launching.remove(&epoch) {
+            return;
+        }
+        let is_resumed = life.saved > 0;
+        self.say(job, epoch, GangWord::Running);
+        let Some((members, is_whole)) = self.members_of(job, epoch) else { return };
+        if members.iter().any(|&node| self.machines.is_dead(node)) {
+            return;
+        }
+        let work = self.work(job);
+        let span = if is_whole {
+            work.starts_in(members.len(), is_resumed)
+        } else {
+            work.starts_in(members.len(), false) + work.join
+        };
+        self.put(span, Happening::Begins { job, epoch });
+    }
+
+    /// The gang of a job, unless the core is stopping it.
+    pub fn gang_of(&self, job: JobId) -> Option<&Attempt> {
+        let attempt = self.core.job(job).filter(|job| !job.is_over())?.attempt.as_ref()?;
+        (!attempt.is_stopping()).then_some(attempt)
+    }
+
+    /// The nodes of a launch, if the core has it still, and whether it is the whole gang's.
+    fn members_of(&self, job: JobId, epoch: Epoch) -> Option<(Vec<NodeId>, bool)> {
+        let attempt = self.gang_of(job).filter(|attempt| attempt.has_epoch(epoch))?;
+        let is_of_it = |&index: &usize| {
+            let replica = &attempt.replicas[index];
+            replica.epoch == epoch && replica.state == ReplicaState::Launched
+        };
+        let replicas: Vec<usize> = match attempt.back.get(&epoch) {
+            Some(&replica) => vec![replica as usize],
+            None => (0..attempt.replicas.len()).filter(is_of_it).collect(),
+        };
+        let members = replicas.into_iter().flat_map(|index| attempt.members_of(index));
+        let nodes: Vec<NodeId> = members.map(|member| attempt.members[member].node).collect();
+        (!nodes.is_empty()).then_some((nodes, epoch == attempt.epoch))
+    }
+
+    pub fn on_begins(&mut self, job: JobId, epoch: Epoch) {
+        let Some((members, is_whole)) = self.members_of(job, epoch) else { return };
+        // What is broken there shows when it is used.
+        let bad = members.iter().copied().find(|&node| self.machines.is_bad(node));
+        if let Some(node) = bad {
+            self.fail_on(node, job);
+            return;
+        }
+        if members.iter().any(|&node| self.machines.is_dead(node)) {
+            return;
+        }
+        if is_whole {
+            self.begin(job, epoch, &members);
+        } else {
+            self.join(job, epoch, &members);
+        }
+    }
+
+    fn begin(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
+        let now = self.now;
+        let slow = self.machines.slow_among(members);
+        let spec = &self.setup.jobs[self.lives[&job].index].spec;
+        let (replicas, replicas_min) = (spec.replicas, spec.replicas_min);
+        let attempt = self.core.job(job).and_then(|job| job.attempt.as_ref());
+        let away = attempt.map(|attempt| attempt.down.clone()).unwrap_or_default();
+        let step_us = self.work(job).step.0 * 1000;
+        let life = self.life(job);
+        life.training = Some(Training {
+            epoch,
+            pace: Pace::new(life.saved, millis(now), step_us),
+            replicas,
+            replicas_min,
+            away,
+            back: BTreeSet::new(),
+            slow,
+            is_broken: false,
+            save_step: life.saved,
+            blocked: Millis::ZERO,
+            plan: 0,
+        });
+        self.tell_step(job, epoch);
+        self.change_pace(job);
+    }
+
+    /// A replica is back, and the others share their work with it again.
+    fn join(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
+        let slow = self.machines.slow_among(members);
+        let attempt = self.core.job(job).and_then(|job| job.attempt.as_ref());
+        let Some(&replica) = attempt.and_then(|attempt| attempt.back.get(&epoch)) else { return };
+        let (now, regroup) = (self.now, self.work(job).regroup);
+        let Some(training) = self.trains(job) else { return };
+        training.away.remove(&replica);
+        training.back.insert(epoch);
+        training.slow.extend(slow);
+        training.pace.pause(millis(now), regroup);
+        self.tell_step(job, epoch);
+        self.change_pace(job);
+    }
+
+    /// The core hears how far a training is.
+    fn tell_step(&mut self, job: JobId, epoch: Epoch) {
+        let (now, total) = (self.now, self.work(job).steps);
+        let Some(training) = self.trains(job) else { return };
+        let step = training.pace.steps_at(millis(now)).min(total);
+        self.tell(&Event::StepReached {
+            job,
+            epoch,
+            step,
+            total_steps: Some(total),
+            loss_micro: None,
+            is_watched: true,
+        });
+    }
+
+    /// The speed of a training may be another from now on, and so what comes next.
+    pub fn change_pace(&mut self, job: JobId) {
+        let now = self.now;
+        let work = self.work(job).clone();
+        let Some(training) = self.trains(job) else { return };
+        let step_us = training.step_us(&work);
+        training.pace.change(millis(now), step_us);
+        self.plan_next(job);
+    }
+
+    fn plan_next(&mut self, job: JobId) {
+        let work = self.work(job).clone();
+        let advised = None;
+        let Some(training) = self.trains(job) else { return };
+        training.plan += 1;
+        let every = work.steps_a_save(advised);
+        let save = every.map_or(u64::MAX, |steps| training.save_step.saturating_add(steps));
+        let step = save.min(work.steps);
+        let (at, plan) = (training.pace.reaches(step), training.plan);
+        self.put_at(Time::ZERO + at, Happening::Next { job, plan });
+    }
+
+    /// A checkpoint is due, or the last step is done.
+    pub fn on_next(&mut self, job: JobId, plan: u64) {
+        let (now, work) = (self.now, self.work(job).clone());
+        let Some(training) = self.trains(job).filter(|training| training.plan == plan) else {
+            return;
+        };
+        let (epoch, step) = (training.epoch, training.pace.steps_at(millis(now)));
+        if step >= work.steps {
+            self.finish(job);
+            return;
+        }
+        self.tell_step(job, epoch);
+        self.save(job, work.checkpoints.blocks, work.checkpoints.durable_after);
+        self.plan_next(job);
+    }
+
+    /// A checkpoint is begun.
+    fn save(&mut self, job: JobId, blocks: Millis, durable_after: Millis) {
+        let now = self.now;
+        let Some(training) = self.trains(job) else { return };
+        let (epoch, step) = (training.epoch, training.pace.steps_at(millis(now)));
+        training.pace.drop_step(millis(now));
+        training.pace.pause(millis(now), blocks);
+        training.save_step = step;
+        training.blocked = training.blocked + blocks;
+        let blocked = training.blocked;
+        self.put(blocks + durable_after, Happening::Durable { job, epoch, step, blocked });
+    }
+
+    /// A checkpoint is durable, unless whoever wrote it is gone.
+    pub fn on_durable(&mut self, job: JobId, epoch: Epoch, step: u64, blocked: Millis) {
+        let Some(training) = self.trains(job).filter(|training| training.epoch == epoch) else {
+            return;
+        };
+        debug_assert!(training.save_step >= step);
+        let life = self.life(job);
+        life.saved = life.saved.max(step);
+        self.tell(&Event::CheckpointSaved { job, epoch, step, blocked_ms: blocked.0 });
+    }
+
+    fn finish(&mut self, job: JobId) {
+        let Some(training) = self.trains(job) else { return };
+        training.is_broken = true;
+        let epochs: Vec<Epoch> =
+            std::iter::once(training.epoch).chain(training.back.iter().copied()).collect();
+        self.life(job).saved = self.work(job).steps;
+        for epoch in epochs {
+            self.say(job, epoch, GangWord::Succeeded);
+        }
+    }
+
+    /// Something has ended the training of a replica; of most jobs, of all.
+    pub fn break_training(&mut self, job: JobId, replica: u32) {
+        let (now, regroup) = (self.now, self.work(job).regroup);
+        let Some(training) = self.trains(job) else { return };
+        let epoch = training.epoch;
+        self.tell_step(job, epoch);
+        let Some(training) = self.trains(job) else { return };
+        training.away.insert(replica);
+        training.plan += 1;
+        if training.can_train() {
+            training.pace.drop_step(millis(now));
+            training.pace.pause(millis(now), regroup);
+            self.change_pace(job);
+        } else {
+            training.is_broken = true;
+        }
+    }
+
+    /// All of a training stands still for a while; the core hears of it, and of its end.
+    pub fn pause_training(&mut self, job: JobId, span: Millis) {
+        let now = self.now;
+        let Some(training) = self.trains(job) else { return };
+        let epoch = training.epoch;
+        self.tell_step(job, epoch);
+        self.tell(&Event::ProgressStopped { job, epoch, since: now });
+        let Some(training) = self.trains(job) else { return };
+        training.pace.pause(millis(now), span);
+        training.plan += 1;
+        let (plan, next) = (training.plan, training.pace.steps_at(millis(now)) + 1);
+        let at = Time::ZERO + training.pace.reaches(next);
+        self.put_at(at, Happening::Resumes { job, plan });
+    }
+
+    /// A training stands still and nobody knows, until the core finds it too long.
+    pub fn hang_training(&mut self, job: JobId) {
+        let now = self.now;
+        let Some(training) = self.trains(job) else { return };
+        let epoch = training.epoch;
+        self.tell_step(job, epoch);
+        self.tell(&Event::ProgressStopped { job, epoch, since: now });
+        if let Some(training) = self.trains(job) {
+            training.is_broken = true;
+        }
+    }
+
+    pub fn on_resumes(&mut self, job: JobId, plan: u64) {
+        let Some(training) = self.trains(job).filter(|training| training.plan == plan) else {
+            return;
+        };
+        let epoch = training.epoch;
+        self.tell_step(job, epoch);
+        self.change_pace(job);
+    }
+
+    pub fn slow_down(&mut self, job: JobId, node: NodeId, factor: Option<f64>) {
+        let Some(training) = self.trains(job) else { return };
+        match factor {
+            Some(factor) => training.slow.insert(node, factor),
+            None => training.slow.remove(&node),
+        };
+        self.change_pace(job);
+    }
+
+    pub fn on_stop(&mut self, job: JobId, epoch: Epoch, grace: Millis, to: &[Target]) {
+        // Only a part of a gang that goes on is stopped alone.
+        let first = to.first().map_or(0, |to| to.member as usize);
+        let replica = self.gang_of(job).map(|attempt| attempt.replica_of(first) as u32);
+        if !self.life(job).stopping.insert((epoch, replica)) {
+            return;
+        }
+        let mut span = self.setup.delays.stop;
+        if replica.is_none() {
+            self.life(job).launching.remove(&epoch);
+            span = self.stop_training(job, epoch, grace);
+        }
+        self.put(span, Happening::Stopped { job, epoch, replica });
+    }
+
+    /// A whole gang is told to stop, and saves its work if it has the time. When it is gone.
+    fn stop_training(&mut self, job: JobId, epoch: Epoch, grace: Millis) -> Millis {
+        let (work, stop) = (self.work(job).clone(), self.setup.delays.stop);
+        let saving = work.checkpoints.blocks + work.checkpoints.durable_after;
+        let saves = work.checkpoints.every != Every::Never && grace >= saving + stop;
+        if self.trains(job).is_none_or(|training| training.epoch != epoch) {
+            return stop;
+        }
+        self.tell_step(job, epoch);
+        if saves {
+            self.save(job, work.checkpoints.blocks, work.checkpoints.durable_after);
+        }
+        if let Some(training) = self.trains(job) {
+            training.plan += 1;
+            training.is_broken = !saves;
+        }
+        if saves { saving + stop } else { stop }
+    }
+
+    pub fn on_stopped(&mut self, job: JobId, epoch: Epoch, replica: Option<u32>) {
+        let life = self.life(job);
+        life.stopping.remove(&(epoch, replica));
+        let whole = life.training.as_mut().filter(|t| t.epoch == epoch && replica.is_none());
+        if let Some(training) = whole {
+            training.is_broken = true;
+        }
+        self.say(job, epoch, GangWord::Stopped);
+    }
+}

@@ -1,0 +1,176 @@
+//! What a job does with its nodes, as a function of time.
+
+use lindos_model::Millis;
+
+/// How a job behaves once its ranks run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    pub steps: u64,
+    /// With all replicas there and no slow node.
+    pub step: Millis,
+    /// From the start of the last rank to the first step …
+    pub startup: Millis,
+    /// … and so much more each time that the gang has twice as many nodes.
+    pub startup_per_doubling: Millis,
+    /// To read a checkpoint, if there is one to go on from.
+    pub restore: Millis,
+    /// For a replica that comes back: to take over the state from one that trains.
+    pub join: Millis,
+    /// For those that go on, when a replica is lost or comes back: all stand still.
+    pub regroup: Millis,
+    pub checkpoints: Checkpoints,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoints {
+    pub every: Every,
+    /// Training stands still for so long …
+    pub blocks: Millis,
+    /// … and the copy is durable so much later.
+    pub durable_after: Millis,
+}
+
+/// How much work lies between two checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Every {
+    Never,
+    Steps(u64),
+    Span(Millis),
+    /// As Lindos advises.
+    Advised,
+}
+
+impl Work {
+    /// Steps alone: no start-up, no checkpoints.
+    pub fn of(steps: u64, step: Millis) -> Work {
+        Work {
+            steps,
+            step,
+            startup: Millis::ZERO,
+            startup_per_doubling: Millis::ZERO,
+            restore: Millis::ZERO,
+            join: Millis::ZERO,
+            regroup: Millis::ZERO,
+            checkpoints: Checkpoints {
+                every: Every::Never,
+                blocks: Millis::ZERO,
+                durable_after: Millis::ZERO,
+            },
+        }
+    }
+
+    /// From when all ranks of a gang of so many nodes run to its first step.
+    pub fn starts_in(&self, nodes: usize, is_resumed: bool) -> Millis {
+        let doublings = nodes.max(1).ilog2();
+        let restore = if is_resumed { self.restore } else { Millis::ZERO };
+        self.startup + self.startup_per_doubling.times(u64::from(doublings)) + restore
+    }
+
+    /// Steps between two checkpoints; `None`: there are none.
+    pub fn steps_a_save(&self, advised: Option<Millis>) -> Option<u64> {
+        let span = |span: Millis| (span.0 / self.step.0.max(1)).max(1);
+        match self.checkpoints.every {
+            Every::Never => None,
+            Every::Steps(steps) => Some(steps.max(1)),
+            Every::Span(every) => Some(span(every)),
+            Every::Advised => advised.map(span),
+        }
+    }
+}
+
+/// A training that gets on at one speed since a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Done at `since`, in millionths of a step.
+    done: u64,
+    since_us: u64,
+    /// Microseconds a step.
+    step_us: u64,
+}
+
+const WHOLE: u64 = 1_000_000;
+
+impl Pace {
+    pub fn new(done: u64, since: Millis, step_us: u64) -> Pace {
+        Pace { done: done * WHOLE, since_us: since.0 * 1000, step_us: step_us.max(1) }
+    }
+
+    fn done_at(&self, now: Millis) -> u64 {
+        let span = (now.0 * 1000).saturating_sub(self.since_us);
+        self.done + (u128::from(span) * u128::from(WHOLE) / u128::from(self.step_us)) as u64
+    }
+
+    /// Whole steps done.
+    pub fn steps_at(&self, now: Millis) -> u64 {
+        // A moment is a whole millisecond: what is due within it is done.
+        (self.done_at(now) + self.slack()) / WHOLE
+    }
+
+    fn slack(&self) -> u64 {
+        (WHOLE * 1000 / self.step_us).min(WHOLE / 2)
+    }
+
+    /// When so many steps are done, in whole milliseconds.
+    pub fn reaches(&self, steps: u64) -> Millis {
+        let left = (steps * WHOLE).saturating_sub(self.done);
+        let span = u128::from(left) * u128::from(self.step_us) / u128::from(WHOLE);
+        Millis((self.since_us + span as u64) / 1000)
+    }
+
+    /// Stands still from `now` for a while.
+    pub fn pause(&mut self, now: Millis, span: Millis) {
+        self.done = self.done_at(now);
+        self.since_us = (now.0 + span.0) * 1000;
+    }
+
+    /// The step under way is lost.
+    pub fn drop_step(&mut self, now: Millis) {
+        self.done = self.steps_at(now) * WHOLE;
+        self.since_us = self.since_us.max(now.0 * 1000);
+    }
+
+    /// Gets on at another speed from `now`.
+    pub fn change(&mut self, now: Millis, step_us: u64) {
+        if now.0 * 1000 > self.since_us {
+            self.done = self.done_at(now);
+            self.since_us = now.0 * 1000;
+        }
+        self.step_us = step_us.max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_counts_whole_steps_through_pauses_and_changes() {
+        let mut pace = Pace::new(10, Millis(1000), 2_500_000);
+        assert_eq!(pace.steps_at(Millis(3499)), 10);
+        assert_eq!(pace.steps_at(Millis(3500)), 11);
+        assert_eq!(pace.reaches(14), Millis(11_000));
+        pace.pause(Millis(6000), Millis(4000));
+        assert_eq!((pace.steps_at(Millis(9999)), pace.reaches(14)), (12, Millis(15_000)));
+        pace.change(Millis(10_000), 5_000_000);
+        assert_eq!(pace.reaches(13), Millis(15_000));
+        pace.drop_step(Millis(13_000));
+        assert_eq!(pace.reaches(13), Millis(18_000));
+    }
+
+    #[test]
+    fn what_a_pace_reaches_it_has_done() {
+        for step_us in [1, 999, 1000, 333_333, 7_000_001] {
+            let pace = Pace::new(3, Millis(17), step_us);
+            for steps in [4, 5, 100, 12_345] {
+                assert_eq!(pace.steps_at(pace.reaches(steps)) >= steps, true, "{step_us} {steps}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_larger_gang_takes_longer_to_start() {
+        let work = Work { startup: Millis(10), startup_per_doubling: Millis(5), ..Work::of(1, Millis(1)) };
+        assert_eq!(work.starts_in(1, false), Millis(10));
+        assert_eq!(work.starts_in(1024, false), Millis(60));
+    }
+}

@@ -1,0 +1,262 @@
+//! The clock, the core, and what its orders bring about.
+
+use super::harm::Machines;
+use super::life::Life;
+use super::measure::{Outcome, Tallies};
+use super::{Record, Setup};
+use lindos_core::effect::{Command, Effects, Order, Reply};
+use lindos_core::event::GangWord;
+use lindos_core::{Core, Effect, Event};
+use lindos_model::{
+    EffectId, Epoch, JobId, Millis, NodeId, RequestId, Time, TrailEntry, TrailKind,
+};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// What the core need not remember here: nobody asks for it.
+const REMEMBERED: u32 = 256;
+/// How often it is told how far the world is.
+const MOMENTS_A_TELLING: u64 = 4096;
+
+/// Something that is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Happening {
+    Submit(usize),
+    /// All ranks of a launch run.
+    Up { job: JobId, epoch: Epoch },
+    /// Nothing of a launch lives any more, as ordered.
+    Stopped { job: JobId, epoch: Epoch, replica: Option<u32> },
+    /// A launch trains, or a replica of it with the others again.
+    Begins { job: JobId, epoch: Epoch },
+    /// The next save of a training, or its end; void if its plan has changed since.
+    Next { job: JobId, plan: u64 },
+    Durable { job: JobId, epoch: Epoch, step: u64, blocked: Millis },
+    /// A planned fault, by its number; one that comes again, by its place.
+    Strikes(usize),
+    StrikesAgain(usize),
+    /// A check knows which node it is.
+    Seen(usize),
+    Mended(usize),
+    Silent { node: NodeId, since: Time },
+    Fenced { node: NodeId, fence: EffectId },
+    /// A pause is over, or a slow node is as it was.
+    Resumes { job: JobId, plan: u64 },
+}
+
+pub(super) struct World<'s, 'r> {
+    pub core: Core,
+    pub now: Time,
+    pub setup: &'s Setup,
+    record: Option<Record<'r>>,
+    heap: BinaryHeap<Reverse<(Time, u64, Happening)>>,
+    arrivals: u64,
+    next_fault: usize,
+    pub lives: BTreeMap<JobId, Life>,
+    /// Index in the setup's jobs of what is being submitted.
+    submitting: usize,
+    requests: u128,
+    pub machines: Machines,
+    pub tallies: Tallies,
+    out: Effects,
+    events: u64,
+}
+
+/// Plays a setup to its end. `tell` hears how far it is.
+pub fn run(setup: &Setup, record: Option<Record<'_>>, tell: &mut dyn FnMut(Time)) -> Outcome {
+    let mut world = World::new(setup, record);
+    let mut moments = 0u64;
+    while world.step() {
+        moments += 1;
+        if moments.is_multiple_of(MOMENTS_A_TELLING) {
+            tell(world.now);
+        }
+    }
+    world.core.check();
+    let (core, events) = (world.core, world.events);
+    Outcome::new(setup, &core, world.now, events, world.lives, world.tallies)
+}
+
+impl<'s, 'r> World<'s, 'r> {
+    fn new(setup: &'s Setup, record: Option<Record<'r>>) -> World<'s, 'r> {
+        let mut world = World {
+            core: Core::new(),
+            now: Time::ZERO,
+            setup,
+            record,
+            heap: BinaryHeap::new(),
+            arrivals: 0,
+            next_fault: 0,
+            lives: BTreeMap::new(),
+            submitting: 0,
+            requests: 0,
+            machines: Machines::new(setup.nodes.len()),
+            tallies: Tallies::new(setup),
+            out: Vec::new(),
+            events: 0,
+        };
+        let mut policy = setup.policy.clone();
+        policy.trail_max = policy.trail_max.min(REMEMBERED);
+        policy.requests_max = policy.requests_max.min(REMEMBERED);
+        world.tell(&Event::ControlPlaneStarted { policy: Box::new(policy) });
+        for spec in &setup.nodes {
+            world.tell(&Event::NodeJoined { spec: Box::new(spec.clone()) });
+        }
+        for index in 0..setup.nodes.len() {
+            world.report(NodeId(index as u32), Vec::new());
+        }
+        for (index, job) in setup.jobs.iter().enumerate() {
+            world.put_at(job.at, Happening::Submit(index));
+        }
+        world
+    }
+
+    pub fn put(&mut self, after: Millis, happening: Happening) {
+        self.put_at(self.now + after, happening);
+    }
+
+    pub fn put_at(&mut self, at: Time, happening: Happening) {
+        self.arrivals += 1;
+        self.heap.push(Reverse((at.max(self.now), self.arrivals, happening)));
+    }
+
+    /// Lets the next thing happen; false when all is over.
+    fn step(&mut self) -> bool {
+        let fault = self.setup.faults.faults().get(self.next_fault).map(|fault| fault.at);
+        let happening = self.heap.peek().map(|Reverse((at, ..))| *at);
+        let wakeup = self.core.next_wakeup();
+        let Some(next) = [fault, happening, wakeup].into_iter().flatten().min() else {
+            return false;
+        };
+        let next = next.max(self.now);
+        if next > self.setup.until || self.tallies.over == self.setup.jobs.len() {
+            // Whatever runs has run until then.
+            if next > self.setup.until {
+                self.now = self.setup.until;
+                self.tell(&Event::Tick);
+            }
+            return false;
+        }
+        self.now = next;
+        if wakeup.is_some_and(|at| at <= next) {
+            self.tell(&Event::Tick);
+        } else if happening.is_some_and(|at| at <= next) {
+            let Reverse((.., happening)) = self.heap.pop().expect("it was just looked at");
+            self.happen(happening);
+        } else {
+            self.next_fault += 1;
+            self.happen(Happening::Strikes(self.next_fault - 1));
+        }
+        true
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Submit(index) => self.submit(index),
+            Happening::Up { job, epoch } => self.on_up(job, epoch),
+            Happening::Stopped { job, epoch, replica } => self.on_stopped(job, epoch, replica),
+            Happening::Begins { job, epoch } => self.on_begins(job, epoch),
+            Happening::Next { job, plan } => self.on_next(job, plan),
+            Happening::Durable { job, epoch, step, blocked } => {
+                self.on_durable(job, epoch, step, blocked);
+            }
+            Happening::Strikes(index) => {
+                let fault = self.setup.faults.faults()[index].clone();
+                self.on_strike(fault);
+            }
+            Happening::StrikesAgain(place) => {
+                let fault = self.machines.fault(place).clone();
+                self.on_strike(fault);
+            }
+            Happening::Seen(place) => self.on_seen(place),
+            Happening::Mended(place) => self.on_mended(place),
+            Happening::Silent { node, since } => self.on_silent(node, since),
+            Happening::Fenced { node, fence } => self.tell(&Event::NodeFenced { node, fence }),
+            Happening::Resumes { job, plan } => self.on_resumes(job, plan),
+        }
+    }
+
+    pub fn next_request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    fn submit(&mut self, index: usize) {
+        self.submitting = index;
+        let (request, spec) = (self.next_request(), &self.setup.jobs[index].spec);
+        let (user, spec) = ("twin".to_string(), std::sync::Arc::clone(spec));
+        self.tell(&Event::JobSubmitted { request, user, spec });
+    }
+
+    /// Steps the core, and does what it orders.
+    pub fn tell(&mut self, event: &Event) {
+        if let Some(record) = &mut self.record {
+            record(self.now, event);
+        }
+        let mut out = std::mem::take(&mut self.out);
+        let first = out.len();
+        self.core.step(self.now, event, &mut out);
+        self.events += 1;
+        if self.setup.check_every > 0 && self.events.is_multiple_of(self.setup.check_every) {
+            self.core.check();
+        }
+        let effects: Vec<Effect> = out.drain(first..).collect();
+        self.out = out;
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply { reply: Reply::Submitted { job }, .. } => {
+                self.lives.entry(job).or_insert_with(|| Life::new(self.submitting));
+            }
+            Effect::Reply { reply: Reply::Rejected { reason }, .. } => {
+                self.tallies.refused.push(format!("{reason:?}"));
+                self.tallies.over += 1;
+            }
+            Effect::Reply { reply: Reply::Done, .. } => {}
+            Effect::Command(command) => self.obey(&command),
+            Effect::Fence { id: fence, node } => {
+                self.put(self.setup.delays.fence, Happening::Fenced { node, fence });
+            }
+            Effect::Trail(entry) => self.on_trail(&entry),
+        }
+    }
+
+    fn on_trail(&mut self, entry: &TrailEntry) {
+        let Some(job) = entry.job else { return };
+        match &entry.what {
+            // Its launch is carried out before the answer to its submission.
+            TrailKind::Submitted { .. } => {
+                self.lives.insert(job, Life::new(self.submitting));
+            }
+            TrailKind::Completed | TrailKind::Failed { .. } | TrailKind::Cancelled => {
+                self.tallies.over += 1;
+            }
+            TrailKind::Fault { reason, .. } => self.tallies.note_stop(job, reason),
+            TrailKind::ReplicaLost { .. } => self.tallies.job(job).replicas_lost += 1,
+            _ => {}
+        }
+    }
+
+    fn obey(&mut self, command: &Command) {
+        let (job, epoch) = (command.job, command.epoch);
+        match &command.order {
+            Order::Launch(_) => self.on_launch(job, epoch),
+            Order::Stop { grace } => self.on_stop(job, epoch, *grace, &command.to),
+            Order::Forget => {}
+        }
+    }
+
+    /// Everybody who is alive of a launch says the same.
+    pub fn say(&mut self, job: JobId, epoch: Epoch, word: GangWord) {
+        let but = self.machines.dead().filter(|&node| self.is_on(node, job)).collect();
+        self.tell(&Event::GangReported { job, epoch, word, but });
+    }
+
+    pub fn is_on(&self, node: NodeId, job: JobId) -> bool {
+        let known = self.core.node(node);
+        known.is_some_and(|known| known.allocations.iter().any(|a| a.job == job))
+    }
+}
