@@ -11,7 +11,7 @@ pub type Environment = BTreeMap<OsString, OsString>;
 /// and that would tell a rank lies about its own job.
 const FOREIGN_PREFIXES: [&str; 9] =
     ["LINDOS_", "TORCHELASTIC_", "SLURM_", "SLURMD_", "SRUN_", "OMPI_", "PMI_", "PMIX_", "ROLE_"];
-const FOREIGN_NAMES: [&str; 17] = [
+const FOREIGN_NAMES: [&str; 19] = [
     "RANK",
     "LOCAL_RANK",
     "WORLD_SIZE",
@@ -21,6 +21,8 @@ const FOREIGN_NAMES: [&str; 17] = [
     "NODE_RANK",
     "MASTER_ADDR",
     "MASTER_PORT",
+    "REPLICA_GROUP_ID",
+    "NUM_REPLICA_GROUPS",
     "JAX_COORDINATOR_ADDRESS",
     "JAX_COORDINATOR_PORT",
     "JAX_COORDINATOR_BIND_ADDRESS",
@@ -59,6 +61,7 @@ pub fn launch_env(
     }
     let contract = Contract { plan, local, nvidia };
     contract.lindos(&mut environment);
+    contract.replica(&mut environment);
     match plan.launch.spec.launch {
         LaunchMode::Torchrun => contract.torchrun(&mut environment),
         LaunchMode::Jax => contract.jax(&mut environment),
@@ -92,9 +95,20 @@ fn set_or_remove(environment: &mut Environment, name: &str, value: Option<impl s
     }
 }
 
+/// An address and a port in one word; an IPv6 address has colons of its own.
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 impl Contract<'_> {
-    fn rank(&self) -> u32 {
+    /// Counted over the whole job, as in reports and logs.
+    fn job_rank(&self) -> u32 {
         self.plan.launch.first_rank.0 + self.local
+    }
+
+    /// Counted over those that it meets at the master's port.
+    fn rank(&self) -> u32 {
+        self.plan.launch.rank_in_world(self.local)
     }
 
     fn master_address(&self) -> &str {
@@ -108,16 +122,16 @@ impl Contract<'_> {
 
     fn lindos(&self, environment: &mut Environment) {
         let Plan { launch, .. } = self.plan;
-        let rank = lindos_model::Rank(self.rank());
+        let rank = lindos_model::Rank(self.job_rank());
         set(environment, "LINDOS_JOB", self.plan.job);
         set(environment, "LINDOS_JOB_NAME", &launch.spec.name);
         set(environment, "LINDOS_EPOCH", self.plan.epoch);
         set(environment, "LINDOS_NODE", &self.plan.node);
-        set(environment, "LINDOS_NODE_RANK", launch.node_rank);
-        set(environment, "LINDOS_NODES", launch.gang.len());
+        set(environment, "LINDOS_NODE_RANK", launch.job_node_rank());
+        set(environment, "LINDOS_NODES", launch.job_nodes());
         set(environment, "LINDOS_RANK", rank);
         set(environment, "LINDOS_LOCAL_RANK", self.local);
-        set(environment, "LINDOS_WORLD_SIZE", launch.world_size);
+        set(environment, "LINDOS_WORLD_SIZE", launch.job_world_size());
         set(environment, "LINDOS_LOCAL_WORLD_SIZE", launch.rank_count);
         set(environment, "LINDOS_MASTER_ADDR", self.master_address());
         set(environment, "LINDOS_MASTER_PORT", launch.master_port);
@@ -131,6 +145,24 @@ impl Contract<'_> {
         set_or_remove(environment, "LINDOS_ARRAY_SIZE", array.map(|(_, size)| size));
         if self.nvidia {
             set(environment, "CUDA_VISIBLE_DEVICES", launch.gpus);
+        }
+    }
+
+    /// Where the replicas of a job that has several meet; also by the names that torchft reads.
+    fn replica(&self, environment: &mut Environment) {
+        let replica = self.plan.launch.replica.as_ref();
+        let addresses = replica.map(|replica| {
+            let peers = replica.peers.iter().map(|peer| host_and_port(&peer.address, peer.port));
+            peers.collect::<Vec<String>>().join(",")
+        });
+        set_or_remove(environment, "LINDOS_REPLICA", replica.map(|replica| replica.index));
+        set_or_remove(environment, "LINDOS_REPLICAS", replica.map(|replica| replica.count));
+        set_or_remove(environment, "LINDOS_REPLICAS_MIN", replica.map(|r| r.replicas_min));
+        set_or_remove(environment, "LINDOS_REPLICA_ADDRS", addresses);
+        // Of a job without replicas these are its own to set.
+        if let Some(replica) = replica {
+            set(environment, "REPLICA_GROUP_ID", replica.index);
+            set(environment, "NUM_REPLICA_GROUPS", replica.count);
         }
     }
 
@@ -156,7 +188,7 @@ impl Contract<'_> {
 
     fn jax(&self, environment: &mut Environment) {
         let launch = &self.plan.launch;
-        let coordinator = format!("{}:{}", self.master_address(), launch.master_port);
+        let coordinator = host_and_port(self.master_address(), launch.master_port);
         set(environment, "JAX_COORDINATOR_ADDRESS", coordinator);
         set(environment, "JAX_NUM_PROCESSES", launch.world_size);
         set(environment, "JAX_PROCESS_ID", self.rank());
@@ -233,7 +265,7 @@ impl Contract<'_> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use lindos_api::agent::{GangNode, Launch};
+    use lindos_api::agent::{GangNode, Launch, LaunchReplica, Peer};
     use lindos_model::{Epoch, GpuSet, JobId, Rank, job};
     use std::sync::Arc;
 
@@ -258,6 +290,7 @@ pub(crate) mod tests {
                 master_port: 20_001,
                 resume_step: Some(40),
                 array_index: None,
+                replica: None,
             },
             cookie: "cookie".into(),
             checkpoint_dir: "/ckpt/demo-7".into(),
@@ -265,6 +298,27 @@ pub(crate) mod tests {
             socket_dir: "/a/7-3".into(),
             cgroup: None,
         }
+    }
+
+    /// The same node, with its gang as the second of three replicas.
+    fn plan_of_replica(mode: LaunchMode) -> Plan {
+        let mut plan = plan(mode);
+        let mut spec = (*plan.launch.spec).clone();
+        (spec.nodes, spec.min_nodes, spec.replicas, spec.replicas_min) = (6, 6, 3, 2);
+        plan.launch.spec = Arc::new(spec);
+        plan.launch.first_rank = Rank(6);
+        let peer = |address: &str, port| Peer { address: address.into(), port };
+        plan.launch.replica = Some(LaunchReplica {
+            index: 1,
+            count: 3,
+            replicas_min: 2,
+            peers: Arc::new(vec![
+                peer("10.0.0.7", 20_010),
+                peer("10.0.0.1", 20_002),
+                peer("fd00::9", 20_014),
+            ]),
+        });
+        plan
     }
 
     fn lines(environment: &Environment, prefixes: &[&str]) -> Vec<String> {
@@ -402,6 +456,102 @@ pub(crate) mod tests {
             ]
         );
         assert_eq!(of_array(LaunchMode::Slurm, None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_replica_knows_itself_and_the_others_in_every_mode() {
+        for mode in [LaunchMode::Torchrun, LaunchMode::Jax, LaunchMode::Slurm, LaunchMode::Plain] {
+            let environment = launch_env(&plan_of_replica(mode), 1, Vec::new(), false);
+            let expected = [
+                "LINDOS_REPLICA=1",
+                "LINDOS_REPLICAS=3",
+                "LINDOS_REPLICAS_MIN=2",
+                "LINDOS_REPLICA_ADDRS=10.0.0.7:20010,10.0.0.1:20002,[fd00::9]:20014",
+                "NUM_REPLICA_GROUPS=3",
+                "REPLICA_GROUP_ID=1",
+            ];
+            let named = ["LINDOS_REPLICA", "NUM_REPLICA", "REPLICA_"];
+            assert_eq!(lines(&environment, &named), expected, "{mode:?}");
+            let of_the_job = [
+                "LINDOS_LOCAL_RANK=1",
+                "LINDOS_MASTER_ADDR=10.0.0.1",
+                "LINDOS_MASTER_PORT=20001",
+                "LINDOS_NODES=6",
+                "LINDOS_NODE_RANK=3",
+                "LINDOS_RANK=7",
+                "LINDOS_SOCKET=/a/7-3/r7.sock",
+                "LINDOS_WORLD_SIZE=12",
+            ];
+            let named = [
+                "LINDOS_LOCAL_RANK",
+                "LINDOS_MASTER",
+                "LINDOS_NODES",
+                "LINDOS_NODE_",
+                "LINDOS_RANK",
+                "LINDOS_SOCKET",
+                "LINDOS_WORLD_SIZE",
+            ];
+            assert_eq!(lines(&environment, &named), of_the_job, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn each_replica_is_a_world_of_its_own() {
+        let of = |mode, names: &[&str]| {
+            lines(&launch_env(&plan_of_replica(mode), 1, Vec::new(), false), names)
+        };
+        let torchrun = [
+            "GROUP_RANK=1",
+            "GROUP_WORLD_SIZE=2",
+            "LOCAL_RANK=1",
+            "LOCAL_WORLD_SIZE=2",
+            "MASTER_ADDR=10.0.0.1",
+            "MASTER_PORT=20001",
+            "RANK=3",
+            "ROLE_NAME=default",
+            "ROLE_RANK=3",
+            "ROLE_WORLD_SIZE=4",
+            "WORLD_SIZE=4",
+        ];
+        let named = ["GROUP_", "LOCAL_", "MASTER_", "RANK", "ROLE_", "WORLD_SIZE"];
+        assert_eq!(of(LaunchMode::Torchrun, &named), torchrun);
+        let jax = [
+            "JAX_COORDINATOR_ADDRESS=10.0.0.1:20001",
+            "JAX_LOCAL_PROCESS_ID=1",
+            "JAX_NUM_PROCESSES=4",
+            "JAX_PROCESS_ID=3",
+        ];
+        assert_eq!(of(LaunchMode::Jax, &["JAX_"]), jax);
+        let slurm = [
+            "SLURM_NNODES=2",
+            "SLURM_NODEID=1",
+            "SLURM_NODELIST=10.0.0.[1-2]",
+            "SLURM_NTASKS=4",
+            "SLURM_PROCID=3",
+        ];
+        let mut said = of(LaunchMode::Slurm, &["SLURM_NNODES", "SLURM_NODE", "SLURM_PROCID"]);
+        said.extend(of(LaunchMode::Slurm, &["SLURM_NTASKS"]));
+        said.retain(|line| !line.contains("PER_NODE"));
+        said.sort();
+        assert_eq!(said, slurm);
+    }
+
+    #[test]
+    fn a_job_without_replicas_is_told_of_none() {
+        let mut plan = plan(LaunchMode::Torchrun);
+        let mut spec = (*plan.launch.spec).clone();
+        spec.env.insert("LINDOS_REPLICA".into(), "9".into());
+        spec.env.insert("NUM_REPLICA_GROUPS".into(), "4".into());
+        plan.launch.spec = Arc::new(spec);
+        let inherited = [
+            ("LINDOS_REPLICA_ADDRS", "a:1,b:2"),
+            ("REPLICA_GROUP_ID", "1"),
+            ("NUM_REPLICA_GROUPS", "2"),
+        ];
+        let inherited = inherited.map(|(name, value)| (name.into(), value.into()));
+        let environment = launch_env(&plan, 0, inherited, false);
+        let named = ["LINDOS_REPLICA", "REPLICA_", "NUM_REPLICA"];
+        assert_eq!(lines(&environment, &named), ["NUM_REPLICA_GROUPS=4"], "its own is kept");
     }
 
     #[test]

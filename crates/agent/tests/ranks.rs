@@ -124,6 +124,12 @@ fn progress_comes_from_a_pattern_and_outlives_the_rank() {
     assert_eq!((report.progress[0].step, report.progress[0].loss), (Some(3), Some(0.3)));
 }
 
+/// For a piece of the newest log of a job's rank 0.
+fn ask(request: u64, job: u64, offset: Option<u64>, bytes_max: u64) -> ReadLog {
+    let (job, rank) = (JobId(job), Rank(0));
+    ReadLog { request, job, epoch: None, epoch_min: None, rank, offset, bytes_max }
+}
+
 #[test]
 fn logs_rotate_and_are_read_by_offset() {
     let node = Node::start();
@@ -134,8 +140,7 @@ fn logs_rotate_and_are_read_by_offset() {
     node.wait_gone(1);
     let whole: String = (0..2000).map(|i| format!("line {i}\n")).collect::<Vec<_>>().concat();
     let read = |request, offset, bytes_max| {
-        let ask = ReadLog { request, job: JobId(1), epoch: None, rank: Rank(0), offset, bytes_max };
-        node.server.send(&Message::ReadLog(ask));
+        node.server.send(&Message::ReadLog(ask(request, 1, offset, bytes_max)));
         node.server.wait_chunk(request)
     };
     let tail = read(1, None, 100);
@@ -147,14 +152,7 @@ fn logs_rotate_and_are_read_by_offset() {
     let files = std::fs::read_dir(node.dir().join("logs/1-1")).unwrap().count();
     assert_eq!(files, 2);
     assert!(read(3, None, 100).error.is_none());
-    node.server.send(&Message::ReadLog(ReadLog {
-        request: 4,
-        job: JobId(2),
-        epoch: None,
-        rank: Rank(0),
-        offset: None,
-        bytes_max: 10,
-    }));
+    node.server.send(&Message::ReadLog(ask(4, 2, None, 10)));
     assert!(node.server.wait_chunk(4).error.unwrap().contains("no log of rank 0 of job 2"));
 }
 

@@ -207,3 +207,52 @@ pub struct LogChunk {
     /// Why there is nothing.
     pub error: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The third of a replica's four nodes, with two ranks on each.
+    fn launch() -> Launch {
+        let node = |index| GangNode { name: format!("n{index}"), address: "127.0.0.1".into() };
+        Launch {
+            spec: Arc::new(lindos_model::job::sample("demo", 12, 2)),
+            gpus: GpuSet::first(2),
+            first_rank: Rank(12),
+            rank_count: 2,
+            world_size: 8,
+            node_rank: 2,
+            gang: Arc::new((0..4).map(node).collect()),
+            master_port: 20_000,
+            resume_step: None,
+            array_index: None,
+            replica: Some(LaunchReplica {
+                index: 1,
+                count: 3,
+                replicas_min: 2,
+                peers: Arc::new(vec![Peer { address: "127.0.0.1".into(), port: 20_001 }]),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_rank_has_a_number_in_its_world_and_one_in_the_job() {
+        let of_replica = launch();
+        assert_eq!((of_replica.rank_in_world(1), of_replica.first_rank.0 + 1), (5, 13));
+        assert_eq!((of_replica.job_world_size(), of_replica.job_nodes()), (24, 12));
+        assert_eq!(of_replica.job_node_rank(), 6);
+        let whole = Launch { replica: None, first_rank: Rank(4), ..launch() };
+        assert_eq!((whole.rank_in_world(1), whole.first_rank.0 + 1), (5, 5));
+        assert_eq!((whole.job_world_size(), whole.job_nodes(), whole.job_node_rank()), (8, 4, 2));
+    }
+
+    #[test]
+    fn a_launch_without_replicas_reads_as_it_did_before_there_were_any() {
+        let text = serde_json::to_string(&launch()).unwrap();
+        assert_eq!(serde_json::from_str::<Launch>(&text).unwrap(), launch());
+        let whole = Launch { replica: None, ..launch() };
+        let value = serde_json::to_value(&whole).unwrap();
+        assert!(value.get("replica").is_none(), "{value}");
+        assert_eq!(serde_json::from_value::<Launch>(value).unwrap(), whole);
+    }
+}

@@ -120,7 +120,7 @@ pub struct JobSummary {
     pub user: String,
     #[schema(value_type = String)]
     pub state: JobState,
-    /// The number of the newest attempt; 0 before the first.
+    /// The number of the newest launch: of an attempt, or of one replica of it; 0 before the first.
     pub epoch: u32,
     pub nodes: u32,
     pub gpus: u32,
@@ -184,8 +184,16 @@ pub struct JobDetail {
     pub ledger: LedgerView,
 }
 
+impl JobDetail {
+    /// The number of its newest attempt. A replica that was launched again since has a higher one.
+    pub fn attempt(&self) -> u32 {
+        self.attempts.last().map_or(self.summary.epoch, |newest| newest.epoch)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptSummary {
+    /// Of the launch of the whole gang.
     pub epoch: u32,
     pub started_at: u64,
     pub first_step_at: Option<u64>,
@@ -197,6 +205,26 @@ pub struct AttemptSummary {
     pub end_reason: Option<EndReason>,
     #[schema(value_type = Option<String>)]
     pub charge: Option<Charge>,
+    /// Of the present attempt of a job that has several; otherwise empty.
+    #[serde(default)]
+    pub replicas: Vec<ReplicaView>,
+}
+
+/// A part of a gang that can be lost and come back while the others go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+pub struct ReplicaView {
+    /// From 0, in the order of its ranks.
+    pub replica: u32,
+    /// Of its newest launch.
+    pub epoch: u32,
+    /// `launched` (it has told no step yet), `training`, `stopping`, `waiting` (nothing of it
+    /// lives, and it waits for a node)
+    pub state: String,
+    /// When it came to be so, where that is known.
+    pub since: Option<u64>,
+    /// Why it is stopped.
+    #[schema(value_type = Option<Object>)]
+    pub reason: Option<EndReason>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -205,6 +233,7 @@ pub struct RankView {
     /// 0 until it is known.
     pub pid: u32,
     pub node: String,
+    /// Of its newest launch, which is that of its replica.
     pub epoch: u32,
     /// `launching`, `running`, `exited`, `failed`
     pub state: String,

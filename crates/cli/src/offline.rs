@@ -12,6 +12,7 @@ use lindos_model::JobSpec;
 use lindos_server::{OfflineError, read_offline};
 use std::fs::File;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub struct Offline {
@@ -83,12 +84,19 @@ impl Offline {
         self.state.goodput()
     }
 
-    /// Prints the output of one rank of one attempt.
-    pub fn copy_log(&self, job: u64, epoch: u32, rank: u32) -> Result<(), Failure> {
-        let files = log_files(&self.folder, job, epoch, rank);
-        if files.is_empty() {
-            return Err(no_log(job, epoch, rank, "there is no such file in the state folder"));
-        }
+    /// Prints the output of one rank in the newest of these launches in which it has any.
+    pub fn copy_log(
+        &self,
+        job: u64,
+        launches: RangeInclusive<u32>,
+        rank: u32,
+    ) -> Result<(), Failure> {
+        let epoch = *launches.end();
+        let files = launches
+            .rev()
+            .map(|epoch| log_files(&self.folder, job, epoch, rank))
+            .find(|files| !files.is_empty())
+            .ok_or_else(|| no_log(job, epoch, rank, "there is no such file in the state folder"))?;
         for path in files {
             copy(&path)?;
         }

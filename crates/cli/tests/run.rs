@@ -95,6 +95,46 @@ fn a_killed_rank_is_a_fault_and_the_job_resumes() {
 }
 
 #[test]
+fn a_killed_replica_comes_back_and_the_others_never_stop() {
+    let lab = Lab::new();
+    let who = "echo \"replica $LINDOS_REPLICA of $LINDOS_REPLICAS: rank $RANK of $WORLD_SIZE, \
+               $LINDOS_RANK of $LINDOS_WORLD_SIZE\"";
+    let job = lab.job("parts", 3, &format!("{who}; {}", steps(50, "0.1")), "");
+    let text = std::fs::read_to_string(&job).unwrap();
+    let of_parts = "gpus_per_node = 1\nreplicas = 3\nmin_replicas = 2\n";
+    let job = lab.write("parts.toml", text.replace("gpus_per_node = 1\n", of_parts));
+    let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
+    let rank = run.wait_for("rank_started", |line| line["rank"] == 1);
+    run.wait_for("progress", |line| line["step"].as_u64() >= Some(5));
+    let before = lab.json(["job", "1"]);
+    kill(pid(&rank), Signal::KILL);
+    let lost = run.wait_for("replica_lost", |_| true);
+    assert_eq!((&lost["replica"], &lost["left"]), (&Value::from(1), &Value::from(2)), "{lost}");
+    run.wait_for("rank_started", |line| line["rank"] == 1 && line["epoch"] == 2);
+    run.wait_for("replica_back", |line| line["replica"] == 1);
+    let table = lab.output(["job", "1"]).stdout;
+    assert!(table.contains("REPLICA  EPOCH  STATE"), "{table}");
+    let why = lab.output(["why", "1"]).stdout;
+    assert!(why.contains("all 3 replicas train"), "{why}");
+    let after = lab.json(["job", "1"]);
+    let epochs: Vec<&Value> =
+        after["ranks"].as_array().unwrap().iter().map(|rank| &rank["epoch"]).collect();
+    assert_eq!(epochs, [1, 2, 1]);
+    for other in [0, 2] {
+        assert_eq!(pid(&before["ranks"][other]), pid(&after["ranks"][other]));
+    }
+    let ended = run.end();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let summary = summary(&ended.stdout);
+    assert_eq!((&summary["attempts"], &summary["faults"]), (&Value::from(1), &Value::from(1)));
+    for rank in 0..3 {
+        let logs = lab.output(["logs", "1", "--rank", &rank.to_string()]);
+        let line = format!("replica {rank} of 3: rank 0 of 1, {rank} of 3\n");
+        assert!(logs.stdout.starts_with(&line), "{logs:?}");
+    }
+}
+
+#[test]
 fn a_killed_agent_comes_back_and_its_ranks_never_notice() {
     let lab = Lab::new();
     let job = lab.job("calm", 1, &steps(50, "0.1"), "");

@@ -138,7 +138,11 @@ mod tests {
         let mut telemetry = Telemetry::default();
         for second in 0..200 {
             let tokens = second * if second < 100 { 10 } else { 1000 };
-            telemetry.on_progress(Time(second * 1000), Epoch(1), &progress(1, 0, second, 1.0, tokens));
+            telemetry.on_progress(
+                Time(second * 1000),
+                Epoch(1),
+                &progress(1, 0, second, 1.0, tokens),
+            );
         }
         let job = telemetry.job(JobId(1)).unwrap();
         let rate = job.tokens_per_second(Time(199_000)).unwrap();
@@ -180,7 +184,10 @@ mod tests {
         telemetry.on_progress(Time(3), Epoch(1), &progress(1, 0, 99, 0.1, 9999));
         let job = telemetry.job(JobId(1)).unwrap();
         assert_eq!((job.step, job.loss, job.first_loss), (Some(10), Some(2.5), Some(2.5)));
-        assert_eq!((job.rank_step(Rank(0), Epoch(2)), job.rank_step(Rank(1), Epoch(2))), (Some(10), Some(9)));
+        assert_eq!(
+            (job.rank_step(Rank(0), Epoch(2)), job.rank_step(Rank(1), Epoch(2))),
+            (Some(10), Some(9))
+        );
 
         telemetry.on_progress(Time(4), Epoch(3), &progress(3, 0, 5, f64::NAN, 50));
         let job = telemetry.job(JobId(1)).unwrap();

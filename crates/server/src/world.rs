@@ -21,7 +21,7 @@ pub(crate) struct World {
 
 impl World {
     /// Asks the node that has the rank for a piece of its log.
-    pub(crate) fn read_log(&mut self, ask: ReadLog) -> Result<(), Fault> {
+    pub(crate) fn read_log(&mut self, ask: &ReadLog) -> Result<(), Fault> {
         let (node, ask) = self.addressed(ask)?;
         match self.agents.send(&node, Message::ReadLog(ask)) {
             Ok(()) => Ok(()),
@@ -35,7 +35,7 @@ impl World {
 
     /// The name of the node on which the rank runs, or ran, and the question as it goes there: in
     /// terms of the rank's own launch, which is that of its replica.
-    fn addressed(&self, ask: ReadLog) -> Result<(String, ReadLog), Fault> {
+    fn addressed(&self, ask: &ReadLog) -> Result<(String, ReadLog), Fault> {
         let (job, rank) = (ask.job, ask.rank);
         let known = self.core.job(job).ok_or_else(|| Fault::no_such_job(job))?;
         let newest = known.epoch;
@@ -70,7 +70,7 @@ impl World {
         let (epoch_min, epoch_max) = launches;
         // Without an epoch, the newest that the node has.
         let epoch = ask.epoch.map(|_| epoch_max);
-        Ok((node, ReadLog { epoch, epoch_min: epoch.map(|_| epoch_min), ..ask }))
+        Ok((node, ReadLog { epoch, epoch_min: epoch.map(|_| epoch_min), ..ask.clone() }))
     }
 
     fn node_name(&self, node: NodeId) -> Option<String> {

@@ -31,7 +31,7 @@ pub fn launch(
     key: Key,
     launch: Launch,
 ) -> Result<Plan, NotLaunched> {
-    check_port(&launch)?;
+    check_ports(&launch)?;
     let checkpoint_dir = checkpoint_dir(config, key, &launch);
     check_checkpoint_dir(&checkpoint_dir).map_err(|reason| {
         NotLaunched(match launch.spec.checkpoint_dir {
@@ -66,20 +66,23 @@ pub fn launch(
 
 /// On the first node, rank 0 will listen there. That it is free now is no promise, but that it is
 /// taken is a reason to say so before every rank waits for it in vain.
-fn check_port(launch: &Launch) -> Result<(), NotLaunched> {
-    let meets = matches!(launch.spec.launch, LaunchMode::Torchrun | LaunchMode::Jax);
-    if launch.node_rank != 0 || !meets {
+fn check_ports(launch: &Launch) -> Result<(), NotLaunched> {
+    let Some(first) = launch.gang.first().filter(|_| launch.node_rank == 0) else {
         return Ok(());
+    };
+    let meets = matches!(launch.spec.launch, LaunchMode::Torchrun | LaunchMode::Jax);
+    let of_replica = launch.replica.as_ref().and_then(|r| r.peers.get(r.index as usize));
+    let ports = [meets.then_some(launch.master_port), of_replica.map(|peer| peer.port)];
+    match ports.into_iter().flatten().find(|&port| is_taken(&first.address, port)) {
+        Some(port) => Err(NotLaunched(Refusal::PortInUse { port })),
+        None => Ok(()),
     }
-    let port = launch.master_port;
-    let Some(first) = launch.gang.first() else { return Ok(()) };
-    match TcpListener::bind((first.address.as_str(), port)) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(NotLaunched(Refusal::PortInUse { port }))
-        }
-        // Also an address that is not this machine's own: it may be translated on the way.
-        _ => Ok(()),
-    }
+}
+
+/// Not of an address that is not this machine's own: it may be translated on the way.
+fn is_taken(address: &str, port: u16) -> bool {
+    let bound = TcpListener::bind((address, port));
+    bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// The folder that the job names, in which each job of an array has one of its own; otherwise one
@@ -148,6 +151,7 @@ mod tests {
     use super::*;
     use crate::config::ServerLocation;
     use crate::environment::tests::plan;
+    use lindos_api::agent::{GangNode, LaunchReplica, Peer};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -180,5 +184,35 @@ mod tests {
         assert_eq!(folder(None, Some(2)), PathBuf::from("/state/checkpoints/demo-7"));
         assert_eq!(folder(Some("/ckpt"), None), PathBuf::from("/ckpt"));
         assert_eq!(folder(Some("/ckpt"), Some(2)), PathBuf::from("/ckpt/2"));
+    }
+
+    #[test]
+    fn a_taken_port_is_refused_on_the_node_that_would_listen_there() {
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let local = |name: &str| GangNode { name: name.into(), address: "127.0.0.1".into() };
+        let at = |mode, master_port, node_rank, of_replica: Option<u16>| {
+            let peer = |port| Peer { address: "127.0.0.1".into(), port };
+            let replica = |port| LaunchReplica {
+                index: 1,
+                count: 2,
+                replicas_min: 1,
+                peers: Arc::new(vec![peer(1), peer(port)]),
+            };
+            let launch = Launch {
+                master_port,
+                node_rank,
+                gang: Arc::new(vec![local("n0"), local("n1")]),
+                replica: of_replica.map(replica),
+                ..plan(mode).launch
+            };
+            check_ports(&launch).err().map(|NotLaunched(refusal)| refusal)
+        };
+        let refusal = Some(Refusal::PortInUse { port });
+        assert_eq!(at(LaunchMode::Torchrun, port, 0, None), refusal);
+        assert_eq!(at(LaunchMode::Torchrun, port, 1, None), None);
+        assert_eq!(at(LaunchMode::Plain, port, 0, None), None);
+        assert_eq!(at(LaunchMode::Plain, 0, 0, Some(port)), refusal, "replicas meet in every mode");
+        assert_eq!(at(LaunchMode::Plain, 0, 1, Some(port)), None);
     }
 }

@@ -25,8 +25,11 @@ fn find(
     let keys = files::keys_in(&dir.logs());
     let epochs: Vec<Epoch> =
         keys.iter().filter(|key| key.job == ask.job).map(|key| key.epoch).collect();
+    // Without a range, the one epoch that is asked for, or any.
+    let lowest = ask.epoch_min.or(ask.epoch).unwrap_or(Epoch(0));
+    let highest = ask.epoch.unwrap_or(Epoch(u32::MAX));
     let wanted: Vec<Epoch> =
-        epochs.into_iter().rev().filter(|it| ask.epoch.is_none_or(|epoch| epoch == *it)).collect();
+        epochs.into_iter().rev().filter(|it| (lowest..=highest).contains(it)).collect();
     for epoch in wanted {
         let key = Key { job: ask.job, epoch };
         // Asked first: what ends between the two is then only asked for once more.
@@ -121,6 +124,7 @@ mod tests {
             request: 5,
             job: JobId(7),
             epoch: epoch.map(Epoch),
+            epoch_min: None,
             rank: Rank(rank),
             offset: None,
             bytes_max: 100,
@@ -130,6 +134,9 @@ mod tests {
         let first = read_log(&dir, &ask(Some(1), 0), |key| key.epoch == Epoch(1));
         assert_eq!((first.text.as_str(), first.offset, first.end), ("first\n", 0, 6));
         assert!(first.open && !newest.open);
+        let range = |from, to| ReadLog { epoch_min: Some(Epoch(from)), ..ask(Some(to), 0) };
+        assert_eq!(read_log(&dir, &range(1, 9), |_| false).epoch, Some(Epoch(1)));
+        assert!(read_log(&dir, &range(2, 9), |_| false).error.is_some());
         let none = read_log(&dir, &ask(Some(1), 9), |_| false);
         assert!(none.error.unwrap().contains("rank 9 in attempt 1 of job 7"));
     }

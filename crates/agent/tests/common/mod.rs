@@ -181,6 +181,7 @@ pub fn launch_order(spec: JobSpec, master_port: u16) -> Order {
         master_port,
         resume_step: None,
         array_index: None,
+        replica: None,
         spec: Arc::new(spec),
     }))
 }

@@ -5,7 +5,7 @@ use super::number::{loss, or_dash, rate, steps};
 use super::table::{Builder, pairs};
 use super::time::span;
 use super::{ledger, number};
-use lindos_api::user::{AttemptSummary, DryRun, JobDetail, JobSummary, RankView, Why};
+use lindos_api::user::{AttemptSummary, DryRun, JobDetail, JobSummary, RankView, ReplicaView, Why};
 use lindos_model::Column;
 use lindos_model::reason::Charge;
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ use std::fmt::Write as _;
 
 /// More ranks than this are counted by state and node instead of listed.
 const RANKS_LISTED: usize = 32;
+/// Of more replicas than this, only those that do not train are listed, and no more than so many.
+const REPLICAS_LISTED: usize = 32;
 /// Attempts listed; a long job may have hundreds.
 const ATTEMPTS_LISTED: usize = 20;
 
@@ -59,6 +61,10 @@ pub fn detail(job: &JobDetail, style: &Style) -> String {
     if !job.attempts.is_empty() {
         text.push('\n');
         text.push_str(&attempts(&job.attempts, style));
+    }
+    if let Some(attempt) = job.attempts.last().filter(|newest| !newest.replicas.is_empty()) {
+        text.push('\n');
+        text.push_str(&replicas(&attempt.replicas, style));
     }
     if !job.ranks.is_empty() {
         text.push('\n');
@@ -141,6 +147,30 @@ fn attempts(attempts: &[AttemptSummary], style: &Style) -> String {
     let mut text = table.finish();
     if skipped > 0 {
         let _ = writeln!(text, "({skipped} earlier attempts: --json)");
+    }
+    text
+}
+
+fn replicas(replicas: &[ReplicaView], style: &Style) -> String {
+    let is_listed =
+        |replica: &&ReplicaView| replicas.len() <= REPLICAS_LISTED || replica.state != "training";
+    let listed: Vec<&ReplicaView> =
+        replicas.iter().filter(is_listed).take(REPLICAS_LISTED).collect();
+    let mut table = Builder::new(style.width, &["REPLICA", "EPOCH", "STATE", "SINCE", "WHY"]);
+    table = table.right(&[0, 1]);
+    for replica in &listed {
+        table.row([
+            replica.replica.to_string(),
+            replica.epoch.to_string(),
+            replica.state.clone(),
+            replica.since.map_or_else(|| "-".to_string(), |at| style.ago(at)),
+            or_dash(replica.reason.as_ref()),
+        ]);
+    }
+    let mut text = if listed.is_empty() { String::new() } else { table.finish() };
+    if listed.len() < replicas.len() {
+        let train = replicas.iter().filter(|replica| replica.state == "training").count();
+        let _ = writeln!(text, "({train} of {} replicas train, each one: --json)", replicas.len());
     }
     text
 }
@@ -280,6 +310,44 @@ mod tests {
         running   4096  1200 to 1201
         (4096 ranks, each one: --json)
         ");
+    }
+
+    #[test]
+    fn replicas_are_listed_and_of_very_many_those_that_do_not_train() {
+        let replica = |number: u32, epoch, state: &str| ReplicaView {
+            replica: number,
+            epoch,
+            state: state.to_string(),
+            since: Some(sample::style().now - 30_000),
+            reason: None,
+        };
+        let mut job = sample::detail();
+        let stopping = ReplicaView {
+            since: None,
+            reason: Some(sample::end_reason()),
+            ..replica(2, 1, "stopping")
+        };
+        job.attempts[1].replicas =
+            vec![replica(0, 1, "training"), replica(1, 3, "launched"), stopping.clone()];
+        assert!(detail(&job, &sample::style()).contains("REPLICA  EPOCH"));
+        insta::assert_snapshot!(replicas(&job.attempts[1].replicas, &sample::style()), @"
+        REPLICA  EPOCH  STATE     SINCE    WHY
+              0      1  training  30s ago  -
+              1      3  launched  30s ago  -
+              2      1  stopping  -        rank 1 on local-0 ended first: SIGKILL
+        ");
+        let mut many: Vec<ReplicaView> = (0..256).map(|n| replica(n, 1, "training")).collect();
+        many[2] = stopping;
+        insta::assert_snapshot!(replicas(&many, &sample::style()), @"
+        REPLICA  EPOCH  STATE     SINCE  WHY
+              2      1  stopping  -      rank 1 on local-0 ended first: SIGKILL
+        (255 of 256 replicas train, each one: --json)
+        ");
+        many[2] = replica(2, 4, "training");
+        assert_eq!(
+            replicas(&many, &sample::style()),
+            "(256 of 256 replicas train, each one: --json)\n"
+        );
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub fn detail() -> JobDetail {
                 last_step: Some(1040),
                 end_reason: Some(end_reason()),
                 charge: Some(Charge::Infrastructure),
+                replicas: Vec::new(),
             },
             AttemptSummary {
                 epoch: 2,
@@ -79,6 +80,7 @@ pub fn detail() -> JobDetail {
                 last_step: Some(1200),
                 end_reason: None,
                 charge: None,
+                replicas: Vec::new(),
             },
         ],
         ranks: (0..4)

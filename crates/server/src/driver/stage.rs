@@ -229,7 +229,8 @@ impl<D: Disk> Driver<D> {
             checkpoint_step: progress.checkpoint.as_ref().map(|checkpoint| checkpoint.step),
             blocked_ms: progress.checkpoint_blocked_ms,
         };
-        let edges = self.progress.on_reading(now, progress.job, progress.epoch, &reading);
+        let (job, epoch, attempt) = (progress.job, progress.epoch, attempt.epoch);
+        let edges = self.progress.on_reading(now, job, attempt, epoch, &reading);
         staged.events.extend(edges.into_iter().map(|event| (event, None)));
     }
 

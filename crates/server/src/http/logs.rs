@@ -108,7 +108,7 @@ pub(super) async fn read(
         offset: query.offset,
         bytes_max: query.bytes_max.unwrap_or(BYTES_DEFAULT).min(BYTES_MAX),
     };
-    app.driver.read(move |world| world.read_log(ask)).await??;
+    app.driver.read(move |world| world.read_log(&ask)).await??;
     if let Ok(Ok(chunk)) = tokio::time::timeout(ANSWER_TIMEOUT, chunk).await {
         return Ok(Json(chunk));
     }

@@ -1,6 +1,8 @@
 //! One job, and all of them.
 
 use super::View;
+use super::replicas::replicas;
+use crate::telemetry::JobReadings;
 use lindos_api::user::{AttemptSummary, JobDetail, JobSummary, RankView};
 use lindos_core::Core;
 use lindos_core::gang::attempt::{Attempt, MemberState};
@@ -60,8 +62,17 @@ impl<'a> Reasons<'a> {
     }
 }
 
+/// Those of its newest attempt.
+fn readings<'a>(view: &View<'a>, job: &Job) -> Option<&'a JobReadings> {
+    let newest = match &job.attempt {
+        Some(attempt) => attempt.epoch,
+        None => job.history.last()?.epoch,
+    };
+    view.telemetry.job(job.id).filter(|readings| readings.attempt == newest)
+}
+
 fn summary(view: &View<'_>, job: &Job, reasons: &mut Reasons<'_>) -> JobSummary {
-    let readings = view.telemetry.job(job.id).filter(|readings| readings.epoch == job.epoch);
+    let readings = readings(view, job);
     let state = job.state();
     let hold = view.core.holds().get(&job.id);
     JobSummary {
@@ -116,7 +127,7 @@ pub fn job(view: &View<'_>, id: JobId) -> Option<JobDetail> {
 /// All about one job, and at most `ranks_max` of its ranks.
 pub fn job_with_ranks(view: &View<'_>, id: JobId, ranks_max: usize) -> Option<JobDetail> {
     let job = view.core.job(id)?;
-    let readings = view.telemetry.job(id).filter(|readings| readings.epoch == job.epoch);
+    let readings = readings(view, job);
     let summary = summary(view, job, &mut Reasons::new(view.core));
     Some(JobDetail {
         command: job.spec.command.clone(),
@@ -159,6 +170,7 @@ fn attempts(job: &Job) -> Vec<AttemptSummary> {
         last_step: attempt.pace.step,
         end_reason: None,
         charge: None,
+        replicas: replicas(attempt),
     }));
     attempts
 }
@@ -173,6 +185,7 @@ fn past(past: &PastAttempt) -> AttemptSummary {
         last_step: past.last_step,
         end_reason: Some(past.reason.clone()),
         charge: Some(past.charge),
+        replicas: Vec::new(),
     }
 }
 
@@ -181,8 +194,8 @@ fn ranks<'a>(
     job: JobId,
     attempt: &'a Attempt,
 ) -> impl Iterator<Item = RankView> + 'a {
-    let epoch = attempt.epoch;
-    let readings = view.telemetry.job(job).filter(|readings| readings.epoch == epoch);
+    let telemetry = view.telemetry.job(job);
+    let readings = telemetry.filter(|readings| readings.attempt == attempt.epoch);
     let core = view.core;
     attempt.ranks().map(move |(rank, node, member, state)| {
         let exit = state.exit.as_ref().map(|exit| exit.exit.clone());
@@ -192,13 +205,14 @@ fn ranks<'a>(
             (None, _) if state.pid == 0 => "launching",
             (None, _) => "running",
         };
+        let epoch = attempt.epoch_of((rank.0 / u32::from(attempt.ranks_per_node)) as usize);
         RankView {
             rank: rank.0,
             pid: state.pid,
             node: core.node(node).map(|node| node.spec.name.clone()).unwrap_or_default(),
             epoch: epoch.0,
             state: word.to_string(),
-            step: readings.and_then(|readings| readings.rank_step(rank)),
+            step: readings.and_then(|readings| readings.rank_step(rank, epoch)),
             exit,
         }
     })

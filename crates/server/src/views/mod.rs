@@ -3,6 +3,7 @@
 
 mod dry_run;
 mod jobs;
+mod replicas;
 mod reservations;
 mod teams;
 mod why;

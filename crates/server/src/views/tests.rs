@@ -149,6 +149,12 @@ impl Told {
         self.tell(&Event::NodeReported { node, incarnation: 1, seq: self.seq, attempts });
     }
 
+    fn step(&mut self, job: JobId, step: u64) {
+        let epoch = self.core.job(job).unwrap().epoch;
+        let (total_steps, loss_micro, is_watched) = (None, None, false);
+        self.tell(&Event::StepReached { job, epoch, step, total_steps, loss_micro, is_watched });
+    }
+
     fn drain(&mut self, node: u32, reason: &str) {
         let (request, reason) = (self.request(), reason.to_string());
         self.tell(&Event::NodeDrained { request, node: NodeId(node), reason });
@@ -546,6 +552,43 @@ fn a_reserved_node_says_for_whom() {
     insta::assert_snapshot!(told.why_node("n1"), @"
     n1 is idle: it is reserved for team vision (`window-1`) for 50 min more, and none of its jobs wants it
     ");
+}
+
+#[test]
+fn replicas_that_do_not_train() {
+    let mut told = Told::of(nodes(6));
+    let id = told.run(JobSpec { replicas: 3, replicas_min: 1, ..job(6) });
+    told.step(id, 40);
+    insta::assert_snapshot!(told.why(id), @"
+    job 1 is running, and has reached step 40: all 3 replicas train
+    ");
+    // A replica of which nothing lives, and no node stands in for the one that is out.
+    let gang = told.gang(id);
+    told.drain(gang[0].0, "");
+    told.report(gang[0], Some((id, &Exit::Signal(9))));
+    told.report(gang[1], Some((id, &Exit::Signal(15))));
+    insta::assert_snapshot!(told.why(id), @"
+    job 1 is running, and has reached step 40: 2 of 3 replicas train; replica 0 waits for nodes in place of those that are out
+    hint: `lindos undrain n0` puts it back in service
+    ");
+    told.report(gang[2], Some((id, &Exit::Signal(9))));
+    insta::assert_snapshot!(told.why(id), @"
+    job 1 is running, and has reached step 40: 1 of 3 replicas train; replica 0 waits for nodes in place of those that are out; replica 1 is being stopped, because rank 16 on n2 ended first: SIGKILL
+    hint: `lindos undrain n0` puts it back in service
+    ");
+    let states = |told: &Told| {
+        let detail = super::job(&told.view(), id).unwrap();
+        let replicas = &detail.attempts.last().unwrap().replicas;
+        replicas.iter().map(|r| format!("{} {}", r.epoch, r.state)).collect::<Vec<_>>()
+    };
+    assert_eq!(states(&told), ["1 waiting", "1 stopping", "1 training"]);
+    told.report(gang[3], Some((id, &Exit::Signal(15))));
+    told.minutes(2);
+    insta::assert_snapshot!(told.why(id), @"
+    job 1 is running, and has reached step 40: 1 of 3 replicas train; replica 0 waits for nodes in place of those that are out; replica 1 is starting for 2m
+    hint: `lindos undrain n0` puts it back in service
+    ");
+    assert_eq!(states(&told), ["1 waiting", "2 launched", "1 training"]);
 }
 
 #[test]

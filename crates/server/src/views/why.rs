@@ -1,10 +1,10 @@
 //! Why a job is where it is, in one plain sentence, and what would help.
 
-use super::View;
+use super::{View, replicas};
 use lindos_api::user::Why;
 use lindos_core::explain::outlook::{Change, Outlook};
 use lindos_core::gang::attempt::{MemberState, Phase};
-use lindos_core::health::fleet::NodeState;
+use lindos_core::health::fleet::{Node, NodeState};
 use lindos_core::job::Job;
 use lindos_core::queue::hold::Hold;
 use lindos_model::{EndReason, JobId, JobSpec, JobState, Level, Millis, Time, WaitReason};
@@ -18,7 +18,7 @@ pub fn why(view: &View<'_>, id: JobId) -> Option<Why> {
     let job = view.core.job(id)?;
     let state = job.state();
     let Some(outlook) = view.core.outlook(id) else {
-        let (answer, hints) = (sentence(view, job), end_hints(job));
+        let (answer, hints) = (sentence(view, job), end_hints(view, job));
         return Some(Why { job: id.0, state, answer, hints, ..Why::default() });
     };
     let hold = view.core.holds().get(&id);
@@ -245,11 +245,13 @@ fn sentence(view: &View<'_>, job: &Job) -> String {
             }
         }
         (_, Some(attempt)) => {
-            let for_span = since(attempt.all_up_at);
-            attempt.pace.step.map_or_else(
-                || format!("job {id} is running for {for_span}, and has not told a step yet"),
-                |step| format!("job {id} is running, and has reached step {step}"),
-            )
+            let Some(step) = attempt.pace.step else {
+                let for_span = since(attempt.all_up_at);
+                return format!("job {id} is running for {for_span}, and has not told a step yet");
+            };
+            let replicas = replicas::sentence(attempt, view.now);
+            let replicas = replicas.map(|said| format!(": {said}")).unwrap_or_default();
+            format!("job {id} is running, and has reached step {step}{replicas}")
         }
         (state, None) => format!("job {id} is {state}"),
     }
@@ -374,30 +376,36 @@ fn holders(view: &View<'_>, words: &Words<'_>) -> Vec<String> {
 
 fn nodes_out(view: &View<'_>, gpus: u16) -> Vec<String> {
     let out = view.core.nodes().iter().filter(|node| !node.in_service() && node.spec.gpus >= gpus);
-    out.take(HINTS_MAX)
-        .map(|node| {
-            let name = &node.spec.name;
-            match (node.state, &node.drained) {
-                (NodeState::Up, Some(reason)) if !reason.is_empty() => {
-                    format!("`lindos undrain {name}` puts it back in service (drained: {reason})")
-                }
-                (NodeState::Up, _) => format!("`lindos undrain {name}` puts it back in service"),
-                (NodeState::Expected, _) => format!("start the agent on {name}: it never reported"),
-                (state, _) => {
-                    format!("{name} is {}: it is back as soon as its agent reports", state.name())
-                }
-            }
-        })
-        .collect()
+    out.take(HINTS_MAX).map(how_it_comes_back).collect()
 }
 
-fn end_hints(job: &Job) -> Vec<String> {
-    match job.state() {
-        JobState::Failed => {
+/// Of a node that is out.
+fn how_it_comes_back(node: &Node) -> String {
+    let name = &node.spec.name;
+    match (node.state, &node.drained) {
+        (NodeState::Up, Some(reason)) if !reason.is_empty() => {
+            format!("`lindos undrain {name}` puts it back in service (drained: {reason})")
+        }
+        (NodeState::Up, _) => format!("`lindos undrain {name}` puts it back in service"),
+        (NodeState::Expected, _) => format!("start the agent on {name}: it never reported"),
+        (state, _) => {
+            format!("{name} is {}: it is back as soon as its agent reports", state.name())
+        }
+    }
+}
+
+/// For a job that does not wait.
+fn end_hints(view: &View<'_>, job: &Job) -> Vec<String> {
+    match (job.state(), &job.attempt) {
+        (JobState::Failed, _) => {
             vec![format!("`lindos logs {}` shows the end of its output", job.id)]
         }
-        JobState::Running if job.attempt.as_ref().is_some_and(|a| a.pace.step.is_none()) => {
+        (JobState::Running, Some(attempt)) if attempt.pace.step.is_none() => {
             vec!["a job tells its steps over LINDOS_SOCKET or by `progress.pattern`".to_string()]
+        }
+        (JobState::Running, Some(attempt)) => {
+            let nodes = replicas::waited_for(attempt).filter_map(|node| view.core.node(node));
+            nodes.filter(|node| !node.in_service()).take(HINTS_MAX).map(how_it_comes_back).collect()
         }
         _ => Vec::new(),
     }

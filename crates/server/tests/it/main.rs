@@ -4,5 +4,6 @@ mod bench;
 mod disk;
 mod jobs;
 mod refusals;
+mod replicas;
 mod restart;
 mod streams;

@@ -55,15 +55,30 @@ pub struct Begin {
     pub behind: Vec<usize>,
 }
 
+impl Begin {
+    /// The member from which this replica must hear before it can go on.
+    pub fn giver_to(&self, replica: usize) -> Option<Member> {
+        let lacks = self.fresh.contains(&replica) || self.behind.contains(&replica);
+        let place = self.view.place(self.source).filter(|_| lacks)?;
+        Some(self.view.members[place])
+    }
+}
+
+/// How a replica stands with the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Here {
+    /// Those from whom it has had this message.
+    heard: Vec<Member>,
+    in_view: bool,
+    /// It promised to be in the view of this number to one that it lost since.
+    left_waiting: Option<u64>,
+}
+
 /// What replicas tell each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
-    /// First on every link: whom I have heard, and whether I am in a view. Whoever is in none
-    /// repeats it when it changes.
-    Here {
-        heard: Vec<Member>,
-        in_view: bool,
-    },
+    /// First on every link. Whoever is in no view repeats it when it changes.
+    Here(Here),
     /// Shall we be the next view? Some of us join those that are in one.
     Propose {
         view: View,
@@ -95,6 +110,14 @@ pub struct Begun {
     pub proposed_here: bool,
 }
 
+impl Begun {
+    /// Whether the last sum is not enough for this member to catch up. It happens only to one
+    /// that went on apart from the others, where few are enough.
+    pub fn is_too_far_ahead(&self, member: Member, step: Option<u64>) -> bool {
+        self.begin.behind.contains(&member.replica) && step.map(|step| step + 1) != self.begin.step
+    }
+}
+
 /// The others went on without this replica.
 #[derive(Debug, PartialEq, Eq)]
 pub struct WasDropped;
@@ -102,8 +125,7 @@ pub struct WasDropped;
 #[derive(Debug)]
 struct Peer {
     epoch: u64,
-    /// Its last [`Message::Here`].
-    here: Option<(Vec<Member>, bool)>,
+    here: Option<Here>,
 }
 
 #[derive(Debug)]
@@ -159,6 +181,12 @@ impl Agreement {
         self.view.as_ref()
     }
 
+    /// Whether what was sent in that view is for this replica: it comes after the promise, and
+    /// is too late after the next one. An earlier run may have had a view of that number.
+    pub fn listens_in(&self, view: u64) -> bool {
+        view == self.promised
+    }
+
     /// Whether steps may be taken in the view; not while the next one is being agreed on.
     pub fn settled(&self) -> bool {
         self.view.as_ref().is_some_and(|view| view.number == self.promised)
@@ -169,9 +197,21 @@ impl Agreement {
             || self.peers.get(&member.replica).is_some_and(|peer| peer.epoch == member.epoch)
     }
 
+    /// Whether a member of the view is there and not left waiting: for this view, since its
+    /// proposer was lost before it could tell, or for another that did not come to be.
+    pub fn takes_part(&self, member: Member) -> bool {
+        let number = self.view.as_ref().map(|view| view.number);
+        let waits = self.here_of(member).is_some_and(|here| here.left_waiting >= number);
+        self.is_there(member) && !waits
+    }
+
+    fn here_of(&self, member: Member) -> Option<&Here> {
+        self.peers.get(&member.replica).and_then(|peer| peer.here.as_ref())
+    }
+
     /// Whether one that may be reached is in a view.
     pub fn sees_a_run(&self) -> bool {
-        self.peers.values().any(|peer| matches!(peer.here, Some((_, true))))
+        self.peers.values().any(|peer| peer.here.as_ref().is_some_and(|here| here.in_view))
     }
 
     /// Whether as many live, with those that wait to be taken in, as must train together.
@@ -201,7 +241,11 @@ impl Agreement {
         if self.proposal.as_ref().is_some_and(lost) {
             self.proposal = None;
         }
-        self.tell_all_if_fresh();
+        if self.left_waiting().is_some() {
+            self.tell_all();
+        } else {
+            self.tell_all_if_fresh();
+        }
     }
 
     /// This replica holds the state after `step`.
@@ -236,21 +280,15 @@ impl Agreement {
         };
         let sender = Member { replica: from, epoch: peer.epoch };
         match message {
-            Message::Here { heard, in_view } => {
-                let first = peer.here.replace((heard, in_view)).is_none();
+            Message::Here(here) => {
+                let first = peer.here.replace(here).is_none();
                 if first {
                     self.tell_all_if_fresh();
                 }
             }
             Message::Propose { view, joiners } => self.on_proposal(sender, &view, &joiners),
             Message::Promise { number, step } => self.on_promise(from, number, step),
-            Message::Outbid { number } => {
-                if number > self.promised && !self.waits_for_another() {
-                    self.promised = number;
-                    self.promised_to = None;
-                    self.proposal = None;
-                }
-            }
+            Message::Outbid { number } => self.on_outbid(number),
             Message::Dropped => return Err(WasDropped),
             Message::Begin(begin) if begin.view.number < self.promised => {
                 self.messages.push_back((from, Message::Outbid { number: self.promised }));
@@ -282,6 +320,16 @@ impl Agreement {
         self.messages.push_back((sender.replica, answer));
     }
 
+    /// The next number must be higher, unless this replica waits for another's view anyway.
+    fn on_outbid(&mut self, number: u64) {
+        let outbids = self.proposal.is_some() && number == self.promised;
+        if outbids || (number > self.promised && !self.waits_for_another()) {
+            self.promised = number;
+            self.promised_to = None;
+            self.proposal = None;
+        }
+    }
+
     fn on_promise(&mut self, from: usize, number: u64, step: Option<u64>) {
         let Some(proposal) = &mut self.proposal else {
             return;
@@ -302,10 +350,15 @@ impl Agreement {
             return self.review_first_start();
         };
         let living = self.living(view);
-        if living[0] != self.me {
+        // Whoever waits and is in no view does not know that it is for it to propose.
+        let proposes = |member: &&Member| {
+            self.takes_part(**member) || self.here_of(**member).is_some_and(|here| here.in_view)
+        };
+        if living.iter().find(proposes) != Some(&self.me) {
             return;
         }
-        let broken = living.len() < view.members.len() || self.promised > view.number;
+        let all_take_part = view.members.iter().all(|member| self.takes_part(*member));
+        let broken = !all_take_part || self.promised > view.number;
         let members = self.with_joiners(living.clone());
         let joined = boundary && members.len() > living.len();
         if (broken || joined) && self.suffices(&members) {
@@ -347,8 +400,7 @@ impl Agreement {
     /// all that is left, they must know each other.
     fn with_joiners(&self, mut members: Vec<Member>) -> Vec<Member> {
         let has_heard = |one: Member, other: Member| {
-            let here = self.peers.get(&one.replica).and_then(|peer| peer.here.as_ref());
-            here.is_some_and(|(heard, in_view)| !in_view && heard.contains(&other))
+            self.here_of(one).is_some_and(|here| !here.in_view && here.heard.contains(&other))
         };
         let mut joiners: Vec<Member> = Vec::new();
         for (&replica, peer) in &self.peers {
@@ -413,9 +465,10 @@ impl Agreement {
             lost = without(&last.members, &view.members);
             back = without(&view.members, &last.members);
         }
-        for member in &lost {
-            self.dropped.insert(member.replica, member.epoch);
-        }
+        // As in `lost`: also those that were lost before they became members.
+        let apart = view.members.iter().filter(|member| !self.is_there(**member));
+        let gone: Vec<Member> = apart.chain(&lost).copied().collect();
+        self.dropped.extend(gone.iter().map(|member| (member.replica, member.epoch)));
         self.promised = view.number;
         self.promised_to = None;
         self.proposal = None;
@@ -437,13 +490,26 @@ impl Agreement {
             .iter()
             .filter(|(_, peer)| peer.here.is_some())
             .map(|(&replica, peer)| Member { replica, epoch: peer.epoch });
-        Message::Here { heard: heard.collect(), in_view: self.view.is_some() }
+        Message::Here(Here {
+            heard: heard.collect(),
+            in_view: self.view.is_some(),
+            left_waiting: self.left_waiting(),
+        })
+    }
+
+    fn left_waiting(&self) -> Option<u64> {
+        let left = |proposer: &Member| !self.is_there(*proposer);
+        self.promised_to.filter(left).map(|_| self.promised)
     }
 
     fn tell_all_if_fresh(&mut self) {
         if self.view.is_none() {
-            let here = self.here();
-            self.messages.extend(self.peers.keys().map(|replica| (*replica, here.clone())));
+            self.tell_all();
         }
+    }
+
+    fn tell_all(&mut self) {
+        let here = self.here();
+        self.messages.extend(self.peers.keys().map(|replica| (*replica, here.clone())));
     }
 }

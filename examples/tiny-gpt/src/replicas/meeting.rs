@@ -252,7 +252,9 @@ impl Desk {
             match self.call(replica) {
                 Ok((member, link)) => {
                     pause = PAUSE.0;
-                    if let Some(serial) = self.seats()[replica].sit_down_if_free(member.epoch) {
+                    // Not in the `if`, which would hold all seats as long as the connection.
+                    let seated = self.seats()[replica].sit_down_if_free(member.epoch);
+                    if let Some(serial) = seated {
                         if self.announce(member, serial, &link).is_ok() {
                             self.read(replica, serial, link);
                         } else {

@@ -35,6 +35,9 @@ use crate::tree::{self, Parts};
 /// How often a replica that waits for an event looks at the clock and the checkpoint folder.
 const TICK: Duration = Duration::from_millis(50);
 
+/// When a source is lost, the others mostly lose it too, and soon agree on another.
+const CUT_OFF_MAX: Duration = Duration::from_secs(10);
+
 /// The corpus, and the state to go on from.
 pub type Start = (Vec<u8>, State);
 
@@ -75,9 +78,11 @@ pub struct Replicas {
     last_sum: Vec<f32>,
     /// Whether this replica missed the last sum, and waits for that alone.
     behind: bool,
+    /// Who gives this replica the state or the sum that it lacks.
+    source: Option<Member>,
     least: usize,
-    /// Since when too few are left to train.
-    too_few_since: Option<Instant>,
+    /// Since when it cannot go on without luck.
+    stuck_since: Option<Instant>,
     patience: Duration,
 }
 
@@ -102,8 +107,9 @@ impl Replicas {
             letters: Vec::new(),
             last_sum: Vec::new(),
             behind: false,
+            source: None,
             least: place.least,
-            too_few_since: None,
+            stuck_since: None,
             patience,
         };
         let started = replicas.start(launch, place, config, deadline, shelf);
@@ -199,9 +205,10 @@ impl Replicas {
         let (corpus, state, last_sum) = unpack(&letter.content)?;
         eprintln!(
             "tiny-gpt: replica {} goes on after step {} with the state of replica {}",
-            self.me.replica, state.step, letter.from
+            self.me.replica, state.step, letter.from.replica
         );
         self.agreement.stands_at(state.step);
+        self.source = None;
         self.last_sum = last_sum;
         Ok(Some((corpus, state)))
     }
@@ -230,7 +237,7 @@ impl Replicas {
             let is_sum = |letter: &Letter| letter.round() == Some(round);
             if let Some(letter) = self.take_letter(Kind::Sum, is_sum) {
                 break content(&letter.content, round, len)
-                    .with_context(|| format!("from replica {}", letter.from))?;
+                    .with_context(|| format!("from replica {}", letter.from.replica))?;
             }
             match &computed {
                 _ if self.behind => self.wait()?,
@@ -280,31 +287,32 @@ impl Replicas {
         len: usize,
         own: &Parts,
     ) -> Result<Option<Vec<f32>>> {
-        let others = || view.members[1..].iter().map(|member| member.replica);
+        let others = &view.members[1..];
         if view.coordinator() != self.me.replica
-            || !others().all(|replica| self.has_part(replica, round))
+            || !others.iter().all(|member| self.has_part(*member, round))
         {
             return Ok(None);
         }
         let mut parts = own.clone();
-        for (place, replica) in others().enumerate() {
-            let is_part = |part: &Letter| part.from == replica && part.round() == Some(round);
+        for (place, member) in others.iter().enumerate() {
+            let is_part = |part: &Letter| is_part(part, *member, round);
             let part = self.take_letter(Kind::Part, is_part).context("seen above")?;
             let nodes = tree::cover(leaves, &tree::share(leaves, place + 1, view.members.len()));
             let floats = content(&part.content, round, nodes.len() * len)
-                .with_context(|| format!("from replica {replica}"))?;
+                .with_context(|| format!("from replica {}", member.replica))?;
             parts.extend(nodes.into_iter().zip(floats.chunks(len).map(<[f32]>::to_vec)));
         }
         let sum = tree::merge(leaves, parts);
         let letter = Letter::encode(view.number, &message(round, &sum));
-        for replica in others() {
-            self.send(replica, Kind::Sum, &letter);
+        for member in others {
+            self.send(member.replica, Kind::Sum, &letter);
         }
         Ok(Some(sum))
     }
 
     fn close_round(&mut self, round: u64, sum: &[f32]) -> Result<()> {
         self.behind = false;
+        self.source = None;
         self.last_sum = sum.to_vec();
         self.agreement.stands_at(round);
         if self.leads() {
@@ -318,10 +326,10 @@ impl Replicas {
     /// A loss is no reason to stop while the parts of all who are missing have come.
     fn review(&mut self, round: u64) {
         let going_well = self.agreement.view().is_some_and(|view| {
-            let is_there = |member: &Member| {
-                self.agreement.is_there(*member) || self.has_part(member.replica, round)
+            let awaited = |member: &Member| {
+                self.agreement.takes_part(*member) || self.has_part(*member, round)
             };
-            self.agreement.settled() && self.leads() && view.members.iter().all(is_there)
+            self.agreement.settled() && self.leads() && view.members.iter().all(awaited)
         });
         if !going_well {
             self.agreement.review(false);
@@ -330,6 +338,9 @@ impl Replicas {
 
     fn act_on_begun(&mut self, trainee: &impl Trainee) -> Result<()> {
         while let Some(begun) = self.agreement.poll_begun() {
+            if begun.is_too_far_ahead(self.me, Some(trainee.state().step)) {
+                return Err(went_on_without(self.me.replica).into());
+            }
             let begin = self.take_note(begun);
             if begin.source == self.me.replica {
                 let round = begin.step.context("a view with a state and without a step")?;
@@ -360,6 +371,7 @@ impl Replicas {
     /// What every new view changes, and the news of it.
     fn take_note(&mut self, begun: Begun) -> Begin {
         let Begun { begin, lost, back, proposed_here } = begun;
+        begin.view.members.iter().for_each(|member| self.refuse_if_dropped(*member));
         for member in &lost {
             self.refuse_if_dropped(*member);
             if let Some(open) = self.links.get(&member.replica).filter(|o| o.member == *member) {
@@ -368,6 +380,7 @@ impl Replicas {
         }
         self.letters.retain(|letter| letter.view >= begin.view.number);
         self.behind = begin.behind.contains(&self.me.replica);
+        self.source = begin.giver_to(self.me.replica);
         if proposed_here {
             let (step, members) = (begin.step.unwrap_or(0), begin.view.members.len());
             for Member { replica, .. } in lost {
@@ -381,29 +394,30 @@ impl Replicas {
         begin
     }
 
-    fn has_part(&self, replica: usize, round: u64) -> bool {
-        let view = self.agreement.view().map(|view| view.number);
-        self.letters.iter().any(|letter| {
-            letter.kind == Kind::Part
-                && letter.from == replica
-                && Some(letter.view) == view
-                && letter.round() == Some(round)
-        })
+    fn has_part(&self, member: Member, round: u64) -> bool {
+        let is_part = |letter: &Letter| is_part(letter, member, round);
+        self.place_of_letter(Kind::Part, is_part).is_some()
     }
 
-    /// A letter of this view, once it is settled.
     fn take_letter(&mut self, kind: Kind, wanted: impl Fn(&Letter) -> bool) -> Option<Letter> {
-        let view = self.agreement.view().filter(|_| self.agreement.settled())?.number;
-        let place = self
-            .letters
-            .iter()
-            .position(|letter| letter.kind == kind && letter.view == view && wanted(letter))?;
-        Some(self.letters.swap_remove(place))
+        self.place_of_letter(kind, wanted).map(|place| self.letters.swap_remove(place))
+    }
+
+    /// A letter of this view, once it is settled. Others may have a view of the same number,
+    /// where few are enough for two runs.
+    fn place_of_letter(&self, kind: Kind, wanted: impl Fn(&Letter) -> bool) -> Option<usize> {
+        let view = self.agreement.view().filter(|_| self.agreement.settled())?;
+        self.letters.iter().position(|letter| {
+            letter.kind == kind
+                && letter.view == view.number
+                && view.members.contains(&letter.from)
+                && wanted(letter)
+        })
     }
 
     /// One event at least, if there is one before the next tick.
     fn wait(&mut self) -> Result<()> {
-        self.watch_number()?;
+        self.watch()?;
         if let Some(event) = self.next_event(TICK) {
             self.handle(event)?;
         }
@@ -438,8 +452,9 @@ impl Replicas {
                 }
             }
             Event::Frame { replica, serial, kind, payload } => {
-                if self.links.get(&replica).is_some_and(|open| open.serial == serial) {
-                    self.receive(replica, kind, payload)?;
+                let open = self.links.get(&replica).filter(|open| open.serial == serial);
+                if let Some(member) = open.map(|open| open.member) {
+                    self.receive(member, kind, payload)?;
                 }
             }
             Event::Refused(reason) => {
@@ -458,21 +473,19 @@ impl Replicas {
         }
     }
 
-    fn receive(&mut self, from: usize, kind: Kind, payload: Vec<u8>) -> Result<()> {
+    fn receive(&mut self, from: Member, kind: Kind, payload: Vec<u8>) -> Result<()> {
         if kind != Kind::Talk {
             let letter = Letter::decode(from, kind, payload)?;
-            self.letters.push(letter);
+            if self.agreement.listens_in(letter.view) {
+                self.letters.push(letter);
+            }
             return Ok(());
         }
         let message = serde_json::from_slice(&payload)
-            .with_context(|| format!("a message of replica {from}"))?;
-        self.agreement.heard(from, message).map_err(|WasDropped| {
-            Failure::PeerLost(format!(
-                "the others took replica {} for lost and went on without it",
-                self.me.replica
-            ))
-            .into()
-        })
+            .with_context(|| format!("a message of replica {}", from.replica))?;
+        self.agreement
+            .heard(from.replica, message)
+            .map_err(|WasDropped| went_on_without(self.me.replica).into())
     }
 
     fn send_messages(&mut self) {
@@ -491,21 +504,29 @@ impl Replicas {
         }
     }
 
-    /// Too few replicas wait for one to come back, but not for ever.
-    fn watch_number(&mut self) -> Result<()> {
-        if self.agreement.view().is_none() || self.agreement.are_enough() {
-            self.too_few_since = None;
+    /// Too few replicas wait for one to come back, but not for ever. And a source that is lost
+    /// to this replica alone is lost to it for good: the others do not know.
+    fn watch(&mut self) -> Result<()> {
+        let cut_off = self.source.is_some_and(|source| !self.agreement.is_there(source));
+        let too_few = self.agreement.view().is_some() && !self.agreement.are_enough();
+        if !cut_off && !too_few {
+            self.stuck_since = None;
             return Ok(());
         }
         let least = self.least;
-        let since = *self.too_few_since.get_or_insert_with(|| {
-            eprintln!("tiny-gpt: fewer than {least} replicas are left; waiting for one");
+        let since = *self.stuck_since.get_or_insert_with(|| {
+            if too_few {
+                eprintln!("tiny-gpt: fewer than {least} replicas are left; waiting for one");
+            }
             Instant::now()
         });
-        if since.elapsed() < self.patience {
-            return Ok(());
+        if too_few && since.elapsed() > self.patience {
+            bail!(Failure::PeerLost(format!("fewer than {least} replicas were left for too long")));
         }
-        bail!(Failure::PeerLost(format!("fewer than {least} replicas were left for too long")))
+        if cut_off && since.elapsed() > CUT_OFF_MAX {
+            bail!(Failure::PeerLost("lost the replica that was to give the state".to_owned()));
+        }
+        Ok(())
     }
 
     /// Whether this replica writes the checkpoints.
@@ -517,4 +538,12 @@ impl Replicas {
     pub fn group(&mut self) -> &mut Group {
         &mut self.group
     }
+}
+
+fn is_part(letter: &Letter, member: Member, round: u64) -> bool {
+    letter.from == member && letter.round() == Some(round)
+}
+
+fn went_on_without(replica: usize) -> Failure {
+    Failure::PeerLost(format!("the others took replica {replica} for lost and went on without it"))
 }

@@ -6,12 +6,13 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::checkpoint::{from_bytes, to_bytes};
 use crate::link::Kind;
 use crate::optimizer::State;
+use crate::replicas::agreement::Member;
 
 /// A part, sum or state, which is of use in one view alone.
 #[derive(Debug)]
 pub struct Letter {
     pub view: u64,
-    pub from: usize,
+    pub from: Member,
     pub kind: Kind,
     /// For parts and sums as `group.rs` has them; for states as [`pack`] does.
     pub content: Vec<u8>,
@@ -22,7 +23,7 @@ impl Letter {
         [&view.to_le_bytes(), content].concat()
     }
 
-    pub fn decode(from: usize, kind: Kind, mut payload: Vec<u8>) -> Result<Self> {
+    pub fn decode(from: Member, kind: Kind, mut payload: Vec<u8>) -> Result<Self> {
         let view = payload.first_chunk().context("a letter without its view")?;
         let view = u64::from_le_bytes(*view);
         Ok(Self { view, from, kind, content: payload.split_off(8) })
@@ -110,8 +111,9 @@ mod tests {
     #[test]
     fn a_letter_tells_its_view_and_round() {
         let payload = Letter::encode(5, &9u64.to_le_bytes());
-        let letter = Letter::decode(2, Kind::Part, payload).unwrap();
-        assert_eq!((letter.view, letter.from, letter.round()), (5, 2, Some(9)));
-        assert!(Letter::decode(2, Kind::Part, vec![1, 2]).is_err());
+        let from = Member { replica: 2, epoch: 3 };
+        let letter = Letter::decode(from, Kind::Part, payload).unwrap();
+        assert_eq!((letter.view, letter.from, letter.round()), (5, from, Some(9)));
+        assert!(Letter::decode(from, Kind::Part, vec![1, 2]).is_err());
     }
 }

@@ -168,7 +168,7 @@ async fn kill_one(client: &Client, id: u64, run: u32) -> Result<Recovery, Failur
 fn phases(events: &[EventView], killed_at: f64, ranks: usize) -> Option<Recovery> {
     let at =
         |kind: &str| events.iter().find(|event| event.kind == kind).map(|event| event.at as f64);
-    let (fault, placed) = (at("fault")?, at("placed")?);
+    let (fault, placed) = (at("fault")?, at("placed_again").or_else(|| at("placed"))?);
     let started: Vec<f64> = events
         .iter()
         .filter(|event| event.kind == "rank_started")
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_recovery_is_over_when_every_rank_runs_again() {
         let mut events =
-            vec![event("fault", 1010), event("placed", 1030), event("rank_started", 1041)];
+            vec![event("fault", 1010), event("placed_again", 1030), event("rank_started", 1041)];
         assert!(phases(&events, 1002.5, 2).is_none());
         events.push(event("rank_started", 1050));
         let recovery = phases(&events, 1002.5, 2).unwrap();

@@ -95,7 +95,7 @@ fn status(job: &JobDetail, so_far: &LedgerView, left: Option<Millis>) -> String 
         parts.push(format!("{left} left"));
     }
     if job.faults > 0 {
-        parts.push(format!("{}, attempt {}", counted(job.faults, "fault"), job.summary.epoch));
+        parts.push(format!("{}, attempt {}", counted(job.faults, "fault"), job.attempt()));
     }
     if let Some(tokens) = job.tokens_per_second {
         parts.push(format!("{} tok/s", rate(tokens)));
@@ -112,15 +112,15 @@ fn status(job: &JobDetail, so_far: &LedgerView, left: Option<Millis>) -> String 
 /// How fast the job goes, from what it reported lately.
 #[derive(Default)]
 struct Pace {
-    epoch: u32,
+    attempt: u32,
     /// (when, step), a new one for each new step.
     readings: VecDeque<(u64, u64)>,
 }
 
 impl Pace {
     fn read(&mut self, job: &JobDetail, now: u64) {
-        if self.epoch != job.summary.epoch {
-            self.epoch = job.summary.epoch;
+        if self.attempt != job.attempt() {
+            self.attempt = job.attempt();
             self.readings.clear();
         }
         let Some(step) = job.summary.step else { return };
@@ -169,8 +169,8 @@ mod tests {
         let mut pace = Pace::default();
         let mut job = sample::detail();
         job.summary.total_steps = Some(100);
-        for (at, epoch, step) in [(0, 1, 0), (1000, 1, 50), (9000, 2, 40), (10_000, 2, 50)] {
-            (job.summary.epoch, job.summary.step) = (epoch, Some(step));
+        for (at, attempt, step) in [(0, 1, 0), (1000, 1, 50), (9000, 2, 40), (10_000, 2, 50)] {
+            (job.attempts[1].epoch, job.summary.step) = (attempt, Some(step));
             pace.read(&job, at);
         }
         assert_eq!(pace.time_left(&job), Some(Millis::from_secs(5)));

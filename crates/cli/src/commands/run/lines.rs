@@ -18,8 +18,8 @@ impl Watcher for Lines {
 
     fn progress(&mut self, job: &JobDetail, _ledger: &LedgerView) {
         let Some(step) = job.summary.step else { return };
-        if self.shown != Some((job.summary.epoch, step)) {
-            self.shown = Some((job.summary.epoch, step));
+        if self.shown != Some((job.attempt(), step)) {
+            self.shown = Some((job.attempt(), step));
             print(&progress_line(job, step));
         }
     }
@@ -75,7 +75,7 @@ fn progress_line(job: &JobDetail, step: u64) -> ProgressLine {
     ProgressLine {
         r#type: "progress",
         job: job.summary.job,
-        epoch: job.summary.epoch,
+        epoch: job.attempt(),
         step,
         total_steps: job.summary.total_steps,
         loss: job.summary.loss,

@@ -64,7 +64,7 @@ impl Summary {
             job: of_job.job,
             name: of_job.name.clone(),
             reason: of_job.reason.clone(),
-            attempts: of_job.epoch,
+            attempts: attempts(job),
             faults: job.faults,
             steps: of_job.step,
             total_steps: of_job.total_steps,
@@ -114,6 +114,12 @@ impl Summary {
             None => format!("`lindos logs {} --rank N`", self.job),
         }
     }
+}
+
+/// How many there were; the oldest of very many are not listed any more.
+fn attempts(job: &JobDetail) -> u32 {
+    let forgotten = job.attempts.first().map_or(0, |oldest| oldest.epoch.saturating_sub(1));
+    forgotten + job.attempts.len() as u32
 }
 
 #[cfg(test)]
