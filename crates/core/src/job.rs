@@ -1,6 +1,6 @@
 //! A job as the core knows it.
 
-use crate::gang::attempt::{Attempt, Phase};
+use crate::gang::attempt::{Attempt, Doubt, Phase, Shunned};
 use crate::queue::teams::TeamId;
 use lindos_model::reason::Charge;
 use lindos_model::{
@@ -41,6 +41,9 @@ pub struct Job {
     pub user_used: u32,
     pub faults: u32,
     pub failures_without_progress: u32,
+    pub doubt: Option<Doubt>,
+    /// Nodes that it keeps away from when it starts again.
+    pub shunned: Shunned,
     /// Whether any attempt has ever told a step.
     pub reports_steps: bool,
     /// As the last attempt showed it.
@@ -123,6 +126,11 @@ impl Job {
     /// GPUs that the whole gang takes.
     pub fn gpus(&self) -> u64 {
         u64::from(self.spec.nodes) * u64::from(self.spec.gpus_per_node)
+    }
+
+    /// GPUs that it makes do with.
+    pub fn least_gpus(&self) -> u64 {
+        u64::from(self.spec.min_nodes) * u64::from(self.spec.gpus_per_node)
     }
 
     /// Whether a first step is to be expected at all.

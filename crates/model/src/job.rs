@@ -55,10 +55,13 @@ pub struct JobSpec {
     pub segment: Option<u32>,
     /// The gang is made of so many alike parts that train the same model on other data; 1: of one.
     /// One that is lost comes back while the others go on.
+    #[serde(default = "one")]
     pub replicas: u32,
     /// The fewest of them that go on without the others.
+    #[serde(default = "one")]
     pub replicas_min: u32,
     /// Whole free nodes near the gang that are kept for it while it runs, if there are any.
+    #[serde(default)]
     pub spares: u32,
     /// Hardware designs that will do; empty: any. One gang is of one design.
     pub platforms: Vec<String>,
@@ -92,6 +95,10 @@ pub struct JobSpec {
     pub stop_grace: Millis,
     pub log_bytes_max: u64,
     pub log_files_max: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A job waits for another.

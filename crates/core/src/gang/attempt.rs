@@ -60,10 +60,10 @@ pub struct Replica {
     /// GPUs on nodes that are there.
     pub gpus: u64,
     pub tally: Tally,
+    /// How often it has failed since it trained last.
+    pub failures: u32,
     /// Its ranks meet here, and its first rank meets the other replicas at the port after it.
     pub master_port: u16,
-    /// How often it has failed since its last step.
-    pub failures: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,9 +72,36 @@ pub enum ReplicaState {
     /// It is over for this reason, and the others go on; some member may still live.
     Stopping {
         reason: EndReason,
+        since: Time,
     },
-    /// Nothing of it lives, and some node of it cannot be had.
-    Waiting,
+    /// Nothing of it lives; it is launched again not before `until`, once it has all its nodes.
+    Waiting {
+        since: Time,
+        until: Time,
+    },
+}
+
+/// What to keep away from: somewhere a gang can fail and fail again, and no check sees why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shunned {
+    pub nodes: BTreeSet<NodeId>,
+    last: BTreeSet<NodeId>,
+}
+
+impl Shunned {
+    /// A launch has failed on a node before its first step.
+    pub fn note(&mut self, node: NodeId) {
+        if !self.last.insert(node) {
+            self.last.remove(&node);
+            self.nodes.insert(node);
+        }
+        while self.nodes.len() > SHUNNED_MAX {
+            self.nodes.pop_first();
+        }
+        while self.last.len() > SHUNNED_MAX {
+            self.last.pop_first();
+        }
+    }
 }
 
 /// Work that the ledger has called lost.
@@ -161,8 +188,12 @@ impl Tally {
     }
 }
 
+/// A job that would keep away from more nodes than this has something else.
+const SHUNNED_MAX: usize = 64;
 /// The hang timeout of a job that has shown one step and never a second.
 const PACE_UNKNOWN: Millis = Millis::from_secs(600);
+/// Hangs in a row at one place that may have been pauses.
+const HANGS_DOUBTED: u32 = 2;
 /// The least hang timeout before a job has shown its pace in this attempt, and a checkpoint in any:
 /// a first checkpoint may block for as long as this, and nothing before tells so.
 const PACE_UNSETTLED: Millis = Millis::from_secs(60);
@@ -177,11 +208,34 @@ pub struct Pace {
     pub step_ms: Option<u64>,
     /// Whether this attempt itself has shown its pace.
     pub is_settled: bool,
-    /// The longest time between two readings of progress, in any attempt; a silence that was
-    /// called a hang counts too, so that a pause that comes again is called one only once or twice.
+    /// The longest time between two readings of progress, in any attempt.
     pub longest_gap_ms: u64,
     /// Whether a checkpoint has shown how long it blocks, in any attempt.
     pub has_checkpointed: bool,
+    /// A silence that was called a hang and may have been a pause, which is to come again.
+    pub doubted_ms: u64,
+}
+
+/// A hang that may have been a pause: known once the job is past the step at which it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    pub step: u64,
+    pub silent_ms: u64,
+    times: u32,
+}
+
+impl Doubt {
+    /// A pause is called a hang once or twice, and then waited for; a true hang that comes again and
+    /// again at one step is not waited for ever longer.
+    pub fn after_hang(before: Option<Doubt>, step: u64, silent_ms: u64) -> Option<Doubt> {
+        match before {
+            Some(doubt) if doubt.times >= HANGS_DOUBTED => Some(doubt),
+            before => {
+                let times = before.map_or(0, |doubt| doubt.times) + 1;
+                Some(Doubt { step, silent_ms, times })
+            }
+        }
+    }
 }
 
 impl Pace {
@@ -218,7 +272,7 @@ impl Pace {
             let Some(step_ms) = self.step_ms else { return PACE_UNKNOWN };
             let bound = Millis(policy.hang_floor_ms.max(policy.node_silent_ms))
                 .max(Millis(step_ms).times(3))
-                .max(Millis(self.longest_gap_ms).times(2));
+                .max(Millis(self.longest_gap_ms.max(self.doubted_ms)).times(2));
             let is_known = self.is_settled && self.has_checkpointed;
             let bound = if is_known { bound } else { bound.max(PACE_UNSETTLED) };
             bound + Millis(policy.progress_interval_ms)

@@ -47,6 +47,11 @@ impl Core {
         true
     }
 
+    /// Something of a job has failed on a node before its first step.
+    pub(crate) fn shun(&mut self, id: JobId, node: NodeId) {
+        self.jobs.get_mut(&id).expect("it is known").shunned.note(node);
+    }
+
     /// Nodes that stand in for those of these members that are out; `None` when some cannot be had,
     /// or when others have a claim on one that is there.
     pub(super) fn stand_ins(
@@ -59,8 +64,11 @@ impl Core {
         let node = |member: usize| self.fleet.node(attempt.members[member].node);
         let is_claimed =
             |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
-        let (kept, lost): (Vec<usize>, Vec<usize>) =
-            members.partition(|&member| node(member).in_service());
+        let shunned = &job.shunned.nodes;
+        let is_kept = |member: usize| {
+            node(member).in_service() && !shunned.contains(&attempt.members[member].node)
+        };
+        let (kept, lost): (Vec<usize>, Vec<usize>) = members.partition(|&member| is_kept(member));
         if kept.is_empty() || kept.iter().any(|&member| is_claimed(node(member))) {
             return None;
         }
@@ -69,10 +77,11 @@ impl Core {
         }
         let spec = Arc::clone(&job.spec);
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
+        let shunned = shunned.clone();
         let own = self.reserved_for_team(Some(job.team));
         let request = Request { own: &own, ..Request::of(&spec) };
         let found = self.fleet.with_index(|index, fleet| {
-            placement::stand_ins(index, fleet, &request, &nodes, &lost)
+            placement::stand_ins(index, fleet, &request, &nodes, &lost, &shunned)
         })?;
         let taken = |(member, node): (usize, NodeId)| {
             let gpus = self.fleet.node(node).free().lowest(spec.gpus_per_node);

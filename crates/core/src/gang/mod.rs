@@ -17,7 +17,7 @@ use crate::health::fleet::{Allocation, NodeState};
 use crate::job::Job;
 use crate::placement::Placement;
 use crate::timer::Timer;
-use attempt::{Attempt, Member, MemberState, Pace, Phase, Replica, ReplicaState, Tally};
+use attempt::{Attempt, Doubt, Member, MemberState, Pace, Phase, Replica, ReplicaState, Tally};
 use lindos_model::reason::Charge;
 use lindos_model::{
     AttemptReport, Column, EndReason, Epoch, JobId, Millis, NodeId, ReportedPhase, Time, TrailKind,
@@ -69,8 +69,10 @@ impl Core {
 
     /// The next port of the policy's range; replicas use the one after it too.
     fn next_port(&mut self, replicas: u32) -> u16 {
-        let slot = self.next_port % self.policy.port_count.max(1);
-        self.next_port = slot.wrapping_add(if replicas > 1 { 2 } else { 1 });
+        let each = if replicas > 1 { 2 } else { 1 };
+        let slots = self.policy.port_count.saturating_sub(each - 1).max(1);
+        let slot = self.next_port % slots;
+        self.next_port = slot.wrapping_add(each);
         self.policy.port_base.saturating_add(slot)
     }
 
@@ -120,6 +122,7 @@ impl Core {
                 step_ms: job.step_ms,
                 longest_gap_ms: job.longest_gap_ms,
                 has_checkpointed: job.is_pause_known,
+                doubted_ms: job.doubt.map_or(0, |doubt| doubt.silent_ms),
                 ..Pace::default()
             },
             at_risk_since: now,
@@ -184,10 +187,10 @@ impl Core {
         let attempt = job.attempt.as_ref().expect("it is alive");
         let replica = &attempt.replicas[replicas.start];
         let reason = match (&attempt.phase, &replica.state) {
-            (Phase::Stopping { reason, .. }, _) | (_, ReplicaState::Stopping { reason }) => {
+            (Phase::Stopping { reason, .. }, _) | (_, ReplicaState::Stopping { reason, .. }) => {
                 Some(reason)
             }
-            (_, ReplicaState::Waiting) => return,
+            (_, ReplicaState::Waiting { .. }) => return,
             (_, ReplicaState::Launched) => None,
         };
         let is_wanted = |state: MemberState| match state {
@@ -448,8 +451,8 @@ impl Core {
             job.step_ms = attempt.pace.step_ms;
             job.longest_gap_ms = attempt.pace.longest_gap_ms;
         }
-        if let EndReason::Hang { silent, .. } = &reason {
-            job.longest_gap_ms = job.longest_gap_ms.max(silent.0);
+        if let EndReason::Hang { silent, last_step, .. } = &reason {
+            job.doubt = Doubt::after_hang(job.doubt, *last_step, silent.0);
         }
         let is_fault =
             reason.charge() != Charge::Final || matches!(reason, EndReason::RankExited { .. });

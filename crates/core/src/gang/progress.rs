@@ -42,6 +42,10 @@ impl Core {
             job.total_steps = told.total_steps.or(job.total_steps);
             job.first_loss_micro = job.first_loss_micro.or(told.loss_micro);
             job.last_loss_micro = told.loss_micro.or(job.last_loss_micro);
+            if job.doubt.is_some_and(|doubt| told.number > doubt.step) {
+                job.doubt = None;
+                attempt.pace.doubted_ms = 0;
+            }
             let is_last = job.total_steps.is_some_and(|total| told.number >= total);
             let wait = if is_last {
                 LAST_STEP
@@ -96,6 +100,8 @@ impl Core {
         self.say(Some((id, Some(epoch))), None, what, out);
     }
 
+    /// Takes over what is said of a checkpoint. Whether it is one that the present attempt has just
+    /// saved, and no older one of which word comes again.
     pub(crate) fn on_checkpoint_saved(
         &mut self,
         id: JobId,
@@ -103,17 +109,19 @@ impl Core {
         step: u64,
         blocked_ms: u64,
         out: &mut Effects,
-    ) {
+    ) -> bool {
         let now = self.now;
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return };
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return false };
         // It is durable, whatever has become of the attempt that saved it.
         if epoch > job.epoch || job.checkpoint_step >= Some(step) {
-            return;
+            return false;
         }
         job.checkpoint_step = Some(step);
         job.ledger.accrue(now);
         let productive = job.ledger.held[Column::Productive];
-        if let Some(attempt) = job.attempt.as_mut().filter(|attempt| attempt.epoch <= epoch) {
+        let present = job.attempt.as_mut().filter(|attempt| attempt.epoch <= epoch);
+        let is_present = present.is_some();
+        if let Some(attempt) = present {
             attempt.pace.has_checkpointed = true;
             // The pause is known before the next step shows it; a fault may come in between.
             let blocked = blocked_ms.saturating_sub(attempt.blocked_ms);
@@ -152,6 +160,7 @@ impl Core {
             }
         }
         self.say(Some((id, Some(epoch))), None, TrailKind::Checkpoint { step }, out);
+        is_present
     }
 
     /// Whoever watched a job has seen no progress since a moment: from then on silence counts.

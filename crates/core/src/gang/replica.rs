@@ -6,8 +6,8 @@
 //! back. The others never stop, but for the step that was under way.
 //!
 //! The whole attempt is stopped instead when fewer replicas than the job's least would be left,
-//! before the first step, when the replica has failed too often without a step, and when what came
-//! back ends by the program's own will before it has trained: then all would.
+//! and before the first step. A program that is itself at fault fails in every replica, and so comes
+//! to that.
 
 use super::attempt::{Attempt, ReplicaState, Tally};
 use crate::Core;
@@ -16,9 +16,6 @@ use crate::health::fleet::Allocation;
 use crate::timer::Timer;
 use lindos_model::reason::Charge;
 use lindos_model::{Column, EndReason, JobId, Millis, Time, TrailKind};
-
-/// A replica that has failed so often without a step takes the whole attempt with it.
-const FAILURES_MAX: u32 = 3;
 
 impl Core {
     /// A fault in one replica of a job, which for most jobs is the whole gang.
@@ -30,7 +27,7 @@ impl Core {
         out: &mut Effects,
     ) {
         let Some(attempt) = self.attempt_of(id) else { return };
-        if attempt.can_go_on_without(replica, &reason) {
+        if attempt.can_go_on_without(replica) {
             self.drop_replica(id, replica, reason, out);
         } else if attempt.replicas[replica].state == ReplicaState::Launched {
             self.stop_attempt(id, reason, out);
@@ -46,8 +43,9 @@ impl Core {
         let before = attempt.column(index);
         let replica = &mut attempt.replicas[index];
         let (epoch, gpus) = (replica.epoch, replica.gpus);
-        replica.failures = if replica.first_step_at.is_some() { 1 } else { replica.failures + 1 };
-        replica.state = ReplicaState::Stopping { reason: reason.clone() };
+        let has_trained = replica.first_step_at.is_some();
+        replica.failures = if has_trained { 1 } else { replica.failures.saturating_add(1) };
+        replica.state = ReplicaState::Stopping { reason: reason.clone(), since: now };
         attempt.down.insert(index as u32);
         attempt.rejoining.remove(&(index as u32));
         attempt.resend_wait = Millis(self.policy.resend_ms);
@@ -58,6 +56,9 @@ impl Core {
         self.move_gpus(id, Some(before), Some(Column::Waiting), gpus);
         self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
         let node = self.node_of(&reason);
+        if let Some(node) = node.filter(|_| !has_trained) {
+            self.shun(id, node);
+        }
         let what = TrailKind::ReplicaLost { replica: index as u32, reason, left };
         self.say(Some((id, Some(epoch))), node, what, out);
         self.order(id, index..index + 1, None, out);
@@ -96,25 +97,37 @@ impl Core {
         for index in gone {
             let job = self.jobs.get_mut(&id).expect("it is alive");
             let attempt = job.attempt.as_mut().expect("it is alive");
-            attempt.replicas[index as usize].state = ReplicaState::Waiting;
-            if self.launch_replica(id, index as usize, out) {
-                self.incomplete.remove(&(id, index));
-            } else {
+            let replica = &mut attempt.replicas[index as usize];
+            if !matches!(replica.state, ReplicaState::Waiting { .. }) {
+                let until = self.now + self.policy.backoff(replica.failures);
+                replica.state = ReplicaState::Waiting { since: self.now, until };
                 self.incomplete.insert((id, index));
             }
+            self.complete_replica(id, index, out);
         }
     }
 
     /// Nodes may have become free for replicas that wait for some.
     pub(crate) fn complete_replicas(&mut self, out: &mut Effects) {
         for (id, index) in self.incomplete.clone() {
-            let is_waiting = |attempt: &Attempt| {
-                let replica = attempt.replicas.get(index as usize);
-                !attempt.is_stopping()
-                    && replica.is_some_and(|replica| replica.state == ReplicaState::Waiting)
-            };
-            let waits = self.attempt_of(id).is_some_and(is_waiting);
-            if !waits || self.launch_replica(id, index as usize, out) {
+            self.complete_replica(id, index, out);
+        }
+    }
+
+    fn complete_replica(&mut self, id: JobId, index: u32, out: &mut Effects) {
+        let attempt = self.attempt_of(id).filter(|attempt| !attempt.is_stopping());
+        let state = attempt.and_then(|attempt| attempt.replicas.get(index as usize));
+        match state.map(|replica| &replica.state) {
+            Some(&ReplicaState::Waiting { until, .. }) if until > self.now => {
+                let pass = self.timers.get(Timer::Pass);
+                self.timers.set(Timer::Pass, pass.map_or(until, |at| at.min(until)));
+            }
+            Some(ReplicaState::Waiting { .. }) => {
+                if self.launch_replica(id, index as usize, out) {
+                    self.incomplete.remove(&(id, index));
+                }
+            }
+            _ => {
                 self.incomplete.remove(&(id, index));
             }
         }
@@ -190,19 +203,15 @@ impl Core {
 }
 
 impl Attempt {
-    fn can_go_on_without(&self, index: usize, reason: &EndReason) -> bool {
+    fn can_go_on_without(&self, index: usize) -> bool {
         let replica = &self.replicas[index];
-        let is_back = replica.epoch != self.epoch;
         let has_trained = replica.first_step_at.is_some();
-        let is_by_itself = reason.charge() == Charge::User;
         let others = self.training().saturating_sub(usize::from(has_trained));
         !self.is_stopping()
             && self.replicas.len() > 1
             && replica.state == ReplicaState::Launched
             && others >= self.replicas_min as usize
             && self.first_step_at.is_some()
-            && (has_trained || replica.failures < FAILURES_MAX)
-            && !(is_by_itself && is_back && !has_trained)
     }
 }
 

@@ -150,13 +150,14 @@ pub fn stand_ins(
     request: &Request<'_>,
     gang: &[NodeId],
     lost: &[usize],
+    but: &BTreeSet<NodeId>,
 ) -> Option<Vec<NodeId>> {
     let before = overlay(index, fleet, request);
     let pool = index.tree().pool_of(*gang.first()?);
     let design = |id: u16| &index.tree().pools()[usize::from(id)].platform;
     let groups = groups(index, request);
     let ours = groups.iter().find(|pools| pools.iter().any(|id| design(id) == design(pool)));
-    let found = ours.and_then(|pools| restart::stand_ins(index, request, pools, gang, lost));
+    let found = ours.and_then(|pools| restart::stand_ins(index, request, pools, gang, lost, but));
     restore(index, before);
     found
 }

@@ -33,6 +33,7 @@ pub fn stand_ins(
     pools: &Pools,
     gang: &[NodeId],
     lost: &[usize],
+    but: &BTreeSet<NodeId>,
 ) -> Option<Vec<NodeId>> {
     let near = Near { index, request, pools };
     let tree = index.tree();
@@ -40,7 +41,7 @@ pub fn stand_ins(
     let size = |pool| index.tree().pools()[usize::from(pool)].gpus;
     let takes_parts = pools.iter().any(|pool| size(pool) > request.gpus_per_node);
     let ours: &[NodeId] = if takes_parts { gang } else { &[] };
-    let mut taken: BTreeSet<NodeId> = ours.iter().copied().collect();
+    let mut taken: BTreeSet<NodeId> = ours.iter().chain(but).copied().collect();
     let mut found = Vec::with_capacity(lost.len());
     for &member in lost {
         let domain = match (request.segment, request.within) {

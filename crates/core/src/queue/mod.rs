@@ -123,6 +123,8 @@ impl Core {
             user_used: 0,
             faults: 0,
             failures_without_progress: 0,
+            doubt: None,
+            shunned: crate::gang::attempt::Shunned::default(),
             reports_steps: false,
             step_ms: None,
             longest_gap_ms: 0,

@@ -39,6 +39,7 @@ impl Core {
             nodes: attempt.members.iter().map(|member| member.node).collect(),
         };
         let step = attempt.pace.step;
+        let failed_on = self.node_of(&reason).filter(|_| !reason.is_by_the_queue());
         let job = self.jobs.get_mut(&id).expect("it was just there");
         if let EndReason::Refused { refusal: Refusal::StaleEpoch { newest }, .. } = &reason {
             // An agent remembers more than this journal: go on above what it has seen.
@@ -48,6 +49,9 @@ impl Core {
         let ran_long = now.since(past.launched_at).0 >= self.policy.backoff_max_ms;
         let got_on = step > job.best_step || (!job.is_expected_to_report() && ran_long);
         job.best_step = job.best_step.max(step);
+        if let Some(node) = failed_on.filter(|_| !got_on && past.first_step_at.is_none()) {
+            job.shunned.note(node);
+        }
         // A victim of others has not failed.
         if !reason.is_by_the_queue() {
             let failures = job.failures_without_progress;

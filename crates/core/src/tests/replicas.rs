@@ -126,16 +126,31 @@ fn two_replicas_may_be_away_at_once_and_the_job_completes_without_one() {
 }
 
 #[test]
-fn a_program_that_fails_whenever_it_comes_back_ends_the_attempt_as_its_own_fault() {
+fn a_program_that_fails_in_every_replica_ends_the_attempt_as_its_own_fault() {
     let (mut story, id) = training(2);
-    kill_replica(&mut story, id, [0, 1]);
-    story.all_up(id);
     let gang = story.gang(id);
-    let failed = story.ended(id, gang[0], &Exit::Code(1), false);
-    story.report(gang[0].0, vec![failed]);
+    for node in [0, 2, 4] {
+        let failed = story.ended(id, gang[node], &Exit::Code(1), false);
+        story.report(gang[node].0, vec![failed]);
+    }
     assert_eq!(story.state(id), JobState::Stopping);
     story.all_end(id, &Exit::Signal(15), true);
     assert_eq!(story.core.job(id).unwrap().user_used, 1);
+}
+
+#[test]
+fn a_replica_that_fails_twice_on_a_node_before_it_trains_comes_back_on_another() {
+    let (mut story, id) = training(2);
+    let gang = story.gang(id);
+    for _ in 0..3 {
+        assert_eq!(story.gang(id), gang);
+        story.wait(5000);
+        kill_replica(&mut story, id, [0, 1]);
+    }
+    story.wait(5000);
+    let after = story.gang(id);
+    assert!(after[0] != gang[0] && after[1..] == gang[1..], "{after:?}");
+    assert_eq!(story.state(id), JobState::Running);
 }
 
 #[test]
@@ -231,6 +246,32 @@ fn silence_of_a_watched_job_is_a_hang_only_once_its_watcher_says_so() {
     };
     assert!(matches!(reason, EndReason::Hang { last_step: 2, .. }), "{reason:?}");
     assert!(due > since && due.since(since).0 < 70_000);
+}
+
+#[test]
+fn a_job_that_hangs_again_and_again_is_not_waited_for_ever_longer() {
+    let mut story = Story::of(1);
+    let id = story.submit(job(1));
+    let mut waits = Vec::new();
+    let mut step = 1;
+    for _ in 0..6 {
+        story.all_up(id);
+        story.step(id, step);
+        story.wait(1000);
+        story.step(id, step + 1);
+        let began = story.now;
+        while story.state(id) == JobState::Running {
+            story.wait(1000);
+        }
+        waits.push(story.now.since(began).0);
+        story.all_end(id, &Exit::Signal(15), true);
+        while story.state(id) == JobState::Queued {
+            story.wait(1000);
+        }
+        // It gets past the place each time, and then hangs at another.
+        step += 2;
+    }
+    assert_eq!(waits[1..], [waits[1]; 5], "{waits:?}");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use super::work::{Every, Pace, Work};
 use super::world::{Happening, World};
 use lindos_core::Event;
-use lindos_core::event::GangWord;
 use lindos_core::effect::Target;
+use lindos_core::event::GangWord;
 use lindos_core::gang::attempt::{Attempt, ReplicaState};
 use lindos_model::{Epoch, JobId, Millis, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
