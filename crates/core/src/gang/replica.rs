@@ -5,9 +5,8 @@
 //! as near as can be, and it is launched under the job's next epoch; its first step shows that it is
 //! back. The others never stop, but for the step that was under way.
 //!
-//! The whole attempt is stopped instead when fewer replicas than the job's least would be left,
-//! and before the first step. A program that is itself at fault fails in every replica, and so comes
-//! to that.
+//! The whole attempt is stopped instead when fewer replicas than the job's least would be left. A
+//! program that is itself at fault fails in every replica, and so comes to that.
 
 use super::attempt::{Attempt, ReplicaState, Tally};
 use crate::Core;
@@ -206,12 +205,15 @@ impl Attempt {
     fn can_go_on_without(&self, index: usize) -> bool {
         let replica = &self.replicas[index];
         let has_trained = replica.first_step_at.is_some();
-        let others = self.training().saturating_sub(usize::from(has_trained));
+        // Those that begin together count once they are launched, and later those that train.
+        let others = match self.first_step_at {
+            Some(_) => self.training().saturating_sub(usize::from(has_trained)),
+            None => self.replicas.len() - self.down.len() - 1,
+        };
         !self.is_stopping()
             && self.replicas.len() > 1
             && replica.state == ReplicaState::Launched
             && others >= self.replicas_min as usize
-            && self.first_step_at.is_some()
     }
 }
 

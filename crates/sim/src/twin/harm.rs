@@ -270,7 +270,8 @@ impl World<'_, '_> {
         let request = self.next_request();
         let (from, until) = (self.now + notice, self.now + notice + takes);
         let name = format!("maintenance-{place}");
-        let reservation = Reservation { name, purpose: Purpose::Maintenance, nodes, from, until };
+        let reservation =
+            Reservation { name, purpose: Purpose::Maintenance, nodes, from, until };
         let reservation = Box::new(reservation);
         self.tell(&Event::NodesReserved { request, reservation });
     }

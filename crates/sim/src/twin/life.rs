@@ -3,8 +3,8 @@
 use super::work::{Every, Pace, Work};
 use super::world::{Happening, World};
 use lindos_core::Event;
-use lindos_core::effect::Target;
 use lindos_core::event::GangWord;
+use lindos_core::effect::Target;
 use lindos_core::gang::attempt::{Attempt, ReplicaState};
 use lindos_model::{Epoch, JobId, Millis, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,8 @@ pub struct Life {
     pub training: Option<Training>,
     /// Launches whose ranks are being started.
     launching: BTreeSet<Epoch>,
+    /// Replicas that have come back before the others began.
+    early: BTreeSet<Epoch>,
     /// What is being stopped: a whole launch, or one replica of it.
     stopping: BTreeSet<(Epoch, Option<u32>)>,
 }
@@ -48,8 +50,8 @@ pub struct Training {
 
 impl Life {
     pub fn new(index: usize) -> Life {
-        let (launching, stopping) = (BTreeSet::new(), BTreeSet::new());
-        Life { index, saved: 0, training: None, launching, stopping }
+        let (launching, early, stopping) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Life { index, saved: 0, training: None, launching, early, stopping }
     }
 }
 
@@ -160,8 +162,15 @@ impl World<'_, '_> {
         let slow = self.machines.slow_among(members);
         let spec = &self.setup.jobs[self.lives[&job].index].spec;
         let (replicas, replicas_min) = (spec.replicas, spec.replicas_min);
-        let attempt = self.core.job(job).and_then(|job| job.attempt.as_ref());
-        let away = attempt.map(|attempt| attempt.down.clone()).unwrap_or_default();
+        let early = std::mem::take(&mut self.life(job).early);
+        let (mut away, mut back) = (BTreeSet::new(), BTreeSet::new());
+        if let Some(attempt) = self.gang_of(job) {
+            away = attempt.down.union(&attempt.rejoining).copied().collect();
+            for (&epoch, replica) in attempt.back.iter().filter(|(epoch, _)| early.contains(epoch)) {
+                away.remove(replica);
+                back.insert(epoch);
+            }
+        }
         let step_us = self.work(job).step.0 * 1000;
         let life = self.life(job);
         life.training = Some(Training {
@@ -170,7 +179,7 @@ impl World<'_, '_> {
             replicas,
             replicas_min,
             away,
-            back: BTreeSet::new(),
+            back: back.clone(),
             slow,
             is_broken: false,
             save_step: life.saved,
@@ -178,6 +187,9 @@ impl World<'_, '_> {
             plan: 0,
         });
         self.tell_step(job, epoch);
+        for epoch in back {
+            self.tell_step(job, epoch);
+        }
         self.change_pace(job);
     }
 
@@ -187,7 +199,10 @@ impl World<'_, '_> {
         let attempt = self.core.job(job).and_then(|job| job.attempt.as_ref());
         let Some(&replica) = attempt.and_then(|attempt| attempt.back.get(&epoch)) else { return };
         let (now, regroup) = (self.now, self.work(job).regroup);
-        let Some(training) = self.trains(job) else { return };
+        let Some(training) = self.trains(job) else {
+            self.life(job).early.insert(epoch);
+            return;
+        };
         training.away.remove(&replica);
         training.back.insert(epoch);
         training.slow.extend(slow);

@@ -169,8 +169,7 @@ mod tests {
 
     #[test]
     fn a_larger_gang_takes_longer_to_start() {
-        let work =
-            Work { startup: Millis(10), startup_per_doubling: Millis(5), ..Work::of(1, Millis(1)) };
+        let work = Work { startup: Millis(10), startup_per_doubling: Millis(5), ..Work::of(1, Millis(1)) };
         assert_eq!(work.starts_in(1, false), Millis(10));
         assert_eq!(work.starts_in(1024, false), Millis(60));
     }
