@@ -141,6 +141,9 @@ impl Contract<'_> {
         set(environment, COOKIE, &self.plan.cookie);
         let array = launch.array();
         set_or_remove(environment, "LINDOS_RESUME_STEP", launch.resume_step);
+        // Whole seconds do for shells, and are never 0.
+        let save_every = launch.save_every.map(|every| every.0.div_ceil(1000));
+        set_or_remove(environment, "LINDOS_CHECKPOINT_SECONDS", save_every);
         set_or_remove(environment, "LINDOS_ARRAY_INDEX", array.map(|(index, _)| index));
         set_or_remove(environment, "LINDOS_ARRAY_SIZE", array.map(|(_, size)| size));
         if self.nvidia {
@@ -289,6 +292,7 @@ pub(crate) mod tests {
                 gang: Arc::new(vec![node("n0", "10.0.0.1"), node("n1", "10.0.0.2")]),
                 master_port: 20_001,
                 resume_step: Some(40),
+                save_every: Some(lindos_model::Millis(90_500)),
                 array_index: None,
                 replica: None,
             },
@@ -339,6 +343,7 @@ pub(crate) mod tests {
         let expected = [
             "LINDOS_ATTEMPT=cookie",
             "LINDOS_CHECKPOINT_DIR=/ckpt/demo-7",
+            "LINDOS_CHECKPOINT_SECONDS=91",
             "LINDOS_EPOCH=3",
             "LINDOS_GPUS=2,3",
             "LINDOS_JOB=7",

@@ -107,6 +107,9 @@ pub struct Launch {
     /// Where the ranks of the world meet, on the first node of `gang`.
     pub master_port: u16,
     pub resume_step: Option<u64>,
+    /// How often the program should save its work. An older control plane does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_every: Option<Millis>,
     /// Which job of its array it is. An older control plane does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub array_index: Option<u32>,
@@ -225,6 +228,7 @@ mod tests {
             gang: Arc::new((0..4).map(node).collect()),
             master_port: 20_000,
             resume_step: None,
+            save_every: None,
             array_index: None,
             replica: Some(LaunchReplica {
                 index: 1,

@@ -63,6 +63,8 @@ pub struct Launch {
     pub master_port: u16,
     /// The newest checkpoint that the control plane has heard of.
     pub resume_step: Option<u64>,
+    /// How often the job should save its work, if it asked.
+    pub save_every: Option<Millis>,
     /// Which job of its array it is; [`JobSpec::array`] says of how many.
     pub array_index: Option<u32>,
     pub replica: Option<LaunchReplica>,

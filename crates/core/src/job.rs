@@ -4,7 +4,7 @@ use crate::gang::attempt::{Attempt, Doubt, Phase, Shunned};
 use crate::queue::teams::TeamId;
 use lindos_model::reason::Charge;
 use lindos_model::{
-    Column, Columns, EndReason, Epoch, JobId, JobSpec, JobState, NodeId, Time, WaitReason,
+    Column, Columns, EndReason, Epoch, JobId, JobSpec, JobState, Millis, NodeId, Time, WaitReason,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -55,6 +55,8 @@ pub struct Job {
     pub best_step: Option<u64>,
     pub total_steps: Option<u64>,
     pub checkpoint_step: Option<u64>,
+    /// For which the newest checkpoint blocked training.
+    pub checkpoint_cost: Option<Millis>,
     pub first_loss_micro: Option<i64>,
     pub last_loss_micro: Option<i64>,
     /// Time for which earlier attempts have held a gang.

@@ -39,9 +39,11 @@ use lindos_model::{
     Column, Columns, EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, RequestId, Time,
     TrailKind,
 };
+use queue::after::Dependants;
 use queue::hold::Hold;
 use queue::order::Queue;
 use queue::reserve::Reservations;
+use recovery::interval::Exposure;
 use queue::teams::{TeamId, Teams};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -68,8 +70,8 @@ pub struct Core {
     /// Nodes held for blocked gangs.
     holds: BTreeMap<JobId, Hold>,
     reservations: Reservations,
-    /// Jobs that come after another, by the one that they wait for.
-    dependants: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Jobs that come after others.
+    dependants: Dependants,
     /// When the whole queue was passed over last.
     passed_at: Time,
     /// Replicas that wait for nodes.
@@ -79,6 +81,7 @@ pub struct Core {
     held: Columns,
     timers: Timers,
     runtimes: Runtimes,
+    exposure: Exposure,
     trail: Trail,
     requests: BTreeMap<RequestId, Reply>,
     request_order: VecDeque<RequestId>,
@@ -181,8 +184,8 @@ impl Core {
                 self.on_step_reached(*job, *epoch, told, out);
             }
             Event::CheckpointSaved { job, epoch, step, blocked_ms } => {
-                self.on_checkpoint_saved(*job, *epoch, *step, *blocked_ms, out);
-                if let Some(reason) = self.growth(*job) {
+                let is_fresh = self.on_checkpoint_saved(*job, *epoch, *step, *blocked_ms, out);
+                if let Some(reason) = self.growth(*job).filter(|_| is_fresh) {
                     self.stop_attempt(*job, reason, out);
                 }
             }
@@ -298,6 +301,7 @@ impl Core {
         self.fleet.check();
         self.ledger.check(self.fleet.gpus());
         self.queue.check();
+        self.dependants.check();
         self.check_holds();
         self.check_reservations();
         let mut queued = 0;
@@ -374,7 +378,7 @@ impl Core {
     pub fn restore(bytes: &[u8]) -> Result<Core, SnapshotError> {
         let mut core: Core =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))?;
-        core.fleet.rebuild();
+        core.fleet.restore_index();
         let policy = core.policy.clone();
         core.teams.rule_by(&policy);
         Ok(core)

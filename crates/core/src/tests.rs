@@ -1,6 +1,15 @@
 //! Whole behaviours of the core, told as stories: events in, effects out.
 
 mod queue;
+mod queue_after;
+mod queue_alike;
+mod queue_elastic;
+mod queue_holds;
+mod queue_kinds;
+mod queue_limits;
+mod queue_outlook;
+mod queue_reserved;
+mod queue_shares;
 mod replicas;
 mod story;
 

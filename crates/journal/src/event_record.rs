@@ -69,6 +69,7 @@ impl SnapshotRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lindos_core::event::GangWord;
     use lindos_model::report::Refusal;
     use lindos_model::reservation::{Purpose, Reservation};
     use lindos_model::{
@@ -177,9 +178,17 @@ mod tests {
                 step: 1200,
                 total_steps: Some(5000),
                 loss_micro: Some(-2_310_000),
+                is_watched: true,
             },
             Event::CheckpointSaved { job: JobId(9), epoch: Epoch(1), step: 1200, blocked_ms: 40 },
             Event::Tick,
+            Event::GangReported {
+                job: JobId(9),
+                epoch: Epoch(2),
+                word: GangWord::Stopped,
+                but: vec![NodeId(300)],
+            },
+            Event::ProgressStopped { job: JobId(9), epoch: Epoch(1), since: Time(5) },
         ]
     }
 

@@ -89,12 +89,23 @@ pub struct JobSpec {
     pub progress_pattern: Option<String>,
     /// Where checkpoints go; `None`: a folder of the job's own under the state folder.
     pub checkpoint_dir: Option<String>,
+    /// How often it is told to save its work; `None`: it is told nothing.
+    #[serde(default)]
+    pub checkpoint_every: Option<CheckpointEvery>,
     pub retry_infrastructure: u32,
     pub retry_user: u32,
     /// Between SIGTERM and SIGKILL when the job is cancelled or its time is up.
     pub stop_grace: Millis,
     pub log_bytes_max: u64,
     pub log_files_max: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointEvery {
+    /// As Lindos finds best: by what a checkpoint costs and how often faults come.
+    Auto,
+    Given(Millis),
 }
 
 fn one() -> u32 {
@@ -199,6 +210,7 @@ impl JobSpec {
             ("time_limit", self.time_limit),
             ("progress.hang_timeout", self.hang_timeout),
             ("progress.startup_timeout", self.startup_timeout),
+            ("checkpoint.every", self.checkpoint_given()),
         ] {
             if span == Some(Millis::ZERO) {
                 return bad(key, "it must be longer than zero".into());
@@ -212,6 +224,13 @@ impl JobSpec {
 }
 
 impl JobSpec {
+    fn checkpoint_given(&self) -> Option<Millis> {
+        match self.checkpoint_every? {
+            CheckpointEvery::Auto => None,
+            CheckpointEvery::Given(every) => Some(every),
+        }
+    }
+
     fn validate_replicas(&self) -> Result<(), Invalid> {
         let bad = |key, message: String| Err(Invalid { key, message });
         if self.replicas == 0 || !self.nodes.is_multiple_of(self.replicas) {
@@ -400,6 +419,22 @@ pub struct ProgressTable {
 #[serde(deny_unknown_fields)]
 pub struct CheckpointTable {
     pub dir: Option<String>,
+    /// A span of time, or `auto`.
+    #[serde(default, deserialize_with = "checkpoint_every")]
+    pub every: Option<CheckpointEvery>,
+}
+
+fn checkpoint_every<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<CheckpointEvery>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "auto" {
+        return Ok(Some(CheckpointEvery::Auto));
+    }
+    let span = parse_span(&text).map_err(|message| {
+        serde::de::Error::custom(format!("{message}, and not \"auto\" either"))
+    })?;
+    Ok(Some(CheckpointEvery::Given(span)))
 }
 
 #[derive(Clone, Debug, Deserialize, Default)]
@@ -475,6 +510,7 @@ impl JobFile {
             hang_timeout: span(self.progress.hang_timeout),
             startup_timeout: span(self.progress.startup_timeout),
             progress_pattern: self.progress.pattern,
+            checkpoint_every: self.checkpoint.every,
             checkpoint_dir: self.checkpoint.dir.map(|dir| normalized(&folder.join(dir))),
             retry_infrastructure: self.retry.infrastructure.unwrap_or(RETRY_INFRASTRUCTURE),
             retry_user: self.retry.user.unwrap_or(RETRY_USER),
@@ -531,6 +567,7 @@ pub fn sample(name: &str, nodes: u32, gpus_per_node: u16) -> JobSpec {
         startup_timeout: None,
         progress_pattern: None,
         checkpoint_dir: None,
+        checkpoint_every: None,
         retry_infrastructure: RETRY_INFRASTRUCTURE,
         retry_user: RETRY_USER,
         stop_grace: STOP_GRACE,

@@ -132,6 +132,13 @@ pub enum TrailKind {
         replica: u32,
         replaced: u32,
     },
+    /// The attempt is told to save its work so often, because a checkpoint blocks for `cost` and a
+    /// fault is to be expected once in `mtbf`.
+    CheckpointAdvice {
+        every: Millis,
+        cost: Millis,
+        mtbf: Millis,
+    },
     /// It trains with the others again.
     ReplicaBack {
         replica: u32,
@@ -174,6 +181,7 @@ impl TrailKind {
             TrailKind::ReplicaLost { .. } => "replica_lost",
             TrailKind::ReplicaLaunched { .. } => "replica_launched",
             TrailKind::ReplicaBack { .. } => "replica_back",
+            TrailKind::CheckpointAdvice { .. } => "checkpoint_advice",
         }
     }
 }
@@ -282,6 +290,11 @@ impl fmt::Display for TrailKind {
                     nodes => write!(f, ", with other nodes in place of {nodes} that are out"),
                 }
             }
+            TrailKind::CheckpointAdvice { every, cost, mtbf } => write!(
+                f,
+                "is to save every {every}: a checkpoint blocks for {cost}, and a fault is to be \
+                 expected once in {mtbf}"
+            ),
             TrailKind::ReplicaBack { replica, after } => {
                 write!(f, "replica {replica} trains again, {after} after its launch")
             }

@@ -156,6 +156,7 @@ impl Order<'_> {
             gang: Arc::clone(gang),
             master_port: launch.master_port,
             resume_step: launch.resume_step,
+            save_every: launch.save_every,
             array_index: launch.array_index,
             replica: replica.clone(),
         }))

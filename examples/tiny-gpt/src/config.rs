@@ -10,7 +10,8 @@ use crate::failure::Failure;
 /// Train a small byte-level GPT, on one rank or on several that exchange gradients.
 ///
 /// Ranks are told apart by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun and Lindos
-/// set them; without these it is one rank. Equal flags and data give equal losses, to the last
+/// set them; without these it is one rank. LINDOS_REPLICA and its kin make it a rank of one of
+/// several replicas, which outlive each other. Equal flags and data give equal losses, to the last
 /// bit, however many ranks there are and however often they are killed and resumed.
 #[derive(Debug, Clone, Parser)]
 #[command(version, about, max_term_width = 100, args_override_self = true)]
@@ -52,7 +53,7 @@ pub struct Args {
     /// Steps between checkpoints; 0 writes only the last.
     #[arg(long, default_value_t = 25)]
     pub checkpoint_every: u64,
-    /// How long ranks wait for each other at the start.
+    /// How long ranks wait for each other at the start, and too few replicas for another.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub connect_timeout: u64,
 

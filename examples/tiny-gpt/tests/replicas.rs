@@ -4,11 +4,15 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// No wait in these tests is longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,13 +60,12 @@ impl Job {
         command
             .args(["--steps", &STEPS.to_string(), "--checkpoint-every", "5"])
             .args(
-                "--batch 8 --micro-batch 1 --context 16 --layers 1 --width 16 --heads 2".split(' '),
+                "--batch 6 --micro-batch 1 --context 16 --layers 1 --width 16 --heads 2".split(' '),
             )
             .arg("--data")
             .arg(self.path("text"))
             .env("LINDOS_CHECKPOINT_DIR", self.path("checkpoints"))
             .env("LINDOS_JOB", "job")
-            .env_remove("LINDOS_SOCKET")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -92,6 +95,7 @@ impl Job {
                 .env("WORLD_SIZE", self.ranks.to_string())
                 .env("MASTER_ADDR", "127.0.0.1")
                 .env("MASTER_PORT", master_port.to_string())
+                .env("LINDOS_SOCKET", self.path(&format!("socket-{replica}")))
                 .env("LINDOS_EPOCH", epoch.to_string())
                 .env("LINDOS_REPLICA", replica.to_string())
                 .env("LINDOS_REPLICAS", self.replicas.to_string())
@@ -101,6 +105,23 @@ impl Job {
                 .unwrap()
         });
         Replica::new(ranks.collect())
+    }
+
+    /// The numbers of the steps and of the checkpoints that a replica tells of, read as it does.
+    fn listen(&self, replica: usize) -> thread::JoinHandle<(Vec<u64>, Vec<u64>)> {
+        let socket = UnixDatagram::bind(self.path(&format!("socket-{replica}"))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        thread::spawn(move || {
+            let (mut steps, mut checkpoints) = (Vec::new(), Vec::new());
+            let mut buffer = [0; 4096];
+            while steps.last() != Some(&STEPS) || checkpoints.last() != Some(&STEPS) {
+                let length = socket.recv(&mut buffer).expect("progress up to the last step");
+                let message: Value = serde_json::from_slice(&buffer[..length]).unwrap();
+                steps.extend(message["step"].as_u64());
+                checkpoints.extend(message["checkpoint"]["step"].as_u64());
+            }
+            (steps, checkpoints)
+        })
     }
 
     /// What one rank alone, in the folder of this job or in a new one, ends with.
@@ -122,8 +143,9 @@ fn last_line(text: &str) -> String {
 }
 
 /// What every run must end with: one rank, without faults.
-fn reference() -> String {
-    Job::new(1, 1, 1).alone()
+fn reference() -> &'static str {
+    static WEIGHTS: OnceLock<String> = OnceLock::new();
+    WEIGHTS.get_or_init(|| Job::new(1, 1, 1).alone())
 }
 
 impl Replica {
@@ -269,14 +291,32 @@ fn the_replica_that_leads_may_be_lost_as_well() {
 }
 
 #[test]
+fn whoever_leads_writes_the_checkpoints_and_tells_of_them() {
+    let mut job = Job::new(2, 1, 1);
+    let progress = job.listen(1);
+    let mut all = job.launch_all();
+    all[0].await_step(12);
+    all[0].kill();
+    assert_eq!(all[1].succeed(), reference());
+    let (steps, checkpoints) = progress.join().unwrap();
+    assert_eq!(steps, (1..=STEPS).collect::<Vec<_>>());
+    assert!(checkpoints.len() <= 4, "{checkpoints:?}");
+    assert!(checkpoints.ends_with(&[20, 25, 30]), "{checkpoints:?}");
+}
+
+#[test]
 fn two_of_four_may_be_lost_at_once() {
     for lost in [[0, 1], [1, 3]] {
         let mut job = Job::new(4, 2, 1);
         let mut all = job.launch_all();
         all[0].await_step(8);
-        lost.iter().for_each(|replica| all[*replica].kill());
+        for replica in lost {
+            all[replica].kill();
+        }
         let mut again: Vec<_> = lost.iter().map(|replica| job.relaunch(*replica)).collect();
-        again.iter_mut().for_each(|replica| replica.await_line("goes on after step"));
+        for replica in &mut again {
+            replica.await_line("goes on after step");
+        }
         let survivors = all.iter_mut().enumerate().filter(|(place, _)| !lost.contains(place));
         all_succeed(survivors.map(|(_, replica)| replica).collect(), again.iter_mut().collect());
     }
@@ -324,7 +364,7 @@ fn a_replica_lost_at_the_end_need_not_come_back_in_time() {
     // Nobody is there any more, and nothing is left to do.
     let mut late = job.relaunch(1);
     all_succeed(vec![], vec![&mut late]);
-    assert_eq!(late.steps(), []);
+    assert!(late.steps().is_empty());
 }
 
 #[test]
@@ -342,7 +382,7 @@ fn an_earlier_launch_that_comes_late_is_refused() {
     assert_eq!(stale.end(), [Some(3)]);
     let refused = "replica 0 refused: replica 1 of epoch 1 was lost, or is replaced";
     assert!(stale.heard.iter().any(|line| line.contains(refused)), "{:#?}", stale.heard);
-    assert_eq!(stale.steps(), []);
+    assert!(stale.steps().is_empty());
     all_succeed(vec![&mut all[0]], vec![&mut again]);
 }
 
@@ -367,8 +407,8 @@ fn too_few_wait_for_another_and_in_the_end_give_up() {
     // As Lindos does then: all of them, from the last checkpoint.
     job.epoch += 1;
     let mut all = job.launch_all();
-    assert_eq!(all[0].succeed(), reference());
-    assert_eq!(all[1].succeed(), reference());
+    let [first, second] = &mut all[..] else { unreachable!() };
+    all_succeed(vec![], vec![first, second]);
     assert!(all[0].began_after() >= 5);
 }
 
@@ -382,6 +422,21 @@ fn whoever_does_not_come_to_the_first_start_joins_later() {
     let [first, _, last] = &mut all[..] else { unreachable!() };
     all_succeed(vec![first, last], vec![&mut again]);
     assert!(again.began_after() > 0);
+}
+
+#[test]
+fn a_replica_that_hangs_makes_all_wait_until_it_is_killed() {
+    let hang = ["--hang-at-step", "8", "--fault-replica", "1", "--hang-once"];
+    let mut job = Job::new(3, 2, 1).with(&hang);
+    let mut all = job.launch_all();
+    all[1].await_line("hangs at step 8");
+    all[0].await_step(7);
+    assert!(all.iter_mut().all(Replica::lives));
+    all[1].kill();
+    all[2].await_step(8);
+    let mut again = job.relaunch(1);
+    let [first, _, last] = &mut all[..] else { unreachable!() };
+    all_succeed(vec![first, last], vec![&mut again]);
 }
 
 #[test]

@@ -180,6 +180,7 @@ pub fn launch_order(spec: JobSpec, master_port: u16) -> Order {
         gang: Arc::new(vec![GangNode { name: "n0".into(), address: "127.0.0.1".into() }]),
         master_port,
         resume_step: None,
+        save_every: None,
         array_index: None,
         replica: None,
         spec: Arc::new(spec),

@@ -168,7 +168,7 @@ impl Core {
         let job = |id: JobId| self.jobs[&id].as_ref();
         let buckets = self.queue.buckets().values();
         let first_of_each = buckets.filter_map(|jobs| jobs.first().copied());
-        let promised = self.holds.keys().copied().filter(|&id| !self.queue.is_parked(id));
+        let promised = self.holds.keys().copied().filter(|&id| self.is_in_turn(id));
         let mut ready: Vec<&Job> =
             self.queue.restarts().chain(promised).chain(first_of_each).map(job).collect();
         let mut standings: BTreeMap<_, Standing> = BTreeMap::new();

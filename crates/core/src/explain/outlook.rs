@@ -4,9 +4,11 @@ use crate::Core;
 use crate::effect::Rejection;
 use crate::gang::attempt::Attempt;
 use crate::job::Job;
-use crate::placement::index::{Index, View};
+use crate::placement::index::Index;
 use crate::placement::{self, Request};
 use crate::queue::forecast::WhatIf;
+use crate::queue::limits;
+use crate::queue::teams::{Promised, TeamId};
 use crate::timer::Timer;
 use lindos_model::trail::Span;
 use lindos_model::{JobId, JobSpec, Level, Millis, NodeId, Time, WaitReason};
@@ -27,7 +29,7 @@ pub enum Change {
     NoLabels,
     /// It names no nodes that it keeps away from.
     NoExclusions,
-    /// It is over before the nodes are wanted that are held for others.
+    /// It is over before nodes are wanted that are held for others, or reserved.
     ShorterLimit { limit: Millis },
     /// The team gives back so many GPUs, or its limit is so much higher.
     TeamGivesBack { team: String, gpus: u64 },
@@ -56,10 +58,19 @@ pub enum DryRun {
 
 /// A job as its outlook is asked for: one that waits, or one that was not submitted.
 struct Ask<'a> {
+    /// All that it wants, as far as its team's limits let it.
     request: Request<'a>,
     spec: &'a JobSpec,
+    team: Option<TeamId>,
     /// That waits.
     id: Option<JobId>,
+}
+
+impl<'a> Ask<'a> {
+    /// As few nodes as it makes do with.
+    fn least(&self) -> Request<'a> {
+        Request { nodes: self.spec.min_nodes, ..self.request.clone() }
+    }
 }
 
 impl Core {
@@ -71,7 +82,7 @@ impl Core {
         }
         let mut index = self.fleet.index().clone();
         let own = self.open_to(job);
-        self.room(&self.ask(job, &own), &mut index).err()
+        Some(self.room(&self.ask(job, &own), &mut index))
     }
 
     /// The same, in words that cost nothing: as the last pass over the queue left it.
@@ -86,10 +97,7 @@ impl Core {
         let mut index = self.fleet.index().clone();
         let own = self.open_to(job);
         let ask = self.ask(job, &own);
-        let reason = match self.wait_but_for_room(job) {
-            Some(reason) => reason,
-            None => self.room(&ask, &mut index).err()?,
-        };
+        let reason = self.wait_but_for_room(job).unwrap_or_else(|| self.room(&ask, &mut index));
         Some(self.outlook_for(&ask, reason, &mut index))
     }
 
@@ -98,69 +106,88 @@ impl Core {
         if let Err(rejection) = self.acceptable(spec) {
             return DryRun::Refused(rejection);
         }
+        let after = match self.after(spec) {
+            Ok(open) => open.first().map(|&job| WaitReason::After { job }),
+            Err(reason) => {
+                let message = format!("it would be cancelled at once: {reason}");
+                return DryRun::Refused(Rejection::InvalidJob { key: "after".into(), message });
+            }
+        };
         let mut index = self.fleet.index().clone();
-        let own = self.open_besides(spec);
-        let request = Request { spares: self.policy.spares, own: &own, ..Request::of(spec) };
-        let ask = Ask { request, spec, id: None };
-        let blocker = self.queue.blocked_by.filter(|blocker| {
+        let (own, team) = (self.open_besides(spec), self.teams.find(&spec.team));
+        let promised = self.promised();
+        let left = team.map_or(u64::MAX, |team| self.teams.left_to(team, &promised));
+        let (nodes, spares) = (limits::within(spec, left), self.policy.spares);
+        let request = Request { nodes, spares, own: &own, ..Request::of(spec) };
+        let ask = Ask { request, spec, team, id: None };
+        let at_limit = team.and_then(|team| self.first_at_limit(team));
+        let blocker = self.queue.blocked_by.or(at_limit).filter(|blocker| {
             self.jobs[blocker].priority >= crate::queue::priority(&self.policy, spec)
         });
-        let waits = match (self.after(spec), blocker) {
-            (Ok(Some(reason)), _) => Some(reason),
-            (_, Some(job)) => Some(WaitReason::Behind { job }),
-            _ => self.team_limit(spec),
+        let blocker = blocker.map(|job| WaitReason::Behind { job });
+        let waits = after.or(blocker).or_else(|| self.team_limit(spec, &promised));
+        let waits = match waits {
+            Some(reason) => reason,
+            None => match self.would_start(&ask, &mut index) {
+                Ok((nodes, span)) => return DryRun::Starts { nodes, span },
+                Err(reason) => reason,
+            },
         };
-        if let Some(reason) = waits {
-            return DryRun::Waits(Box::new(self.outlook_for(&ask, reason, &mut index)));
-        }
-        let whole = self.would_go(&ask.request, &mut index);
-        let least = Request { nodes: spec.min_nodes, ..ask.request.clone() };
-        match whole.or_else(|reason| self.would_go(&least, &mut index).map_err(|_| reason)) {
-            Ok((nodes, span)) => DryRun::Starts { nodes, span },
-            Err(reason) => DryRun::Waits(Box::new(self.outlook_for(&ask, reason, &mut index))),
-        }
+        DryRun::Waits(Box::new(self.outlook_for(&ask, waits, &mut index)))
     }
 
     /// Nodes that are not open to all and would be to this job: its team's, and those that are
     /// wanted only after it is over.
     fn open_besides(&self, spec: &JobSpec) -> Vec<NodeId> {
         let mut nodes = self.reserved_for_team(self.teams.find(&spec.team));
+        nodes.retain(|&node| self.fleet.node(node).held_for.is_none());
         let Some(limit) = spec.time_limit else { return nodes };
         let end = self.now + limit + spec.stop_grace;
-        let later = self.holds.values().filter(|hold| hold.from.is_some_and(|from| end <= from));
-        nodes.extend(later.flat_map(|hold| &hold.nodes));
-        nodes.extend(self.reserved_after(end).flatten());
+        nodes.extend(self.open_until(end, self.teams.find(&spec.team), None));
         nodes
     }
 
     /// Nodes that are not open to all and would be to this one that waits.
     fn open_to(&self, job: &Job) -> Vec<NodeId> {
-        let mut nodes = self.reserved_for_team(Some(job.team));
+        let mut nodes = self.open_to_team(job.id);
         nodes.extend(self.holds.get(&job.id).iter().flat_map(|hold| &hold.nodes));
-        nodes.extend(self.wanted_after(job.id).into_iter().flatten());
+        nodes.extend(self.open_before_others(job.id));
         nodes
     }
 
     fn ask<'a>(&'a self, job: &'a Job, own: &'a [NodeId]) -> Ask<'a> {
         let spares = if self.queue.is_restart(job.id) { 0 } else { self.policy.spares };
-        let request = Request { spares, own, ..Request::of(&job.spec) };
-        Ask { request, spec: &job.spec, id: Some(job.id) }
+        let left = self.teams.left_to(job.team, &self.promised_to(|other, _| other != job.id));
+        let nodes = limits::within(&job.spec, left);
+        let request = Request { nodes, spares, own, ..Request::of(&job.spec) };
+        Ask { request, spec: &job.spec, team: Some(job.team), id: Some(job.id) }
     }
 
     /// Why a job waits, if it is for something else than room.
     fn wait_but_for_room(&self, job: &Job) -> Option<WaitReason> {
         if self.queue.is_parked(job.id) {
-            return job.wait.clone();
+            return self.waits_for(job.id).or_else(|| job.wait.clone());
         }
         // Under the FIFO rule, nobody overtakes the blocked one.
         let blocker = self.queue.blocked_by.filter(|&blocker| {
             let place = |job: &Job| (std::cmp::Reverse(job.priority), job.id);
             self.jobs.get(&blocker).is_some_and(|first| place(first) < place(job))
         });
-        match blocker {
-            Some(job) => Some(WaitReason::Behind { job }),
-            None => self.team_limit(&job.spec),
-        }
+        let behind = blocker.map(|job| WaitReason::Behind { job });
+        behind
+            .or_else(|| self.team_limit(&job.spec, &Promised::default()))
+            .or_else(|| self.kept_as_noted(job))
+    }
+
+    /// What is promised to others of its team may keep a job within the limit, or somebody who comes
+    /// first there: as the last pass found it.
+    fn kept_as_noted(&self, job: &Job) -> Option<WaitReason> {
+        let is_kept = match job.wait.as_ref()? {
+            WaitReason::TeamLimit { .. } => true,
+            WaitReason::Behind { job: first } => self.queue.contains(*first),
+            _ => false,
+        };
+        is_kept.then(|| job.wait.clone()).flatten()
     }
 
     fn would_go(
@@ -171,9 +198,38 @@ impl Core {
         placement::would_go(index, &self.fleet, request)
     }
 
-    /// Where the job would go; while there is room, it waits for the next pass over the queue.
-    fn room(&self, ask: &Ask<'_>, index: &mut Index) -> Result<(), WaitReason> {
-        self.would_go(&ask.request, index).and(Err(WaitReason::New))
+    /// Where the job would start, with all that it wants or with what it makes do with.
+    fn would_start(
+        &self,
+        ask: &Ask<'_>,
+        index: &mut Index,
+    ) -> Result<(Vec<NodeId>, Span), WaitReason> {
+        let whole = self.would_go(&ask.request, index);
+        match whole {
+            Err(reason) if ask.request.nodes > ask.spec.min_nodes => {
+                let nodes = self.fewer(ask, &reason, index).ok_or(reason)?;
+                self.would_go(&Request { nodes, ..ask.request.clone() }, index)
+            }
+            whole => whole,
+        }
+    }
+
+    /// With how many nodes an elastic job tries to start that does not have all, if it does.
+    fn fewer(&self, ask: &Ask<'_>, reason: &WaitReason, index: &mut Index) -> Option<u32> {
+        let is_restart = ask.id.is_some_and(|id| self.queue.is_restart(id));
+        if !is_restart && !self.makes_do(reason) {
+            return None;
+        }
+        let segment = ask.spec.segment.unwrap_or(1);
+        let open = placement::most_open(index, &self.fleet, &ask.request);
+        let nodes = open.min(ask.request.nodes - 1) / segment * segment;
+        Some(nodes.max(ask.spec.min_nodes))
+    }
+
+    /// Why there is no place for the job; while there is one, it waits for the next pass over the
+    /// queue.
+    fn room(&self, ask: &Ask<'_>, index: &mut Index) -> WaitReason {
+        self.would_start(ask, index).err().unwrap_or(WaitReason::New)
     }
 
     fn outlook_for(&self, ask: &Ask<'_>, reason: WaitReason, index: &mut Index) -> Outlook {
@@ -204,8 +260,8 @@ impl Core {
             .into_iter()
             .filter_map(|(end, job)| Some((end, self.jobs[&job].attempt.as_ref()?)))
             .collect();
-        let mut what_if = WhatIf::new(index, &self.fleet).for_job(ask.id);
-        let start = what_if.sweep(&ask.request, &ends).map(|(_, start)| start);
+        let mut what_if = WhatIf::new(index, &self.fleet).open_to(ask.request.own);
+        let start = what_if.sweep(&ask.least(), &ends).map(|(_, start)| start);
         what_if.undo();
         start
     }
@@ -226,18 +282,20 @@ impl Core {
 
     /// The smallest changes of each kind that would start the job now.
     fn changes(&self, ask: &Ask<'_>, reason: &WaitReason, index: &mut Index) -> Vec<Change> {
+        let is_elastic = self.makes_do(reason) && ask.spec.min_nodes < ask.spec.nodes;
+        let request = &if is_elastic { ask.least() } else { ask.request.clone() };
+        let mut would = |changed: &Request<'_>| self.would_go(changed, index).is_ok();
         if let WaitReason::TeamLimit { team, limit, held, wanted } = reason {
-            let (team, gpus) = (team.clone(), held + wanted - limit);
-            return vec![Change::TeamGivesBack { team, gpus }];
+            let (team, gpus) = (team.clone(), (held + wanted).saturating_sub(*limit));
+            let would_do = would(&ask.least());
+            return would_do.then_some(Change::TeamGivesBack { team, gpus }).into_iter().collect();
         }
         if !reason.is_for_room()
             && !matches!(reason, WaitReason::NeverFits { .. } | WaitReason::NodesOut { .. })
         {
             return Vec::new();
         }
-        let request = &ask.request;
         let mut changes = Vec::new();
-        let mut would = |changed: &Request<'_>| self.would_go(changed, index).is_ok();
         for within in Level::ALL.into_iter().filter(|&level| level > request.within) {
             let segment = request.segment.filter(|_| within != Level::Fleet);
             if would(&Request { within, segment, ..request.clone() }) {
@@ -265,21 +323,39 @@ impl Core {
         {
             changes.push(Change::NoExclusions);
         }
-        if would(&Request { view: View::Free, ..request.clone() }) {
-            changes.extend(self.limit_before_holds(ask));
-        }
+        changes.extend(self.shorter_limit(ask, request, index));
         changes.extend(self.fewer_nodes(request, index));
         changes
     }
 
-    /// The limit with which the job would be over before anything held is wanted.
-    fn limit_before_holds(&self, ask: &Ask<'_>) -> Option<Change> {
-        let others = self.holds.iter().filter(|&(&other, _)| Some(other) != ask.id);
-        let first = others.map(|(_, hold)| hold.from.unwrap_or(Time::ZERO)).min()?;
-        let limit = first.since(self.now + ask.spec.stop_grace);
+    /// The longest limit with which the job would start now: it is over before nodes are wanted that
+    /// are held for others, or reserved.
+    fn shorter_limit(
+        &self,
+        ask: &Ask<'_>,
+        request: &Request<'_>,
+        index: &mut Index,
+    ) -> Option<Change> {
+        let holds = self.holds.iter().filter(|&(&other, _)| Some(other) != ask.id);
+        let held = holds.filter_map(|(_, hold)| hold.from);
+        let reserved = self.reservations.iter().map(|(_, reservation)| reservation.from);
+        let mut ends: Vec<Time> = held.chain(reserved).filter(|&from| from > self.now).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        ends.reverse();
+        // The sooner it is over, the more nodes are open to it.
+        let first = ends.partition_point(|&end| {
+            let own = [request.own.to_vec(), self.open_until(end, ask.team, ask.id)];
+            self.would_go(&Request { own: &own.concat(), ..request.clone() }, index).is_err()
+        });
+        let end = ends.get(first)?;
+        // What it has held its nodes for counts.
+        let held = ask.id.map_or(Millis::ZERO, |id| Millis(self.jobs[&id].held_ms));
+        let limit = held + end.since(self.now + ask.spec.stop_grace);
         // In whole minutes, as people write it.
         let limit = Millis(limit.0 / 60_000 * 60_000);
-        (limit > Millis::ZERO).then_some(Change::ShorterLimit { limit })
+        let is_shorter = ask.spec.time_limit.is_none_or(|present| limit < present);
+        (limit > held && is_shorter).then_some(Change::ShorterLimit { limit })
     }
 
     fn fewer_nodes(&self, request: &Request<'_>, index: &mut Index) -> Option<Change> {

@@ -70,15 +70,9 @@ pub struct Replica {
 pub enum ReplicaState {
     Launched,
     /// It is over for this reason, and the others go on; some member may still live.
-    Stopping {
-        reason: EndReason,
-        since: Time,
-    },
+    Stopping { reason: EndReason, since: Time },
     /// Nothing of it lives; it is launched again not before `until`, once it has all its nodes.
-    Waiting {
-        since: Time,
-        until: Time,
-    },
+    Waiting { since: Time, until: Time },
 }
 
 /// What to keep away from: somewhere a gang can fail and fail again, and no check sees why.
@@ -155,6 +149,8 @@ pub struct Attempt {
     /// Whoever reads the progress will say when it stops.
     pub is_watched: bool,
     pub resend_wait: Millis,
+    /// How often it is told to save its work.
+    pub save_every: Option<Millis>,
     /// A node of the gang that went silent, and when it was last heard, if anybody knows.
     pub unheard: Option<(NodeId, Option<Time>)>,
 }

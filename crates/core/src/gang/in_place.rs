@@ -43,6 +43,7 @@ impl Core {
         let what = TrailKind::PlacedAgain { nodes, replaced, first };
         let epoch = self.jobs[&id].epoch;
         self.say(Some((id, Some(epoch))), None, what, out);
+        self.say_advice(id, out);
         self.resend_to(id, None, out);
         true
     }
@@ -78,7 +79,7 @@ impl Core {
         let spec = Arc::clone(&job.spec);
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
         let shunned = shunned.clone();
-        let own = self.reserved_for_team(Some(job.team));
+        let own = self.open_to_team(id);
         let request = Request { own: &own, ..Request::of(&spec) };
         let found = self.fleet.with_index(|index, fleet| {
             placement::stand_ins(index, fleet, &request, &nodes, &lost, &shunned)

@@ -16,8 +16,10 @@ use crate::event::GangWord;
 use crate::health::fleet::{Allocation, NodeState};
 use crate::job::Job;
 use crate::placement::Placement;
+use crate::recovery::interval::Advice;
 use crate::timer::Timer;
 use attempt::{Attempt, Doubt, Member, MemberState, Pace, Phase, Replica, ReplicaState, Tally};
+use lindos_model::job::CheckpointEvery;
 use lindos_model::reason::Charge;
 use lindos_model::{
     AttemptReport, Column, EndReason, Epoch, JobId, Millis, NodeId, ReportedPhase, Time, TrailKind,
@@ -64,7 +66,19 @@ impl Core {
         };
         let epoch = job.epoch;
         self.say(Some((id, Some(epoch))), None, what, out);
+        self.say_advice(id, out);
         self.resend_to(id, None, out);
+    }
+
+    /// Tells people what the attempt is told, if Lindos has chosen it.
+    fn say_advice(&mut self, id: JobId, out: &mut Effects) {
+        let job = &self.jobs[&id];
+        let is_chosen = job.spec.checkpoint_every == Some(CheckpointEvery::Auto);
+        let advice = self.checkpoint_advice(job).filter(|_| is_chosen);
+        if let (Some(Advice { every, cost, mtbf }), epoch) = (advice, job.epoch) {
+            let what = TrailKind::CheckpointAdvice { every, cost, mtbf };
+            self.say(Some((id, Some(epoch))), None, what, out);
+        }
     }
 
     /// The next port of the policy's range; replicas use the one after it too.
@@ -135,12 +149,16 @@ impl Core {
             hang_limit: Millis::ZERO,
             is_watched: false,
             resend_wait: Millis(self.policy.resend_ms),
+            save_every: None,
             unheard: None,
         };
         let first_step =
             job.spec.startup_timeout.or(job.is_expected_to_report().then_some(FIRST_STEP));
         let time_left = job.spec.time_limit.map(|limit| limit - Millis(job.held_ms));
         job.attempt = Some(attempt);
+        let advice = self.checkpoint_advice(&self.jobs[&id]);
+        let job = self.jobs.get_mut(&id).expect("it was just there");
+        job.attempt.as_mut().expect("it was just made").save_every = advice.map(|a| a.every);
         self.move_gpus(id, None, Some(Column::Startup), gpus);
         if let Some(wait) = first_step {
             self.timers.set(Timer::FirstStep(id), now + wait);
@@ -578,6 +596,7 @@ fn launch(job: &Job, attempt: &Attempt, replica: usize, peers: &Arc<Vec<(NodeId,
         gang: Arc::new(members.iter().map(|member| member.node).collect()),
         master_port: attempt.replicas[replica].master_port,
         resume_step: attempt.resumed_from,
+        save_every: attempt.save_every,
         array_index: job.array_index,
         replica: (attempt.replicas.len() > 1).then(|| LaunchReplica {
             index: replica as u32,

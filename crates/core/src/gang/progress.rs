@@ -129,6 +129,7 @@ impl Core {
             let silent = if is_told_late { 0 } else { now.since(attempt.sign_at).0 };
             let pause = blocked.max(silent);
             job.is_pause_known = true;
+            job.checkpoint_cost = Some(Millis(blocked));
             attempt.pace.longest_gap_ms = attempt.pace.longest_gap_ms.max(pause);
             job.longest_gap_ms = job.longest_gap_ms.max(attempt.pace.longest_gap_ms);
             if self.timers.get(Timer::Hang(id)).is_some() {

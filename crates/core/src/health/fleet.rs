@@ -72,6 +72,11 @@ impl Node {
         self.held_for.is_none() && !self.is_reserved
     }
 
+    /// Whether it is on its way into service for the first time.
+    fn is_expected(&self) -> bool {
+        self.state == NodeState::Expected && self.drained.is_none()
+    }
+
     /// GPUs that new work may take; `None` when it may take none, whatever is free.
     pub fn room(&self) -> Option<u16> {
         self.in_service().then(|| self.free().len())
@@ -105,6 +110,16 @@ impl Node {
     }
 }
 
+/// What the fleet makes of a node that joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    New,
+    /// It is known, and nothing that a gang asks for has changed.
+    Again,
+    /// It is known, and stands elsewhere or is of another kind now.
+    Elsewhere,
+}
+
 /// All nodes, and the sums over them that must not cost a pass.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Fleet {
@@ -115,8 +130,10 @@ pub struct Fleet {
     /// In service and without any allocation.
     whole_free: u32,
     whole_free_gpus: u64,
-    /// What the nodes have free, along the tree: see [`Fleet::rebuild`].
-    #[serde(skip)]
+    /// Never heard from, and not drained.
+    expected: u32,
+    /// What the nodes have free, along the tree: of a snapshot only the tree, see
+    /// [`Fleet::restore_index`].
     index: Index,
 }
 
@@ -162,8 +179,18 @@ impl Fleet {
         self.whole_free_gpus
     }
 
-    /// Adds a node, or takes over what may have changed of a known one. Whether it is new.
-    pub fn join(&mut self, spec: NodeSpec) -> (NodeId, bool) {
+    /// Nodes that have never reported, and that nobody has drained.
+    pub fn expected(&self) -> u32 {
+        self.expected
+    }
+
+    /// Whether a node of this design can be told from others.
+    pub fn has_room_for(&self, platform: &str) -> bool {
+        self.index.tree().has_room_for(platform)
+    }
+
+    /// Adds a node, or takes over what may have changed of a known one.
+    pub fn join(&mut self, spec: NodeSpec) -> (NodeId, Joined) {
         if let Some(id) = self.by_name(&spec.name) {
             let node = &mut self.nodes[id.index()];
             let gpus = node.spec.gpus;
@@ -172,10 +199,15 @@ impl Fleet {
                 || node.spec.platform != spec.platform
                 || node.spec.labels != spec.labels;
             node.spec = spec;
-            if has_moved {
+            if !has_moved {
+                return (id, Joined::Again);
+            }
+            self.index.move_node(id, &self.nodes[id.index()].spec);
+            self.reindex(id);
+            if self.index.tree().is_worn() {
                 self.rebuild();
             }
-            return (id, false);
+            return (id, Joined::Elsewhere);
         }
         let id = NodeId(self.nodes.len() as u32);
         self.by_name.insert(spec.name.clone(), id);
@@ -193,8 +225,9 @@ impl Fleet {
         self.index.add(&self.nodes[id.index()].spec);
         let node = &self.nodes[id.index()];
         self.gpus += u64::from(node.spec.gpus);
+        self.expected += 1;
         add(&mut self.columns, &node.columns());
-        (id, true)
+        (id, Joined::New)
     }
 
     /// Changes a node and keeps the sums true. The only way to change one.
@@ -202,9 +235,11 @@ impl Fleet {
         let node = &mut self.nodes[id.index()];
         let before = node.columns();
         let was_whole = node.in_service() && node.is_whole();
+        self.expected -= u32::from(node.is_expected());
         let result = change(node);
         let after = node.columns();
         let is_whole = node.in_service() && node.is_whole();
+        self.expected += u32::from(node.is_expected());
         let gpus = u64::from(node.spec.gpus);
         if was_whole != is_whole {
             if is_whole {
@@ -234,12 +269,22 @@ impl Fleet {
         result
     }
 
-    /// Makes the index anew: after a snapshot was read, and when a node has moved.
-    pub fn rebuild(&mut self) {
+    /// Makes the index anew.
+    fn rebuild(&mut self) {
         self.index = Index::default();
         for node in &self.nodes {
             self.index.add(&node.spec);
         }
+        self.reindex_all();
+    }
+
+    /// Puts the nodes back into the index, after a snapshot was read.
+    pub fn restore_index(&mut self) {
+        self.index = self.index.restored(self.nodes.iter().map(|node| &node.spec));
+        self.reindex_all();
+    }
+
+    fn reindex_all(&mut self) {
         for id in 0..self.nodes.len() {
             self.reindex(NodeId(id as u32));
         }
@@ -300,6 +345,8 @@ impl Fleet {
     pub fn check(&self) {
         let mut columns = Columns::default();
         let (mut whole, mut whole_gpus) = (0, 0);
+        let expected = self.nodes.iter().filter(|node| node.is_expected()).count();
+        assert_eq!(expected, self.expected as usize, "nodes that never came were miscounted");
         for node in &self.nodes {
             add(&mut columns, &node.columns());
             let mut taken = GpuSet::EMPTY;

@@ -5,7 +5,7 @@ pub mod fleet;
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
 use crate::timer::Timer;
-use fleet::NodeState;
+use fleet::{Joined, NodeState};
 use lindos_model::node::GPUS_PER_NODE_MAX;
 use lindos_model::{
     EffectId, EndReason, JobId, Millis, NodeId, NodeSpec, Policy, RequestId, Time, TrailKind,
@@ -39,14 +39,15 @@ impl Core {
 
     pub(crate) fn on_node_joined(&mut self, spec: &NodeSpec, out: &mut Effects) {
         let gpus = spec.gpus;
-        if gpus > GPUS_PER_NODE_MAX {
+        if gpus > GPUS_PER_NODE_MAX || !self.fleet.has_room_for(&spec.platform) {
             return;
         }
-        let (node, is_new) = self.fleet.join(spec.clone());
-        if is_new {
+        let (node, joined) = self.fleet.join(spec.clone());
+        if joined == Joined::New {
             self.say(None, Some(node), TrailKind::NodeJoined { gpus }, out);
-            self.must_schedule = true;
         }
+        // What it is now may be what somebody waits for.
+        self.must_schedule |= joined != Joined::Again;
     }
 
     /// A node spoke. Whether what it says is newer than all that it said before.

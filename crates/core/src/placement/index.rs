@@ -3,8 +3,9 @@
 //! A change of one node costs a walk to the root. Two planes are kept: what is free at all, and
 //! what of it is open, that is, not held for a gang whose start is reserved.
 
-use super::tree::{PoolId, SlotId, Tree, VertexId};
+use super::tree::{Added, PoolId, ROOT, Skeleton, SlotId, Tree, VertexId};
 use lindos_model::{Level, NodeId, NodeSpec};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
@@ -72,11 +73,50 @@ impl Index {
         &self.tree
     }
 
+    /// The same tree with all of its nodes out.
+    pub fn blank(&self) -> Index {
+        let plane = Plane {
+            free: vec![OUT; self.open.free.len()],
+            at_least: vec![0; self.open.at_least.len()],
+        };
+        let slots = self.tight.noted.len();
+        let tight = Tight {
+            sets: self.tight.sets.iter().map(|_| Default::default()).collect(),
+            noted: vec![0; slots],
+            is_dirty: vec![false; slots],
+            dirty: Vec::new(),
+        };
+        Index { tree: Arc::clone(&self.tree), open: plane.clone(), free: plane, tight }
+    }
+
     /// Adds the node that has the next id. It takes no work yet.
     pub fn add(&mut self, spec: &NodeSpec) {
         let added = Arc::make_mut(&mut self.tree).add(spec);
+        self.grow(added);
+    }
+
+    /// The index as it was kept, with these nodes, which take no work yet.
+    pub fn restored<'a>(&self, nodes: impl Iterator<Item = &'a NodeSpec>) -> Index {
+        let tree = Tree::from(self.tree.skeleton());
+        let mut index = Index { tree: Arc::new(tree), ..Index::default() };
+        for spec in nodes {
+            let added = Arc::make_mut(&mut index.tree).add_again(spec);
+            index.grow(added);
+        }
+        index
+    }
+
+    /// A node stands elsewhere now, or is of another kind. It takes no work until it is set again.
+    pub fn move_node(&mut self, node: NodeId, spec: &NodeSpec) {
+        self.set(node, None, false);
+        let added = Arc::make_mut(&mut self.tree).move_node(node, spec);
+        self.grow(added);
+    }
+
+    /// Makes room for what was added to the tree.
+    fn grow(&mut self, added: Added) {
         for plane in [&mut self.open, &mut self.free] {
-            plane.free.push(OUT);
+            plane.free.resize(self.tree.len(), OUT);
             plane.at_least.resize(added.counts as usize, 0);
         }
         self.tight.noted.resize(added.slots as usize, 0);
@@ -153,6 +193,12 @@ impl Index {
         slots.map(|&(_, slot)| plane.whole(&self.tree, slot)).sum()
     }
 
+    /// Open nodes that have none of their GPUs taken.
+    pub fn whole_open(&self) -> u32 {
+        let slots = self.tree.vertex(ROOT).slots.iter();
+        slots.map(|&(_, slot)| self.open.whole(&self.tree, slot)).sum()
+    }
+
     /// All nodes of some pools below a vertex, in service or not.
     pub fn all(&self, vertex: VertexId, pools: &Pools) -> u32 {
         let slots = self.tree.vertex(vertex).slots.iter().filter(|(pool, _)| pools.has(*pool));
@@ -187,19 +233,52 @@ impl Index {
     }
 
     /// Panics unless it is what the nodes say.
-    pub fn check<'a>(&self, nodes: impl Iterator<Item = (&'a NodeSpec, Option<u16>, bool)>) {
-        let mut fresh = Index::default();
+    pub fn check<'a>(
+        &self,
+        nodes: impl Iterator<Item = (&'a NodeSpec, Option<u16>, bool)> + Clone,
+    ) {
+        let mut fresh = self.restored(nodes.clone().map(|(spec, ..)| spec));
         for (index, (spec, free, is_held)) in nodes.enumerate() {
-            fresh.add(spec);
+            let pool = &self.tree.pools()[usize::from(self.tree.pool_of(NodeId(index as u32)))];
+            assert_eq!((pool.gpus, &pool.platform), (spec.gpus, &spec.platform));
+            assert!(pool.labels == spec.labels || pool.labels.is_empty(), "it has other labels");
             fresh.set(NodeId(index as u32), free, is_held);
         }
-        assert_eq!(self.tree, fresh.tree, "the index has another tree than the fleet");
-        assert_eq!(self.open, fresh.open, "the index has other open nodes than the fleet");
-        assert_eq!(self.free, fresh.free, "the index has other free nodes than the fleet");
+        self.tree.check_against(&fresh.tree);
+        for vertex in 0..self.tree.vertices() as VertexId {
+            for pool in 0..self.tree.pools().len() as PoolId {
+                assert_eq!(self.counts(vertex, pool), fresh.counts(vertex, pool), "miscounted");
+            }
+        }
         let mut settled = self.clone();
         settled.settle();
         fresh.settle();
         assert_eq!(settled.tight.sets, fresh.tight.sets, "the order of best fit is wrong");
+    }
+
+    /// Nodes of a pool below a vertex: all, and by free GPUs the open ones and those that are free.
+    fn counts(&self, vertex: VertexId, pool: PoolId) -> Option<(u32, Vec<u32>, Vec<u32>)> {
+        let slot = self.tree.slot(vertex, pool)?;
+        let nodes = self.tree.slots()[slot as usize].nodes;
+        let by_free = |plane: &Plane| {
+            let sizes = 0..=self.tree.pools()[usize::from(pool)].gpus;
+            sizes.map(|gpus| plane.at_least(&self.tree, pool, slot, gpus)).collect()
+        };
+        (nodes > 0).then(|| (nodes, by_free(&self.open), by_free(&self.free)))
+    }
+}
+
+impl Serialize for Index {
+    /// What cannot be made anew from the nodes: see [`Index::restored`].
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.tree.skeleton().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Index {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Index, D::Error> {
+        let tree = Tree::from(Skeleton::deserialize(deserializer)?);
+        Ok(Index { tree: Arc::new(tree), ..Index::default() })
     }
 }
 

@@ -68,15 +68,29 @@ pub struct Placement {
     pub span: Span,
 }
 
+impl Placement {
+    pub fn gpus(&self) -> u64 {
+        self.nodes.iter().map(|(_, gpus)| u64::from(gpus.len())).sum()
+    }
+}
+
 /// The place for a gang, or why there is none. The fleet is the same afterwards.
 pub fn place(fleet: &mut Fleet, request: &Request<'_>) -> Result<Placement, WaitReason> {
-    let found = fleet.with_index(|index, fleet| would_go(index, fleet, request));
-    let (nodes, span) = found?;
+    let found = fleet.with_index(|index, fleet| would_go(index, fleet, request))?;
+    Ok(on_lowest_gpus(fleet, request, found))
+}
+
+/// A gang on the lowest GPUs that are free on each of its nodes.
+pub fn on_lowest_gpus(
+    fleet: &Fleet,
+    request: &Request<'_>,
+    (nodes, span): (Vec<NodeId>, Span),
+) -> Placement {
     let taken = |id: NodeId| {
         let gpus = fleet.node(id).free().lowest(request.gpus_per_node);
         (id, gpus.expect("the index counts the free GPUs"))
     };
-    Ok(Placement { nodes: nodes.into_iter().map(taken).collect(), span })
+    Placement { nodes: nodes.into_iter().map(taken).collect(), span }
 }
 
 /// Where a gang would go by this index, which is the same afterwards, or why it cannot.
@@ -101,6 +115,14 @@ pub fn most_open(index: &mut Index, fleet: &Fleet, request: &Request<'_>) -> u32
     let most = verdict::most_usable(index, request, &groups(index, request));
     restore(index, before);
     most
+}
+
+/// Nodes of one design that the request could have, wherever they stand.
+pub fn anywhere(index: &Index, request: &Request<'_>) -> u32 {
+    let groups = groups(index, request);
+    let usable =
+        groups.iter().map(|pools| search::Search::new(index, request, pools).usable(tree::ROOT));
+    usable.max().unwrap_or(0)
 }
 
 /// Shows the index what this request alone sees: nodes that it leaves out, nodes held for it. How

@@ -233,7 +233,8 @@ fn labels_of_every_nodes_own_harm_nobody() {
         });
         fleet.update(id, |node| node.state = NodeState::Up);
     }
-    assert_eq!(fleet.index().tree().pools().len(), 1_000);
+    // And one of each design for those that are one too many.
+    assert_eq!(fleet.index().tree().pools().len(), 1_003);
     assert!(place(&mut fleet, &want(366, 8)).is_ok());
     fleet.check();
 }

@@ -1,11 +1,14 @@
 //! The one tree that placement sees: the fleet, and within it sites, halls, spines, leaves, racks
 //! and NVLink domains, each where it is known. A node hangs on the lowest vertex of its path.
 //!
-//! The tree is a function of the nodes in the order of their ids and of their locations, nothing
-//! else, so that a core that was restored from a snapshot has the same as one that never stopped.
+//! Places and kinds of nodes are numbered in the order in which they were first seen, and of two
+//! places alike a gang goes to the one with the lower number. A node that moves to another place or
+//! is of another kind now changes nothing but its own: so the numbers depend on what was before, and
+//! a snapshot keeps them ([`Skeleton`]), for a core that is restored to go on as the one that wrote it.
 
 use lindos_model::{Level, NodeId, NodeSpec};
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Number of a vertex; the fleet itself is 0.
 pub type VertexId = u32;
@@ -16,12 +19,17 @@ pub type SlotId = u32;
 
 pub const ROOT: VertexId = 0;
 
-/// Kinds of nodes that are told apart. A node of one kind more stands with those of its size and,
-/// if there are any, its design: what it has of its own cannot be asked for.
+/// Kinds of nodes that are told apart by their labels. A node of one kind more stands with those of
+/// its size and design that have no labels: what it has of its own cannot be asked for.
 const POOLS_MAX: usize = 1000;
+/// Hardware designs. With all sizes of nodes they are few enough for the number of a pool.
+const PLATFORMS_MAX: usize = 900;
+/// With more places than this, and more than half of them, without any node below, the tree is made
+/// anew: it costs no more than the moves that have emptied them.
+const VACANT_MAX: u32 = 1000;
 
 /// Nodes of one hardware design, one size and the same labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     pub platform: String,
     pub gpus: u16,
@@ -56,7 +64,7 @@ pub struct Slot {
     pub nodes: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tree {
     vertices: Vec<Vertex>,
     slots: Vec<Slot>,
@@ -67,6 +75,18 @@ pub struct Tree {
     by_place: BTreeMap<(VertexId, Level, String), VertexId>,
     by_level: [Vec<VertexId>; Level::ALL.len()],
     counts: u32,
+    /// Vertices without any node below.
+    vacant: u32,
+}
+
+/// What of a tree depends on more than where its nodes stand now.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Skeleton {
+    /// But for the root: parent, level and name.
+    vertices: Vec<(VertexId, Level, String)>,
+    pools: Vec<Pool>,
+    /// By node.
+    pool_of: Vec<PoolId>,
 }
 
 /// The slots of a node's ancestors that are new or have one node more.
@@ -88,33 +108,102 @@ impl Default for Tree {
             by_place: BTreeMap::new(),
             by_level: Default::default(),
             counts: 0,
+            vacant: 0,
         };
         tree.add_vertex(Level::Fleet, String::new(), ROOT);
         tree
     }
 }
 
+impl From<Skeleton> for Tree {
+    /// The tree before its nodes are in it: see [`Tree::add_again`].
+    fn from(skeleton: Skeleton) -> Tree {
+        let mut tree = Tree::default();
+        for (parent, level, name) in skeleton.vertices {
+            tree.child(parent, level, &name);
+        }
+        (tree.pools, tree.pool_of) = (skeleton.pools, skeleton.pool_of);
+        tree
+    }
+}
+
 impl Tree {
+    pub fn skeleton(&self) -> Skeleton {
+        let vertices = self.vertices.iter().skip(1);
+        let vertices = vertices.map(|vertex| (vertex.parent, vertex.level, vertex.name.clone()));
+        let (pools, pool_of) = (self.pools.clone(), self.pool_of.clone());
+        Skeleton { vertices: vertices.collect(), pools, pool_of }
+    }
+
     /// Adds the node that has the next id; how many slots and counts there are now.
     pub fn add(&mut self, spec: &NodeSpec) -> Added {
+        let pool = self.pool(spec);
+        self.pool_of.push(pool);
+        self.add_again(spec)
+    }
+
+    /// Adds the node that has the next id, and whose pool is known from before.
+    pub fn add_again(&mut self, spec: &NodeSpec) -> Added {
+        let id = NodeId(self.home.len() as u32);
+        self.home.push(ROOT);
+        self.stand(id, spec)
+    }
+
+    /// A node stands elsewhere now, or is of another kind. It takes no work meanwhile.
+    pub fn move_node(&mut self, id: NodeId, spec: &NodeSpec) -> Added {
+        let (home, pool) = (self.home(id), self.pool_of(id));
+        let nodes = &mut self.vertices[home as usize].nodes;
+        nodes.remove(nodes.binary_search(&id).expect("it stands there"));
+        let above: Vec<VertexId> = self.upwards(home).collect();
+        for vertex in above {
+            let slot = self.slot(vertex, pool).expect("its node is below it");
+            self.slots[slot as usize].nodes -= 1;
+            self.vacant += u32::from(self.is_vacant(vertex));
+        }
+        self.pool_of[id.index()] = self.pool(spec);
+        self.stand(id, spec)
+    }
+
+    /// Puts a node where its specification says.
+    fn stand(&mut self, id: NodeId, spec: &NodeSpec) -> Added {
         let mut vertex = ROOT;
         for (level, name) in spec.location.path() {
             vertex = self.child(vertex, level, name);
         }
-        let id = NodeId(self.home.len() as u32);
-        let pool = self.pool(spec);
-        self.home.push(vertex);
-        self.pool_of.push(pool);
-        self.vertices[vertex as usize].nodes.push(id);
-        loop {
+        let pool = self.pool_of(id);
+        self.home[id.index()] = vertex;
+        let nodes = &mut self.vertices[vertex as usize].nodes;
+        nodes.insert(nodes.partition_point(|&other| other < id), id);
+        let above: Vec<VertexId> = self.upwards(vertex).collect();
+        for vertex in above {
+            self.vacant -= u32::from(self.is_vacant(vertex));
             let slot = self.slot_or_new(vertex, pool);
             self.slots[slot as usize].nodes += 1;
-            if vertex == ROOT {
-                break;
-            }
-            vertex = self.vertices[vertex as usize].parent;
         }
         Added { slots: self.slots.len() as u32, counts: self.counts }
+    }
+
+    fn is_vacant(&self, vertex: VertexId) -> bool {
+        let slots = &self.vertex(vertex).slots;
+        slots.iter().all(|&(_, slot)| self.slots[slot as usize].nodes == 0)
+    }
+
+    /// Whether the tree is for the greater part of places where nodes once were.
+    pub fn is_worn(&self) -> bool {
+        self.vacant > VACANT_MAX && self.vacant as usize > self.vertices.len() / 2
+    }
+
+    /// Whether nodes of this design can be told from others.
+    pub fn has_room_for(&self, platform: &str) -> bool {
+        self.pools.iter().any(|pool| pool.platform == platform)
+            || self.platforms().count() < PLATFORMS_MAX
+    }
+
+    /// The hardware designs, each once.
+    fn platforms(&self) -> impl Iterator<Item = &str> {
+        let platforms: BTreeSet<&str> =
+            self.pools.iter().map(|pool| pool.platform.as_str()).collect();
+        platforms.into_iter()
     }
 
     fn child(&mut self, parent: VertexId, level: Level, name: &str) -> VertexId {
@@ -139,33 +228,40 @@ impl Tree {
         let depth = if id == ROOT { 0 } else { self.vertex(parent).depth + 1 };
         self.vertices.push(Vertex { level, depth, name, parent, children, nodes, slots });
         self.by_level[level.index()].push(id);
+        self.vacant += 1;
         id
     }
 
     fn pool(&mut self, spec: &NodeSpec) -> PoolId {
-        let is_same = |pool: &Pool| {
-            pool.gpus == spec.gpus && pool.platform == spec.platform && pool.labels == spec.labels
+        let position = |labels: &BTreeMap<String, String>| {
+            self.pools.iter().position(|pool| {
+                pool.gpus == spec.gpus && pool.platform == spec.platform && pool.labels == *labels
+            })
         };
-        let known = self.pools.iter().position(is_same).or_else(|| {
-            if self.pools.len() < POOLS_MAX {
-                return None;
-            }
-            // Labels of every node's own would make a kind of each.
-            let has_size = |pool: &Pool| pool.gpus == spec.gpus;
-            let is_alike = |pool: &Pool| has_size(pool) && pool.platform == spec.platform;
-            let alike = self.pools.iter().position(is_alike);
-            alike.or_else(|| self.pools.iter().position(has_size))
-        });
-        let index = known.unwrap_or_else(|| {
-            self.pools.push(Pool {
-                platform: spec.platform.clone(),
-                gpus: spec.gpus,
-                labels: spec.labels.clone(),
-            });
-            self.pools.len() - 1
-        });
-        // No more than `POOLS_MAX` and one of each size.
-        index as PoolId
+        if let Some(known) = position(&spec.labels) {
+            return known as PoolId;
+        }
+        let (platform, gpus) = (spec.platform.clone(), spec.gpus);
+        // One whose nodes have all become something else.
+        let is_free = |&at: &usize| {
+            self.pools[at].gpus == gpus
+                && self.slot(ROOT, at as PoolId).is_none_or(|s| self.slots[s as usize].nodes == 0)
+        };
+        let free = (0..self.pools.len()).find(is_free);
+        // Labels of every node's own would make a kind of each.
+        let is_told_apart = free.is_some() || self.pools.len() < POOLS_MAX;
+        let labels = if is_told_apart { spec.labels.clone() } else { BTreeMap::new() };
+        if !is_told_apart && let Some(plain) = position(&labels) {
+            return plain as PoolId;
+        }
+        let pool = Pool { platform, gpus, labels };
+        let index = free.unwrap_or(self.pools.len());
+        if free.is_some() {
+            self.pools[index] = pool;
+        } else {
+            self.pools.push(pool);
+        }
+        PoolId::try_from(index).expect("kinds without labels are as many as designs and sizes")
     }
 
     fn slot_or_new(&mut self, vertex: VertexId, pool: PoolId) -> SlotId {
@@ -220,6 +316,21 @@ impl Tree {
 
     pub fn home(&self, node: NodeId) -> VertexId {
         self.home[node.index()]
+    }
+
+    /// Panics unless it is the same but for the numbers of its slots.
+    pub fn check_against(&self, other: &Tree) {
+        assert_eq!(self.home, other.home, "nodes stand elsewhere than in the tree");
+        assert_eq!(self.pool_of, other.pool_of, "nodes are of other kinds than in the tree");
+        assert_eq!(self.pools, other.pools);
+        assert_eq!(self.by_place, other.by_place);
+        assert_eq!(self.by_level, other.by_level);
+        assert_eq!(self.vacant, other.vacant, "empty places were miscounted");
+        for (vertex, same) in self.vertices.iter().zip(&other.vertices) {
+            let of = |v: &Vertex| (v.level, v.depth, v.name.clone(), v.parent);
+            assert_eq!(of(vertex), of(same));
+            assert_eq!((&vertex.children, &vertex.nodes), (&same.children, &same.nodes));
+        }
     }
 
     /// The vertices above a node, lowest first; the last is the root.

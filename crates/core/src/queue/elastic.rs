@@ -17,7 +17,9 @@ impl Core {
         let attempt = job.attempt.as_ref().filter(|attempt| !attempt.is_stopping())?;
         let from = attempt.members.len() as u32;
         let is_small = from < job.spec.nodes && job.spec.min_nodes < job.spec.nodes;
-        if !is_small || self.queue.ready() > 0 {
+        // Whoever waits for something that this one cannot give does not mind.
+        let is_wanted = self.queue.is_blocked || self.first_at_limit(job.team).is_some();
+        if !is_small || is_wanted {
             return None;
         }
         let start = attempt.first_step_at?.since(attempt.launched_at);
@@ -30,7 +32,8 @@ impl Core {
         let spec = std::sync::Arc::clone(&job.spec);
         let segment = spec.segment.unwrap_or(1);
         let gpus = u64::from(spec.gpus_per_node);
-        let most_by_limit = (self.teams.left_to(job.team) / gpus).saturating_add(u64::from(from));
+        let most_by_limit =
+            (self.teams.left_to(job.team, &self.promised()) / gpus).saturating_add(u64::from(from));
         let most = self.fleet.with_index(|index, fleet| {
             let mut what_if = WhatIf::new(index, fleet);
             what_if.end(attempt);

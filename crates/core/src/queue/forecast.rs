@@ -5,15 +5,15 @@ use crate::gang::attempt::Attempt;
 use crate::health::fleet::Fleet;
 use crate::placement::index::{Index, Standing};
 use crate::placement::{self, Request};
-use lindos_model::{JobId, NodeId, Time};
+use lindos_model::{NodeId, Time};
 
 /// An index in which some gangs have ended. Take them back with [`WhatIf::undo`].
 #[derive(Debug)]
 pub struct WhatIf<'a> {
     index: &'a mut Index,
     fleet: &'a Fleet,
-    /// What is held for this job is open to it.
-    job: Option<JobId>,
+    /// Nodes that are not open to all, and are to whoever looks. Sorted.
+    own: Vec<NodeId>,
     /// GPUs free by node, where they differ from what is: a pass touches many nodes many times.
     room: Vec<Option<u16>>,
     /// How the nodes that were touched stood before.
@@ -22,15 +22,24 @@ pub struct WhatIf<'a> {
 
 impl<'a> WhatIf<'a> {
     pub fn new(index: &'a mut Index, fleet: &'a Fleet) -> WhatIf<'a> {
-        WhatIf { index, fleet, job: None, room: vec![None; fleet.len()], before: Vec::new() }
+        let room = vec![None; fleet.len()];
+        WhatIf { index, fleet, own: Vec::new(), room, before: Vec::new() }
     }
 
-    /// As a job sees it that may have nodes held for it.
-    pub fn for_job(self, job: Option<JobId>) -> WhatIf<'a> {
-        WhatIf { job, ..self }
+    /// As one sees it to whom these nodes are open besides.
+    pub fn open_to(mut self, own: &[NodeId]) -> WhatIf<'a> {
+        self.own = own.to_vec();
+        self.own.sort_unstable();
+        for &node in own {
+            let known = self.fleet.node(node);
+            if known.in_service() && !known.is_open() {
+                self.show(node, known.free().len());
+            }
+        }
+        self
     }
 
-    /// A gang ends; on how many nodes that frees GPUs. What is held for others stays held.
+    /// A gang ends; on how many nodes that frees GPUs. What is not open to whoever looks stays closed.
     pub fn end(&mut self, attempt: &Attempt) -> u32 {
         self.change(attempt, |room, gpus| room + gpus)
     }
@@ -44,21 +53,22 @@ impl<'a> WhatIf<'a> {
         let mut changed = 0;
         for member in &attempt.members {
             let node = self.fleet.node(member.node);
-            let is_own = node.held_for.is_some() && node.held_for == self.job && !node.is_reserved;
-            if !node.in_service() || !(node.is_open() || is_own) {
+            let is_seen = node.is_open() || self.own.binary_search(&member.node).is_ok();
+            if !node.in_service() || !is_seen {
                 continue;
             }
-            let room = &mut self.room[member.node.index()];
-            let now = room.unwrap_or_else(|| {
-                self.before.push((member.node, self.index.standing(member.node)));
-                node.free().len()
-            });
-            let now = change(now, member.gpus.len());
-            *room = Some(now);
-            self.index.show_open(member.node, now);
+            let now = self.room[member.node.index()].unwrap_or_else(|| node.free().len());
+            self.show(member.node, change(now, member.gpus.len()));
             changed += 1;
         }
         changed
+    }
+
+    fn show(&mut self, node: NodeId, gpus: u16) {
+        if self.room[node.index()].replace(gpus).is_none() {
+            self.before.push((node, self.index.standing(node)));
+        }
+        self.index.show_open(node, gpus);
     }
 
     /// The nodes that a gang would start on.

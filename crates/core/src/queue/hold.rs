@@ -10,10 +10,12 @@
 
 use super::forecast::WhatIf;
 use super::pass::Pass;
+use super::teams::TeamId;
 use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::{Attempt, Phase};
 use crate::placement::{self, Request};
+use lindos_model::policy::QueueRule;
 use lindos_model::{JobId, NodeId, Time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -28,32 +30,71 @@ pub struct Hold {
     pub preempts: bool,
 }
 
+/// What a blocked job waits for that no limit tells the start of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WaitsFor {
+    /// For running jobs, of which some have no limit.
+    Jobs,
+    /// For nodes that are held for those before it, besides.
+    Holds,
+    /// For something else: a reservation that has to end first.
+    Others,
+}
+
 impl Core {
-    /// A job is blocked: keeps or makes its hold, if it is among the foremost. Whether it should be
-    /// looked at again, because nodes were let go for it.
+    /// A job is blocked: stops others for it if it may, or else keeps or makes its hold, if it is
+    /// among the foremost. Whether it should be looked at again, because nodes were let go for it.
     pub(crate) fn reserve(&mut self, id: JobId, pass: &mut Pass, out: &mut Effects) -> bool {
-        if pass.is_full || pass.holding.len() >= self.policy.reservations_max as usize {
-            self.release_hold(id);
+        let is_good = self.is_hold_good(id);
+        if is_good && self.holds[&id].preempts {
+            pass.holding.insert(id);
             return false;
         }
-        let is_good = self.is_hold_good(id);
-        if !is_good {
-            self.release_hold(id);
+        let may_reserve = !pass.is_full && pass.reserved < self.reservations_max();
+        if !(is_good && may_reserve) {
+            if self.release_hold(id) {
+                pass.promised = None;
+            }
             // Those behind it must not keep it from what it comes first to.
             if self.lift_holds_behind(pass) {
-                pass.failed.clear();
+                pass.look_anew();
                 return true;
             }
         }
-        if !self.preempt_for(id, out) && !is_good {
-            let Some((nodes, from)) = self.forecast(id, pass) else { return false };
-            let has_moved = from.is_some_and(|start| self.move_for(id, start, out));
-            if !has_moved {
-                self.hold(id, nodes, from, false);
+        // Whoever may stop others need not wait for those whose start is reserved.
+        if !self.preempt_for(id, pass, out) {
+            if !may_reserve {
+                return false;
             }
+            if !is_good && !self.make_hold(id, pass, out) {
+                return false;
+            }
+            pass.reserved += 1;
         }
         pass.holding.insert(id);
+        pass.promised = None;
         false
+    }
+
+    fn reservations_max(&self) -> u32 {
+        match self.policy.queue {
+            // Nobody is behind the first that is blocked.
+            QueueRule::Fifo => 0,
+            QueueRule::Backfill | QueueRule::Fair => self.policy.reservations_max,
+        }
+    }
+
+    /// Reserves the start of a blocked job. Whether it could.
+    fn make_hold(&mut self, id: JobId, pass: &mut Pass, out: &mut Effects) -> bool {
+        let Some((nodes, from)) = self.forecast(id, pass) else { return false };
+        let has_moved = from.is_some_and(|start| self.move_for(id, start, out));
+        if has_moved {
+            pass.market = None;
+        } else {
+            self.hold(id, nodes, from, false);
+        }
+        pass.opened.clear();
+        true
     }
 
     /// Whether a hold still says what it said when it was made.
@@ -93,16 +134,24 @@ impl Core {
         true
     }
 
+    /// Whether a holder comes before the one that this pass looks at: the pass has come to it, it
+    /// waits out a backoff, jobs were stopped for it, or it is one of those itself and has its place.
+    pub(crate) fn is_ahead(&self, holder: JobId, hold: &Hold, pass: &Pass) -> bool {
+        pass.holding.contains(&holder) || hold.preempts || !self.is_in_turn(holder)
+    }
+
+    /// Whether a job waits for its turn in the queue.
+    pub(crate) fn is_in_turn(&self, id: JobId) -> bool {
+        self.queue.contains(id) && !self.queue.is_parked(id)
+    }
+
     /// Lets go of the holds of jobs that this pass has not come to yet: they are behind the one
     /// that it looks at. Whether there were any.
     pub(crate) fn lift_holds_behind(&mut self, pass: &Pass) -> bool {
-        let behind: Vec<JobId> = self
-            .holds
-            .iter()
-            .filter(|(job, hold)| {
-                !pass.holding.contains(job) && !self.queue.is_parked(**job) && !hold.preempts
-            })
-            .map(|(&job, _)| job)
+        let holders = self.holds.iter().map(|(&job, hold)| (job, hold));
+        let behind: Vec<JobId> = holders
+            .filter(|&(job, hold)| !self.is_ahead(job, hold, pass))
+            .map(|(job, _)| job)
             .collect();
         for &job in &behind {
             self.release_hold(job);
@@ -111,27 +160,50 @@ impl Core {
     }
 
     /// After a pass: only the foremost of the blocked keep their holds, and who waits out a
-    /// backoff. Whether nodes were let go.
+    /// backoff or is being moved. Whether nodes were let go.
     pub(crate) fn drop_holds_but(&mut self, pass: &Pass) -> bool {
-        let others: Vec<JobId> = self
-            .holds
-            .keys()
-            .filter(|job| !pass.holding.contains(job) && !self.queue.is_parked(**job))
-            .copied()
-            .collect();
+        let holders = self.holds.keys().copied();
+        let others: Vec<JobId> =
+            holders.filter(|&job| !pass.holding.contains(&job) && self.is_in_turn(job)).collect();
         for &job in &others {
             self.release_hold(job);
         }
         !others.is_empty()
     }
 
-    /// Nodes that others want only after the job is over, by hold and reservation.
-    pub(crate) fn wanted_after(&self, id: JobId) -> Vec<&[NodeId]> {
-        let Some(end) = self.would_end(id) else { return Vec::new() };
-        let wanted_after = |hold: &Hold| hold.from.is_some_and(|from| end <= from);
-        let others = self.holds.iter().filter(|&(&other, hold)| other != id && wanted_after(hold));
-        let held = others.map(|(_, hold)| &hold.nodes[..]);
-        held.chain(self.reserved_after(end)).collect()
+    /// What is held for others that want it only after a moment.
+    fn held_until_after(&self, end: Time, but: Option<JobId>) -> impl Iterator<Item = &[NodeId]> {
+        let is_later = move |hold: &Hold| hold.from.is_some_and(|from| end <= from);
+        let holds = self.holds.iter();
+        let others = holds.filter(move |&(&id, hold)| Some(id) != but && is_later(hold));
+        others.map(|(_, hold)| &hold.nodes[..])
+    }
+
+    /// How many holds and reservations of others a waiting job would be over before.
+    pub(crate) fn over_before(&self, id: JobId) -> usize {
+        self.would_end(id).map_or(0, |end| {
+            self.held_until_after(end, Some(id)).count() + self.reserved_after(end).count()
+        })
+    }
+
+    /// Nodes that others want only after a moment, by hold and reservation, and that are open until
+    /// then to a job of this team: within a reservation, nodes are held for jobs of its team.
+    pub(crate) fn open_until(
+        &self,
+        end: Time,
+        team: Option<TeamId>,
+        but: Option<JobId>,
+    ) -> Vec<NodeId> {
+        let is_for_it =
+            |&node: &NodeId| !self.fleet.node(node).is_reserved || self.is_reserved_for(node, team);
+        let held = self.held_until_after(end, but).flatten().copied().filter(is_for_it);
+        held.chain(self.reserved_after(end).flatten().copied()).collect()
+    }
+
+    /// Nodes that are wanted only after a waiting job is over.
+    pub(crate) fn open_before_others(&self, id: JobId) -> Vec<NodeId> {
+        let team = Some(self.jobs[&id].team);
+        self.would_end(id).map_or_else(Vec::new, |end| self.open_until(end, team, Some(id)))
     }
 
     /// When a running job is over at the latest, if anything tells.
@@ -171,30 +243,45 @@ impl Core {
         let endless = self.alive.iter().filter(|&&job| self.ends_by(job).is_none());
         let endless: Vec<&Attempt> =
             endless.filter_map(|job| self.jobs[job].attempt.as_ref()).collect();
-        let (forecast, waits_for_jobs) = self.fleet.with_index(|index, fleet| {
-            let mut what_if = WhatIf::new(index, fleet);
+        let own = self.open_to_team(id);
+        let held: Vec<NodeId> = self.holds.values().flat_map(|hold| &hold.nodes).copied().collect();
+        let (forecast, waits_for) = self.fleet.with_index(|index, fleet| {
+            let mut what_if = WhatIf::new(index, fleet).open_to(&own);
             let forecast = what_if.sweep(&request, &ends);
-            for attempt in endless {
+            for &attempt in &endless {
                 what_if.end(attempt);
             }
-            let waits_for_jobs = forecast.is_some() || what_if.nodes_for(&request).is_some();
+            let fits = forecast.is_some() || what_if.nodes_for(&request).is_some();
             what_if.undo();
-            (forecast, waits_for_jobs)
+            if fits {
+                return (forecast, WaitsFor::Jobs);
+            }
+            if held.is_empty() {
+                return (None, WaitsFor::Others);
+            }
+            let besides = [own.clone(), held].concat();
+            let mut what_if = WhatIf::new(index, fleet).open_to(&besides);
+            for attempt in ends.iter().map(|&(_, attempt)| attempt).chain(endless) {
+                what_if.end(attempt);
+            }
+            let fits = what_if.nodes_for(&request).is_some();
+            what_if.undo();
+            (None, if fits { WaitsFor::Holds } else { WaitsFor::Others })
         });
         if forecast.is_some() {
             return forecast.map(|(nodes, from)| (nodes, Some(from)));
         }
-        // Only for the foremost: two that gather would keep from each other what both need. And
-        // not for one that waits for something else besides: a reservation that has to end first.
-        if !waits_for_jobs {
+        if waits_for == WaitsFor::Others {
             return None;
         }
-        // A promise to one behind it could not be kept once its own is known.
+        // A promise to one behind it could not be kept once its own is known, and would keep it
+        // waiting once those before it have started.
         pass.is_full = true;
-        if !pass.holding.is_empty() {
+        // Only for the foremost: two that gather would keep from each other what both need.
+        if waits_for == WaitsFor::Holds || !pass.holding.is_empty() {
             return None;
         }
-        let nodes = self.best_part(&request);
+        let nodes = self.best_part(&Request { own: &own, ..request });
         (!nodes.is_empty()).then_some((nodes, None))
     }
 
@@ -213,7 +300,9 @@ impl Core {
     pub(crate) fn check_holds(&self) {
         let mut held = 0;
         for (&job, hold) in &self.holds {
-            assert!(self.queue.contains(job), "nodes are held for job {job}, which does not wait");
+            let gang = self.attempt_of(job);
+            let has_use = self.queue.contains(job) || gang.is_some_and(Attempt::is_stopping);
+            assert!(has_use, "nodes are held for job {job}, which does not wait");
             for &node in &hold.nodes {
                 assert_eq!(self.fleet.node(node).held_for, Some(job), "a node is held twice");
             }

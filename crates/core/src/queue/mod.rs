@@ -1,9 +1,12 @@
 //! Jobs come, wait, are cancelled, and start when their turn and their nodes have come.
 
 pub mod after;
+pub mod claims;
 pub mod elastic;
+pub mod find;
 pub mod forecast;
 pub mod hold;
+pub mod limits;
 pub mod order;
 pub mod pass;
 pub mod preempt;
@@ -12,6 +15,7 @@ pub mod teams;
 
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
+use crate::gang::attempt::Shunned;
 use crate::job::{Job, JobLedger};
 use crate::recovery::rules::Verdict;
 use crate::timer::Timer;
@@ -22,9 +26,12 @@ use lindos_model::{
 };
 use order::{Bucket, Shape, Waiting};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use teams::TeamId;
+
+/// Characters of a team's name: one that the policy does not have is kept as the jobs say it.
+const NAME_MAX: usize = 64;
 
 impl Core {
     pub(crate) fn on_job_submitted(
@@ -69,6 +76,9 @@ impl Core {
         if let Err(error) = spec.validate() {
             return invalid(error.key, error.message);
         }
+        if spec.team.len() > NAME_MAX {
+            return invalid("team", format!("a name has at most {NAME_MAX} characters"));
+        }
         let policy = &self.policy;
         if !spec.class.is_empty() && !policy.classes.iter().any(|c| c.name == spec.class) {
             return invalid("class", format!("there is no class `{}`", spec.class));
@@ -88,9 +98,17 @@ impl Core {
     /// Takes a job, or all jobs of an array; the first of them.
     fn accept(&mut self, user: &str, spec: &Arc<JobSpec>, out: &mut Effects) -> JobId {
         let first = JobId(self.last_job + 1);
-        for index in 0..spec.array.unwrap_or(1) {
-            self.accept_one(user, spec, spec.array.map(|_| index), out);
+        let after = self.after(spec);
+        let jobs = spec.array.unwrap_or(1);
+        for index in 0..jobs {
+            self.accept_one(user, spec, spec.array.map(|_| index), &after, out);
         }
+        if let Ok(open) = after
+            && !open.is_empty()
+        {
+            self.dependants.wait(first, jobs, open);
+        }
+        self.forget_oldest();
         first
     }
 
@@ -99,6 +117,7 @@ impl Core {
         user: &str,
         spec: &Arc<JobSpec>,
         index: Option<u32>,
+        after: &Result<BTreeSet<JobId>, EndReason>,
         out: &mut Effects,
     ) {
         self.last_job += 1;
@@ -124,7 +143,7 @@ impl Core {
             faults: 0,
             failures_without_progress: 0,
             doubt: None,
-            shunned: crate::gang::attempt::Shunned::default(),
+            shunned: Shunned::default(),
             reports_steps: false,
             step_ms: None,
             longest_gap_ms: 0,
@@ -132,12 +151,14 @@ impl Core {
             best_step: None,
             total_steps: None,
             checkpoint_step: None,
+            checkpoint_cost: None,
             first_loss_micro: None,
             last_loss_micro: None,
             held_ms: 0,
             ledger: JobLedger::default(),
         };
         let gpus = job.gpus();
+        self.teams.remember(job.team, self.now);
         self.jobs.insert(id, Box::new(job));
         let what = TrailKind::Submitted {
             name: spec.name.clone(),
@@ -146,19 +167,14 @@ impl Core {
         };
         self.say(Some((id, None)), None, what, out);
         let waiting = Waiting { job: id, since: self.now, gpus, is_restart: false };
-        match self.after(spec) {
+        match after.as_ref().map(BTreeSet::first) {
             Ok(None) => self.queue.push(waiting, Some(self.bucket(id))),
-            Ok(Some(reason)) => {
+            Ok(Some(&first)) => {
                 self.queue.push(waiting, None);
-                if let WaitReason::After { job } = reason {
-                    self.dependants.entry(job).or_default().insert(id);
-                }
-                self.note_wait(id, reason, out);
+                self.note_wait(id, WaitReason::After { job: first }, out);
             }
-            Err(reason) => {
-                self.finish(id, JobState::Cancelled, reason, out);
-                return;
-            }
+            // Nobody can come after it yet.
+            Err(reason) => self.end(id, JobState::Cancelled, reason.clone(), out),
         }
         self.must_schedule = true;
     }
@@ -169,9 +185,18 @@ impl Core {
         Bucket {
             priority: Reverse(job.priority),
             team: job.team,
-            limit: job.spec.time_limit.map(|limit| limit - Millis(job.held_ms)),
+            limit: job
+                .spec
+                .time_limit
+                .map(|limit| limit - Millis(job.held_ms) + job.spec.stop_grace),
+            preempts: self.preempts(&job.spec),
             shape: Shape::of(&job.spec),
         }
+    }
+
+    /// Whether a job's class lets it stop those of a lower priority.
+    pub(crate) fn preempts(&self, spec: &JobSpec) -> bool {
+        self.policy.classes.iter().any(|class| class.name == spec.class && class.preempts)
     }
 
     /// A policy begins to hold: teams and priorities are what it says.
@@ -275,6 +300,7 @@ impl Core {
         self.timers.set(Timer::Backoff(id), until);
         self.queue.push(waiting, None);
         if charge == Charge::Infrastructure {
+            self.release_hold(id);
             let is_ours = |&&node: &&NodeId| {
                 let node = self.fleet.node(node);
                 node.in_service() && node.is_whole() && node.is_open()
@@ -289,7 +315,7 @@ impl Core {
     pub(crate) fn on_backoff_over(&mut self, id: JobId) {
         if self.queue.is_parked(id) {
             let bucket = self.bucket(id);
-            self.queue.unpark(id, bucket);
+            self.queue.unpark(id, bucket, self.now);
             self.jobs.get_mut(&id).expect("it is queued").wait = Some(WaitReason::New);
             self.must_schedule = true;
         }
@@ -297,6 +323,8 @@ impl Core {
 
     /// A job is over, and those that come after it learn of it.
     fn finish(&mut self, id: JobId, state: JobState, reason: EndReason, out: &mut Effects) {
+        // One that was moved may be over before it is there.
+        self.release_hold(id);
         self.end(id, state, reason, out);
         self.on_job_over(id, out);
         self.forget_oldest();
@@ -323,6 +351,7 @@ impl Core {
         while self.finished.len() > self.policy.finished_jobs_max as usize {
             let oldest = self.finished.pop_front().expect("it is not empty");
             let job = self.jobs.remove(&oldest).expect("it was not forgotten before");
+            self.teams.forget(job.team);
             for (column, gpu_ms) in job.ledger.totals.iter() {
                 self.forgotten[column] += gpu_ms;
             }

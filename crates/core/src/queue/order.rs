@@ -9,6 +9,7 @@ use lindos_model::{JobId, JobSpec, Level, Millis, Time};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 /// All of a job that its place depends on, but for where it ran before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,8 +44,10 @@ impl Shape {
 pub struct Bucket {
     pub priority: Reverse<i32>,
     pub team: TeamId,
-    /// How long it holds its gang at most.
+    /// How long it holds its gang at most, to the end of its grace.
     pub limit: Option<Millis>,
+    /// Whether its class lets it stop others.
+    pub preempts: bool,
     pub shape: Shape,
 }
 
@@ -61,7 +64,7 @@ impl Bucket {
             labels: BTreeMap::new(),
             exclude: BTreeSet::new(),
         };
-        Bucket { priority: Reverse(priority), team: TeamId(0), limit: None, shape }
+        Bucket { priority: Reverse(priority), team: TeamId(0), limit: None, preempts: false, shape }
     }
 }
 
@@ -84,6 +87,10 @@ pub struct Queue {
     /// The first job that waits for busy nodes and that nobody overtakes: those behind it wait
     /// for it.
     pub blocked_by: Option<JobId>,
+    /// By team: the job that waits for the team's limit, and that nobody of the team overtakes.
+    pub at_limit: BTreeMap<TeamId, JobId>,
+    /// Whether a job of the last pass waits for busy nodes.
+    pub is_blocked: bool,
     /// The kind of wait of the first job that could not be placed.
     pub first_wait: Option<String>,
 }
@@ -106,13 +113,14 @@ impl Queue {
         assert!(self.entries.insert(job, entry).is_none(), "job {job} is queued twice");
         self.demand_gpus += gpus;
         if let Some(bucket) = bucket {
-            self.unpark(job, bucket);
+            self.unpark(job, bucket, since);
         }
     }
 
-    /// A parked job waits for its turn from now on.
-    pub fn unpark(&mut self, job: JobId, bucket: Bucket) {
+    /// A parked job waits for its turn from now on: what it waited for before does not count.
+    pub fn unpark(&mut self, job: JobId, bucket: Bucket, now: Time) {
         let entry = self.entries.get_mut(&job).expect("only a queued job has a turn");
+        entry.since = now;
         assert!(entry.bucket.is_none(), "job {job} has its turn twice");
         entry.bucket = Some(bucket.clone());
         if entry.is_restart {
@@ -141,8 +149,9 @@ impl Queue {
         if self.blocked_by == Some(job) {
             self.blocked_by = None;
         }
+        self.at_limit.retain(|_, first| *first != job);
         if self.entries.is_empty() {
-            self.first_wait = None;
+            (self.first_wait, self.is_blocked) = (None, false);
         }
     }
 
@@ -218,6 +227,12 @@ impl Queue {
             None => self.buckets.range::<Bucket, _>(..),
         };
         range.filter(move |_| !nothing_is_below)
+    }
+
+    /// Since when the first of those waits that began after this (`None`: of all).
+    pub fn first_since_after(&self, of_age: Option<Time>) -> Option<Time> {
+        let after = of_age.map_or(Bound::Unbounded, |at| Bound::Excluded((at, JobId(u64::MAX))));
+        self.by_age.range((after, Bound::Unbounded)).next().map(|&(since, _)| since)
     }
 
     /// Jobs that wait for their turn.

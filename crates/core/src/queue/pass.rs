@@ -8,17 +8,20 @@
 //!
 //! Jobs alike fail alike, so a pass costs a look at each kind of job that waits, not at each job.
 
-use super::order::{Bucket, Shape};
-use super::teams::{Standing, TeamId};
+use super::find::Kind;
+use super::order::Bucket;
+use super::preempt::Market;
+use super::teams::{Promised, Standing, TeamId};
 use crate::Core;
 use crate::effect::Effects;
-use crate::placement::{self, Placement, Request};
+use crate::placement::Placement;
+use crate::placement::index::{Index, View};
 use crate::timer::Timer;
 use lindos_model::policy::QueueRule;
-use lindos_model::{JobId, JobSpec, Millis, NodeId, Time, TrailKind, WaitReason};
+use lindos_model::{JobId, Millis, Time, TrailKind, WaitReason};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::sync::Arc;
+use std::ops::Bound;
 
 /// With more jobs than this waiting, passes are kept apart by a millisecond for each so many.
 const READY_PER_MS: usize = 1000;
@@ -28,18 +31,37 @@ const PASSES_MAX: u32 = 3;
 /// What a pass has found out so far.
 #[derive(Debug, Default)]
 pub struct Pass {
-    /// Kinds of jobs that could not be placed, with the number of holds that they are over before.
-    /// Starts only take, so it stays true until a hold is lifted.
-    pub failed: BTreeMap<(Shape, usize), WaitReason>,
+    /// Kinds of jobs that could not be placed. Starts only take, so it stays true until a hold is
+    /// lifted.
+    pub failed: BTreeMap<Kind, WaitReason>,
+    /// By team: what is open of the nodes that are reserved for it.
+    pub opened: BTreeMap<TeamId, Index>,
     /// Blocked jobs whose nodes are held.
     pub holding: BTreeSet<JobId>,
+    /// How many of them have their start reserved: the others have stopped somebody.
+    pub reserved: u32,
+    /// What is promised to the teams of holders that come first; made when first asked for.
+    pub promised: Option<Promised>,
     /// Nobody further back gets a hold.
     pub is_full: bool,
     /// When running jobs end at the latest, the soonest first; made when first asked for.
     pub ends: Option<Vec<(Time, JobId)>>,
+    /// Who could be stopped for others; made when first asked for.
+    pub market: Option<Market>,
     is_blocked: bool,
     looked_at: u32,
     is_over: bool,
+}
+
+impl Pass {
+    /// Nodes were let go: who could not be placed may have room now.
+    pub fn look_anew(&mut self) {
+        self.failed.clear();
+        self.opened.clear();
+        if let Some(market) = &mut self.market {
+            market.in_vain.clear();
+        }
+    }
 }
 
 impl Core {
@@ -49,7 +71,7 @@ impl Core {
         let next = self.passed_at + apart;
         let is_early = apart > Millis::ZERO && self.now < next;
         if is_early {
-            self.timers.set(Timer::Pass, next);
+            self.wake_by(next);
             if self.queue.restarts().next().is_none() {
                 return;
             }
@@ -58,6 +80,7 @@ impl Core {
             let mut pass = Pass::default();
             self.queue.blocked_by = None;
             self.queue.first_wait = None;
+            self.queue.at_limit.clear();
             self.pass_restarts(&mut pass, out);
             if is_early {
                 return;
@@ -71,9 +94,31 @@ impl Core {
                 self.pass_priority(priority, &mut pass, out);
                 below = Some(priority);
             }
+            self.queue.is_blocked = pass.is_blocked;
             if !self.drop_holds_but(&pass) {
-                return;
+                break;
             }
+        }
+        self.wake_for_the_next_of_age();
+    }
+
+    /// Nothing else may happen until a job has waited too long, and then it is its turn.
+    fn wake_for_the_next_of_age(&mut self) {
+        if self.policy.queue != QueueRule::Fair || !self.queue.is_blocked {
+            return;
+        }
+        let of_age = self.now.0.checked_sub(self.policy.wait_max_ms).map(Time);
+        let since = self.queue.first_since_after(of_age);
+        let comes = since.and_then(|since| since.0.checked_add(self.policy.wait_max_ms));
+        if let Some(at) = comes {
+            self.wake_by(Time(at));
+        }
+    }
+
+    /// Asks for a pass at this time at the latest.
+    pub(crate) fn wake_by(&mut self, at: Time) {
+        if self.timers.get(Timer::Pass).is_none_or(|before| before > at) {
+            self.timers.set(Timer::Pass, at);
         }
     }
 
@@ -114,7 +159,7 @@ impl Core {
             if pass.is_over {
                 return;
             }
-            if !self.queue.is_parked(id) && !pass.holding.contains(&id) {
+            if self.is_in_turn(id) && !pass.holding.contains(&id) {
                 self.try_start(id, pass, out);
             }
         }
@@ -139,10 +184,12 @@ impl Core {
             let turn = turns.get_mut(&team).expect("it was put in order");
             let Reverse((id, at)) = turn.heads.pop().expect("it was put in order with a head");
             let bucket = &turn.buckets[at];
-            // Who has nodes held was looked at before; those alike are no better off.
-            if !pass.holding.contains(&id) && self.try_start(id, pass, out) {
+            // Those alike are no better off, but for what one that has nodes held leaves to them.
+            let has_hold = |pass: &Pass| pass.holding.contains(&id);
+            if has_hold(pass) || self.try_start(id, pass, out) || has_hold(pass) {
                 let later = self.queue.buckets().get(bucket);
-                if let Some(&next) = later.and_then(|jobs| jobs.range(id..).next()) {
+                let after = (Bound::Excluded(id), Bound::Unbounded);
+                if let Some(&next) = later.and_then(|jobs| jobs.range(after).next()) {
                     turn.heads.push(Reverse((next, at)));
                 }
             }
@@ -178,17 +225,11 @@ impl Core {
             pass.looked_at += 1;
             pass.is_over = pass.looked_at > self.policy.backfill_max;
         }
-        let reason = match self.team_limit(&self.jobs[&id].spec) {
+        let reason = match self.kept_by_limit(id, pass) {
             Some(reason) => reason,
             None => match self.find_place(id, pass) {
                 Ok(placement) => {
-                    self.dequeue(id);
-                    self.must_schedule = false;
-                    self.start_attempt(id, &placement, out);
-                    if let (Some(ends), Some(end)) = (&mut pass.ends, self.ends_by(id)) {
-                        let at = ends.partition_point(|&before| before < (end, id));
-                        ends.insert(at, (end, id));
-                    }
+                    self.start_in(pass, id, &placement, out);
                     return true;
                 }
                 Err(reason) => reason,
@@ -199,96 +240,44 @@ impl Core {
         self.note_wait(id, reason, out);
         if is_blocked {
             pass.is_blocked = true;
+            if self.reserve(id, pass, out) {
+                return self.try_start(id, pass, out);
+            }
             if self.policy.queue == QueueRule::Fifo {
                 self.queue.blocked_by = Some(id);
                 pass.is_over = true;
-            } else if self.reserve(id, pass, out) {
-                return self.try_start(id, pass, out);
             }
         }
         false
     }
 
-    /// The limit that the job's team would break, though the job were as small as may be.
-    pub(crate) fn team_limit(&self, spec: &JobSpec) -> Option<WaitReason> {
-        let wanted = u64::from(spec.min_nodes) * u64::from(spec.gpus_per_node);
-        let (team, limit) = self.teams.over_limit(self.teams.find(&spec.team)?, wanted)?;
-        let account = self.teams.account(team);
-        let (team, held) = (account.name.clone(), account.held);
-        Some(WaitReason::TeamLimit { team, limit, held, wanted })
-    }
-
-    /// The most nodes that the job may have by its team's limits.
-    fn nodes_within_limit(&self, id: JobId) -> u32 {
-        let job = &self.jobs[&id];
-        let segment = job.spec.segment.unwrap_or(1);
-        let left = self.teams.left_to(job.team) / u64::from(job.spec.gpus_per_node);
-        let nodes = job.spec.nodes.min(u32::try_from(left).unwrap_or(u32::MAX));
-        (nodes / segment * segment).max(job.spec.min_nodes)
-    }
-
-    /// Where the job goes now: on nodes that are open or held for it; on nodes that are held for
-    /// others only if it is over before they are wanted.
-    fn find_place(&mut self, id: JobId, pass: &mut Pass) -> Result<Placement, WaitReason> {
-        let job = &self.jobs[&id];
-        let is_first = !self.queue.is_restart(id) && job.last_nodes().is_empty();
-        let mut own = self.reserved_for_team(Some(job.team));
-        let is_plain = is_first && own.is_empty() && !self.holds.contains_key(&id);
-        let shape = Shape::of(&job.spec);
-        let wanted_after = self.wanted_after(id);
-        let key = (shape, wanted_after.len());
-        if let Some(reason) = pass.failed.get(&key).filter(|_| is_plain) {
-            return Err(reason.clone());
+    fn start_in(&mut self, pass: &mut Pass, id: JobId, placement: &Placement, out: &mut Effects) {
+        let hold = self.holds.get(&id);
+        let has_stopped_others = hold.is_some_and(|hold| hold.preempts);
+        if hold.is_some() {
+            pass.promised = None;
         }
-        let others: Vec<NodeId> = wanted_after.concat();
-        own.extend(self.holds.get(&id).iter().flat_map(|hold| &hold.nodes));
-        let mut found = self.place(id, &own);
-        if matches!(found, Err(WaitReason::Held { .. })) {
-            if self.lift_holds_behind(pass) {
-                pass.failed.clear();
-                found = self.place(id, &own);
-            }
-            if found.is_err() && !others.is_empty() {
-                let nodes = [own.clone(), others].concat();
-                found = self.place(id, &nodes);
+        self.dequeue(id);
+        self.must_schedule = false;
+        self.start_attempt(id, placement, out);
+        if let (Some(ends), Some(end)) = (&mut pass.ends, self.ends_by(id)) {
+            let at = ends.partition_point(|&before| before < (end, id));
+            ends.insert(at, (end, id));
+        }
+        for index in pass.opened.values_mut() {
+            for &(node, _) in &placement.nodes {
+                if index.free_on(View::Open, node).is_some() {
+                    index.set(node, self.fleet.node(node).room(), false);
+                }
             }
         }
-        if is_plain && let Err(reason) = &found {
-            pass.failed.insert(key, reason.clone());
+        if has_stopped_others {
+            // What was promised to it is its own now.
+            pass.market = None;
+        } else if let Some(market) = &mut pass.market {
+            let (team, gpus) = (self.jobs[&id].team, placement.gpus());
+            market.claims.take(&self.teams, team, gpus);
         }
-        found
-    }
-
-    /// Where the job would go now, or why it cannot: on open nodes, and on held ones of these. An
-    /// elastic job makes do with fewer nodes than it wants, as many as there are.
-    fn place(&mut self, id: JobId, own: &[NodeId]) -> Result<Placement, WaitReason> {
-        let job = &self.jobs[&id];
-        let is_restart = self.queue.is_restart(id);
-        let spec = Arc::clone(&job.spec);
-        let mut prefer = job.last_nodes().to_vec();
-        prefer.sort_unstable();
-        let request = Request {
-            nodes: self.nodes_within_limit(id),
-            spares: if is_restart { 0 } else { self.policy.spares },
-            prefer: &prefer,
-            own,
-            ..Request::of(&spec)
-        };
-        let whole = placement::place(&mut self.fleet, &request);
-        // A first start waits for nodes that are not there yet, and makes do with fewer only when
-        // others have them.
-        let makes_do = |reason: &WaitReason| is_restart || reason.is_for_room();
-        if spec.min_nodes == request.nodes || !whole.as_ref().is_err_and(makes_do) {
-            return whole;
-        }
-        let most =
-            self.fleet.with_index(|index, fleet| placement::most_open(index, fleet, &request));
-        let segment = spec.segment.unwrap_or(1);
-        let nodes = most.min(request.nodes - 1) / segment * segment;
-        if nodes < spec.min_nodes {
-            return whole;
-        }
-        placement::place(&mut self.fleet, &Request { nodes, ..request }).or(whole)
     }
 
     pub(crate) fn note_wait(&mut self, id: JobId, reason: WaitReason, out: &mut Effects) {

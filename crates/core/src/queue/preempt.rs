@@ -1,8 +1,8 @@
 //! Stopping jobs to start another: only when that is proved to start it, and those that lose least.
 //!
 //! A job may preempt when its class says so, those of lower priority; and to have its team's share
-//! back, those of no higher priority in teams that hold more than theirs, and such as leave their
-//! team its share before others. A job that was preempted is not preempted again
+//! back, those of no higher priority in teams that hold more than theirs ([`super::claims`]). Such as
+//! leave their team its share go before others. A job that was preempted is not preempted again
 //! before its next gang is older than the grace time. What a victim loses is the work since its
 //! last checkpoint and the time to start anew.
 //!
@@ -11,13 +11,16 @@
 //! stand idle for the gang until its forecast start must come to more GPU-time than the moved jobs
 //! lose.
 
+use super::claims::{Claims, Seat};
 use super::forecast::WhatIf;
+use super::order::Shape;
+use super::pass::Pass;
 use super::teams::TeamId;
 use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::Attempt;
 use crate::job::Job;
-use crate::placement::index::{Index, View};
+use crate::placement::index::Index;
 use crate::placement::{self, Request};
 use lindos_model::{Column, EndReason, JobId, JobSpec, Millis, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,31 +46,105 @@ struct Victim {
     for_share: bool,
 }
 
+/// What a pass knows of those who may be stopped for others.
+#[derive(Debug)]
+pub struct Market {
+    pub claims: Claims,
+    /// What each GPU of a job would lose, of those that may be stopped.
+    losses: BTreeMap<JobId, u64>,
+    /// Kinds of jobs for which to stop others is of no use.
+    pub in_vain: BTreeSet<(Asks, Shape)>,
+    /// Whom jobs alike may stop; of the last that asked.
+    victims: Option<(Asks, Vec<Victim>)>,
+}
+
+/// What it depends on whom a job may stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asks {
+    team: TeamId,
+    priority: i32,
+    by_class: bool,
+    for_share: bool,
+}
+
 impl Core {
     /// Stops other jobs so that a blocked one can start, if that can be done and will do; its
     /// nodes are held for it. A job that has done so already waits for them.
-    pub(crate) fn preempt_for(&mut self, id: JobId, out: &mut Effects) -> bool {
-        if self.holds.get(&id).is_some_and(|hold| hold.preempts) {
-            return false;
+    pub(crate) fn preempt_for(&mut self, id: JobId, pass: &mut Pass, out: &mut Effects) -> bool {
+        let Some(mut market) = self.market_for(id, pass) else { return false };
+        let chosen = self.choose_in(id, &mut market);
+        if let Some((chosen, nodes)) = &chosen {
+            self.release_hold(id);
+            for &victim in chosen {
+                let job = self.jobs.get_mut(&victim).expect("it runs");
+                job.preempted_at = Some(self.now);
+                let gpus = job.attempt.as_ref().map_or(0, |attempt| attempt.gpus);
+                market.claims.give_back(&self.teams, job.team, gpus);
+                market.losses.remove(&victim);
+                self.stop_attempt(victim, EndReason::Preempted { by: id }, out);
+            }
+            let job = &self.jobs[&id];
+            market.claims.take(&self.teams, job.team, job.least_gpus());
+            market.victims = None;
+            self.hold(id, nodes.clone(), Some(self.now), true);
+            pass.opened.clear();
         }
-        let victims = self.victims(id);
-        if victims.is_empty() {
-            return false;
+        pass.market = Some(market);
+        chosen.is_some()
+    }
+
+    /// The market of a pass, for a job that may stop others at all.
+    fn market_for(&mut self, id: JobId, pass: &mut Pass) -> Option<Market> {
+        let job = &self.jobs[&id];
+        let by_class = self.preempts(&job.spec);
+        if !by_class && self.teams.share(job.team) < job.least_gpus() {
+            return None;
         }
+        Some(pass.market.take().unwrap_or_else(|| self.market()))
+    }
+
+    fn market(&mut self) -> Market {
+        let mut losses = BTreeMap::new();
+        let mut until: Option<Time> = None;
+        for &id in &self.alive {
+            let job = &self.jobs[&id];
+            match self.left_alone_until(job) {
+                // Somebody may wait for just this.
+                Some(end) => until = Some(until.map_or(end, |before| before.min(end))),
+                None => losses.extend(self.loss(job).map(|loss| (id, loss))),
+            }
+        }
+        if let Some(end) = until {
+            self.wake_by(end);
+        }
+        Market { claims: self.claims(), losses, in_vain: BTreeSet::new(), victims: None }
+    }
+
+    /// The victims of a job that are enough for it, if any are.
+    fn choose_in(&mut self, id: JobId, market: &mut Market) -> Option<(Vec<JobId>, Vec<NodeId>)> {
+        let job = &self.jobs[&id];
+        let (team, priority) = (job.team, job.priority);
+        let by_class = self.preempts(&job.spec);
+        let for_share = market.claims.is_within_share(&self.teams, team, job.least_gpus());
+        let asks = Asks { team, priority, by_class, for_share };
+        let key = (asks, Shape::of(&job.spec));
+        if (!by_class && !for_share) || market.in_vain.contains(&key) {
+            return None;
+        }
+        if market.victims.as_ref().is_none_or(|(known, _)| *known != asks) {
+            market.victims = Some((asks, self.victims(asks, market)));
+        }
+        let victims = market.victims.as_ref().map_or(&[][..], |(_, victims)| victims);
+        let in_turn = self.in_turn(id, victims, market.claims.clone());
         let before = self.holds.get(&id).cloned();
         self.release_hold(id);
-        let Some((chosen, nodes)) = self.choose_victims(id, &victims) else {
-            if let Some(hold) = before {
-                self.hold(id, hold.nodes, hold.from, false);
-            }
-            return false;
-        };
-        for victim in chosen {
-            self.jobs.get_mut(&victim).expect("it runs").preempted_at = Some(self.now);
-            self.stop_attempt(victim, EndReason::Preempted { by: id }, out);
+        let chosen = if in_turn.is_empty() { None } else { self.choose_victims(id, &in_turn) };
+        if let Some(hold) = before {
+            self.hold(id, hold.nodes, hold.from, hold.preempts);
+        } else if chosen.is_none() {
+            market.in_vain.insert(key);
         }
-        self.hold(id, nodes, Some(self.now), true);
-        true
+        chosen
     }
 
     /// Moves other jobs so that a blocked gang has its nodes together, if that pays: `start` is when
@@ -77,133 +154,130 @@ impl Core {
         if !self.policy.moves || self.fleet.columns()[Column::Idle] < job.gpus() {
             return false;
         }
-        let mut movable: Vec<Victim> = self
+        let mut movable: Vec<(u64, JobId)> = self
             .alive
             .iter()
             .filter_map(|other| {
                 let other = &self.jobs[other];
                 let gpus = other.attempt.as_ref()?.gpus;
-                let loss = self.loss(other)?;
-                let (job, team) = (other.id, other.team);
-                Some(Victim { cuts_share: false, loss, job, team, gpus, for_share: false })
+                Some((self.loss(other)?.saturating_mul(gpus), other.id))
             })
             .collect();
         // The cheapest to move as a whole first.
-        movable
-            .sort_unstable_by_key(|victim| (victim.loss.saturating_mul(victim.gpus), victim.job));
+        movable.sort_unstable();
         movable.truncate(VICTIMS_MAX);
-        let Some((moved, nodes)) = self.choose_victims(id, &movable) else { return false };
-        let is_moved = |victim: &&Victim| moved.contains(&victim.job);
-        let lost: u64 = movable
-            .iter()
-            .filter(is_moved)
-            .map(|victim| victim.loss.saturating_mul(victim.gpus))
-            .fold(0, u64::saturating_add);
+        let in_turn: Vec<JobId> = movable.iter().map(|&(_, job)| job).collect();
+        let Some((moved, nodes)) = self.choose_victims(id, &in_turn) else { return false };
+        let is_moved = |(_, job): &&(u64, JobId)| moved.contains(job);
+        let lost = movable.iter().filter(is_moved).map(|&(loss, _)| loss);
+        let lost = lost.fold(0, u64::saturating_add);
         let idle: u64 =
             nodes.iter().map(|&node| u64::from(self.fleet.node(node).free().len())).sum();
         // Jobs end before their limits: the forecast start comes as much sooner.
         let span = start.since(self.now);
         let span = self.runtimes.likely(Some(span)).unwrap_or(span);
         let saved = idle.saturating_mul(span.0);
-        if moved.len() > MOVED_MAX || saved <= lost || !self.all_go_elsewhere(&moved, &nodes) {
+        if moved.len() > MOVED_MAX || saved <= lost {
             return false;
         }
+        let Some(places) = self.all_go_elsewhere(&moved, &nodes) else { return false };
         self.release_hold(id);
-        for job in moved {
+        for (job, nodes) in moved.into_iter().zip(places) {
             self.jobs.get_mut(&job).expect("it runs").preempted_at = Some(self.now);
             self.stop_attempt(job, EndReason::Moved { by: id }, out);
+            // Or somebody else would be there by the time that it has stopped.
+            self.hold(job, nodes, Some(self.now), true);
         }
         self.hold(id, nodes, Some(self.now), true);
         true
     }
 
-    /// Whether there is a place now for each of these jobs besides these nodes.
-    fn all_go_elsewhere(&mut self, jobs: &[JobId], but: &[NodeId]) -> bool {
+    /// A place for each of these jobs that it has now, besides these nodes and those of each other.
+    fn all_go_elsewhere(&mut self, jobs: &[JobId], but: &[NodeId]) -> Option<Vec<Vec<NodeId>>> {
         let specs: Vec<Arc<JobSpec>> =
             jobs.iter().map(|job| Arc::clone(&self.jobs[job].spec)).collect();
         self.fleet.with_index(|index, fleet| {
             let mut taken = Vec::new();
-            let mut take = |index: &mut Index, node: NodeId, room: Option<u16>| {
-                taken.push((node, index.standing(node)));
-                index.set(node, room, false);
-            };
-            for &node in but {
-                take(index, node, None);
-            }
-            let all_fit = specs.iter().all(|spec| {
-                let found = placement::would_go(index, fleet, &Request::of(spec));
-                for &node in found.iter().flat_map(|(nodes, _)| nodes) {
-                    let room = index.free_on(View::Open, node).map(|r| r - spec.gpus_per_node);
-                    take(index, node, room);
+            let mut take = |index: &mut Index, nodes: &[NodeId]| {
+                for &node in nodes {
+                    taken.push((node, index.standing(node)));
+                    index.set(node, None, false);
                 }
-                found.is_ok()
-            });
+            };
+            take(index, but);
+            let places: Option<Vec<Vec<NodeId>>> = specs
+                .iter()
+                .map(|spec| {
+                    let (nodes, _) = placement::would_go(index, fleet, &Request::of(spec)).ok()?;
+                    take(index, &nodes);
+                    Some(nodes)
+                })
+                .collect();
             for (node, standing) in taken.into_iter().rev() {
                 index.stand(node, standing);
             }
-            all_fit
+            places
         })
     }
 
-    /// Those that may be stopped for a job, the least loss first.
-    fn victims(&self, id: JobId) -> Vec<Victim> {
-        let job = &self.jobs[&id];
-        let by_class = self.policy.classes.iter().any(|c| c.name == job.spec.class && c.preempts);
-        let for_share = self.teams.is_within_share(job.team, job.gpus());
-        if !by_class && !for_share {
-            return Vec::new();
+    /// Those that may be stopped for jobs that ask so, the least loss first.
+    fn victims(&self, asks: Asks, market: &Market) -> Vec<Victim> {
+        let way = self.teams.way(asks.team);
+        let mut ways: BTreeMap<TeamId, Vec<Seat>> = BTreeMap::new();
+        let mut victims: Vec<Victim> = Vec::new();
+        for (&job, &loss) in &market.losses {
+            let other = &self.jobs[&job];
+            let lower = asks.by_class && other.priority < asks.priority;
+            let borrowed =
+                asks.for_share && other.team != asks.team && other.priority <= asks.priority;
+            let Some(attempt) = other.attempt.as_ref().filter(|_| lower || borrowed) else {
+                continue;
+            };
+            let (team, gpus, for_share) = (other.team, attempt.gpus, !lower);
+            let from = ways.entry(team).or_insert_with(|| self.teams.way(team));
+            let cuts_share = market.claims.would_cut(&self.teams, &way, gpus, from);
+            victims.push(Victim { cuts_share, loss, job, team, gpus, for_share });
         }
-        let mut victims: Vec<Victim> = self
-            .alive
-            .iter()
-            .filter_map(|other| {
-                let other = &self.jobs[other];
-                let lower = by_class && other.priority < job.priority;
-                let borrowed = for_share
-                    && other.team != job.team
-                    && other.priority <= job.priority
-                    && self.teams.borrows(other.team);
-                let loss = self.loss(other).filter(|_| lower || borrowed)?;
-                let gpus = other.attempt.as_ref()?.gpus;
-                let (job, team, for_share) = (other.id, other.team, !lower);
-                let held = self.teams.account(team).held;
-                let cuts_share = for_share && held.saturating_sub(gpus) < self.teams.share(team);
-                Some(Victim { cuts_share, loss, job, team, gpus, for_share })
-            })
-            .collect();
         victims.sort_unstable();
         victims
+    }
+
+    /// Until when a job is left alone that was preempted.
+    fn left_alone_until(&self, job: &Job) -> Option<Time> {
+        let attempt = job.attempt.as_ref().filter(|_| job.preempted_at.is_some())?;
+        let until = attempt.launched_at + Millis(self.policy.preempt_grace_ms);
+        (!attempt.is_stopping() && until > self.now).then_some(until)
     }
 
     /// What each GPU of a running job would lose; `None` when it may not be stopped.
     fn loss(&self, job: &Job) -> Option<u64> {
         let attempt = job.attempt.as_ref().filter(|attempt| !attempt.is_stopping())?;
-        let held = self.now.since(attempt.launched_at);
-        if job.preempted_at.is_some() && held < Millis(self.policy.preempt_grace_ms) {
+        if self.left_alone_until(job).is_some() {
             return None;
         }
+        let held = self.now.since(attempt.launched_at);
         let startup = attempt.first_step_at.map_or(held, |at| at.since(attempt.launched_at));
         let at_risk =
             attempt.first_step_at.map_or(Millis::ZERO, |_| self.now.since(attempt.at_risk_since));
         Some((startup + at_risk).0)
     }
 
-    /// The victims that are enough, and the nodes on which the job then starts.
+    /// The first of these victims that are enough, and the nodes on which the job then starts.
     fn choose_victims(
         &mut self,
         id: JobId,
-        victims: &[Victim],
+        victims: &[JobId],
     ) -> Option<(Vec<JobId>, Vec<NodeId>)> {
         let spec = Arc::clone(&self.jobs[&id].spec);
         let spares = if self.queue.is_restart(id) { 0 } else { self.policy.spares };
         let request = Request { nodes: spec.min_nodes, spares, ..Request::of(&spec) };
-        let victims = self.in_turn(victims);
+        let own = self.open_to_team(id);
         let jobs = &self.jobs;
         let gang = |job: JobId| jobs[&job].attempt.as_ref().expect("a victim runs");
         let ends: Vec<(Time, &Attempt)> =
             victims.iter().zip(0..).map(|(&job, turn)| (Time(turn), gang(job))).collect();
         self.fleet.with_index(|index, fleet| {
-            let mut what_if = WhatIf::new(index, fleet);
+            let mut what_if = WhatIf::new(index, fleet).open_to(&own);
             let enough = what_if.sweep(&request, &ends);
             let found = enough.map(|(nodes, last)| {
                 let chosen = victims[..=last.0 as usize].to_vec();
@@ -214,17 +288,18 @@ impl Core {
         })
     }
 
-    /// The victims in the order in which they would be stopped; one that is stopped for its team's
-    /// borrowing only while the team then still borrows.
-    fn in_turn(&self, victims: &[Victim]) -> Vec<JobId> {
-        let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
+    /// The victims in the order in which they would be stopped; one that is stopped for a share only
+    /// while its team then still borrows.
+    fn in_turn(&self, id: JobId, victims: &[Victim], mut claims: Claims) -> Vec<JobId> {
+        let job = &self.jobs[&id];
+        let (way, wanted) = (self.teams.way(job.team), job.least_gpus());
+        let mut ways: BTreeMap<TeamId, Vec<Seat>> = BTreeMap::new();
         let in_turn = victims.iter().filter(|victim| {
-            let team = victim.team;
-            let holds = held.entry(team).or_insert_with(|| self.teams.account(team).held);
-            if victim.for_share && *holds <= self.teams.share(team) {
+            let from = ways.entry(victim.team).or_insert_with(|| self.teams.way(victim.team));
+            if victim.for_share && !claims.may_reclaim(&self.teams, &way, wanted, from) {
                 return false;
             }
-            *holds = holds.saturating_sub(victim.gpus);
+            claims.give_back(&self.teams, victim.team, victim.gpus);
             true
         });
         in_turn.take(VICTIMS_MAX).map(|victim| victim.job).collect()

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The reservations that are not over, by number.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Reservations {
+    /// Their nodes are sorted.
     kept: BTreeMap<u64, Reservation>,
     last: u64,
 }
@@ -35,7 +36,7 @@ impl Reservations {
 
     /// The reservation that a node is part of.
     pub fn of(&self, node: NodeId) -> Option<&Reservation> {
-        self.kept.values().find(|reservation| reservation.nodes.contains(&node))
+        self.kept.values().find(|reservation| reservation.nodes.binary_search(&node).is_ok())
     }
 }
 
@@ -95,7 +96,8 @@ impl Core {
         Ok(())
     }
 
-    fn keep(&mut self, reservation: Reservation, out: &mut Effects) {
+    fn keep(&mut self, mut reservation: Reservation, out: &mut Effects) {
+        reservation.nodes.sort_unstable();
         self.reservations.last += 1;
         let id = self.reservations.last;
         // What was held there for a blocked job is found anew, elsewhere.
@@ -199,11 +201,29 @@ impl Core {
 
     /// Reserved nodes that are a team's to use now.
     pub(crate) fn reserved_for_team(&self, team: Option<TeamId>) -> Vec<NodeId> {
-        let is_its = |reservation: &&Reservation| {
-            reservation.from <= self.now && self.may_use(team, &reservation.purpose)
-        };
-        let its = self.reservations.kept.values().filter(is_its);
+        let its = self.reservations.kept.values().filter(|kept| self.is_now_for(kept, team));
         its.flat_map(|reservation| reservation.nodes.iter().copied()).collect()
+    }
+
+    /// Whether a reserved node is a team's to use now.
+    pub(crate) fn is_reserved_for(&self, node: NodeId, team: Option<TeamId>) -> bool {
+        self.reservations.of(node).is_some_and(|kept| self.is_now_for(kept, team))
+    }
+
+    fn is_now_for(&self, reservation: &Reservation, team: Option<TeamId>) -> bool {
+        reservation.from <= self.now && self.may_use(team, &reservation.purpose)
+    }
+
+    /// Whether any nodes are reserved for a team now.
+    pub(crate) fn has_reserved(&self, team: TeamId) -> bool {
+        self.reservations.kept.values().any(|kept| self.is_now_for(kept, Some(team)))
+    }
+
+    /// Reserved nodes that a job may use now: its team's, and held for nobody else.
+    pub(crate) fn open_to_team(&self, id: JobId) -> Vec<NodeId> {
+        let mut nodes = self.reserved_for_team(Some(self.jobs[&id].team));
+        nodes.retain(|&node| self.fleet.node(node).held_for.is_none_or(|job| job == id));
+        nodes
     }
 
     /// The nodes of the reservations that begin only after a job is over that ends by then.

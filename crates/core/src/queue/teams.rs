@@ -3,6 +3,7 @@
 //! Usage is decayed: GPU-time counts half as much after each half-life. All of it is integer
 //! arithmetic, so that every replay comes to the same order.
 
+use super::claims::Seat;
 use lindos_model::policy::Team;
 use lindos_model::{Millis, Policy, Time};
 use serde::{Deserialize, Serialize};
@@ -13,14 +14,17 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TeamId(pub u32);
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     pub name: String,
     /// GPUs of its gangs now, with those of the teams below it.
     pub held: u64,
-    /// Decayed GPU-milliseconds as of `at`, with those of the teams below it.
+    /// Decayed GPU-milliseconds as of `at`, with those of the teams below it, times 2^10: an account
+    /// may change many times in a millisecond, and no part of it must be lost each time.
     used: u64,
     at: Time,
+    /// Jobs that are remembered and name it.
+    jobs: u32,
 }
 
 /// What the policy says of a team.
@@ -28,6 +32,8 @@ pub struct Account {
 struct Rule {
     parent: Option<TeamId>,
     share: u64,
+    /// What the shares of its parts come to together; `None` when it has no parts.
+    parts: Option<u64>,
     limit: Option<u64>,
 }
 
@@ -35,11 +41,46 @@ struct Rule {
 pub struct Teams {
     accounts: Vec<Account>,
     by_name: BTreeMap<String, TeamId>,
+    /// Numbers of teams that are not known any more.
+    unused: Vec<TeamId>,
+    /// With so many teams known, those that nothing tells of are forgotten.
+    sweep_at: usize,
     /// See [`Teams::rule_by`].
     #[serde(skip)]
     rules: Vec<Rule>,
     #[serde(skip)]
     half_life: Millis,
+}
+
+/// A limit that a job would break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverLimit {
+    pub team: TeamId,
+    pub limit: u64,
+    /// With what is promised.
+    pub held: u64,
+}
+
+/// GPUs that are promised to teams, each with those of the teams below it.
+#[derive(Clone, Debug, Default)]
+pub struct Promised(BTreeMap<TeamId, u64>);
+
+impl Promised {
+    pub fn add(&mut self, teams: &Teams, team: TeamId, gpus: u64) {
+        for above in teams.upwards(team) {
+            *self.0.entry(above).or_default() += gpus;
+        }
+    }
+
+    pub fn take_back(&mut self, teams: &Teams, team: TeamId, gpus: u64) {
+        for above in teams.upwards(team) {
+            *self.0.entry(above).or_default() -= gpus;
+        }
+    }
+
+    fn to(&self, team: TeamId) -> u64 {
+        self.0.get(&team).copied().unwrap_or(0)
+    }
 }
 
 /// Where a team stands in the order: that of its topmost team first, then of the one below it, …
@@ -103,8 +144,12 @@ impl Teams {
             .map(|account| match given.get(account.name.as_str()) {
                 None => Rule::default(),
                 Some(team) => Rule {
-                    parent: self.by_name.get(&team.parent).copied(),
+                    // Jobs of no team have an account too, and no team is a part of that.
+                    parent: given
+                        .get(team.parent.as_str())
+                        .and_then(|above| self.find(&above.name)),
                     share: team.share,
+                    parts: None,
                     limit: team.limit,
                 },
             })
@@ -115,6 +160,13 @@ impl Teams {
                 self.rules[index].parent = None;
             }
         }
+        for index in 0..self.rules.len() {
+            let Rule { parent, share, .. } = self.rules[index];
+            if let Some(parent) = parent {
+                let parts = &mut self.rules[parent.0 as usize].parts;
+                *parts = Some(parts.unwrap_or(0).saturating_add(share));
+            }
+        }
     }
 
     /// The team of this name, known from now on.
@@ -122,11 +174,44 @@ impl Teams {
         if let Some(&id) = self.by_name.get(name) {
             return id;
         }
-        let id = TeamId(self.accounts.len() as u32);
-        self.by_name.insert(name.to_string(), id);
-        self.accounts.push(Account { name: name.to_string(), held: 0, used: 0, at: Time::ZERO });
-        self.rules.push(Rule::default());
+        let (name, at) = (name.to_string(), Time::ZERO);
+        let account = Account { name: name.clone(), held: 0, used: 0, at, jobs: 0 };
+        let next = TeamId(self.accounts.len() as u32);
+        let id = self.unused.pop().unwrap_or(next);
+        if id == next {
+            self.accounts.push(account);
+            self.rules.push(Rule::default());
+        } else {
+            self.accounts[id.0 as usize] = account;
+        }
+        self.by_name.insert(name, id);
         id
+    }
+
+    /// A job of the team is remembered from now on. Names that the policy does not have are no more
+    /// than jobs have made of them, so now and then those are forgotten that nothing tells of.
+    pub fn remember(&mut self, team: TeamId, now: Time) {
+        self.accounts[team.0 as usize].jobs += 1;
+        if self.by_name.len() <= self.sweep_at.max(TEAMS_KEPT) {
+            return;
+        }
+        let is_idle = |id: TeamId| {
+            let account = self.account(id);
+            let is_ruled = self.rules[id.0 as usize] != Rule::default();
+            !is_ruled && account.jobs == 0 && account.held == 0 && self.used(id, now) < USED_LITTLE
+        };
+        let idle: Vec<TeamId> = self.by_name.values().copied().filter(|&id| is_idle(id)).collect();
+        for id in idle {
+            self.by_name.remove(&self.accounts[id.0 as usize].name);
+            self.accounts[id.0 as usize] = Account::default();
+            self.unused.push(id);
+        }
+        self.sweep_at = self.by_name.len() * 2;
+    }
+
+    /// A job of the team is forgotten.
+    pub fn forget(&mut self, team: TeamId) {
+        self.accounts[team.0 as usize].jobs -= 1;
     }
 
     pub fn find(&self, name: &str) -> Option<TeamId> {
@@ -137,8 +222,13 @@ impl Teams {
         &self.accounts[team.0 as usize]
     }
 
-    pub fn accounts(&self) -> impl Iterator<Item = (TeamId, &Account)> {
+    /// By number, with those that are not known any more.
+    pub fn every(&self) -> impl Iterator<Item = (TeamId, &Account)> {
         self.accounts.iter().enumerate().map(|(index, account)| (TeamId(index as u32), account))
+    }
+
+    pub fn accounts(&self) -> impl Iterator<Item = (TeamId, &Account)> {
+        self.every().filter(|&(id, account)| self.find(&account.name) == Some(id))
     }
 
     /// GPUs that the team can have back whenever it wants them.
@@ -156,11 +246,38 @@ impl Teams {
         std::iter::successors(Some(team), parent).take(self.rules.len() + 1)
     }
 
-    /// The first team upwards whose limit does not leave room for so many GPUs more.
-    pub fn over_limit(&self, team: TeamId, gpus: u64) -> Option<(TeamId, u64)> {
-        self.upwards(team).find_map(|above| {
-            let limit = self.limit(above)?;
-            (self.account(above).held + gpus > limit).then_some((above, limit))
+    /// The way down to a team's jobs.
+    pub fn way(&self, team: TeamId) -> Vec<Seat> {
+        let own = self.rules[team.0 as usize].parts.map(|_| Seat::OwnJobs(team));
+        let mut way: Vec<Seat> =
+            own.into_iter().chain(self.upwards(team).map(Seat::Team)).collect();
+        way.reverse();
+        way
+    }
+
+    pub fn share_of(&self, seat: Seat) -> u64 {
+        match seat {
+            Seat::Team(team) => self.share(team),
+            Seat::OwnJobs(team) => {
+                let parts = self.rules[team.0 as usize].parts.unwrap_or(0);
+                self.share(team).saturating_sub(parts)
+            }
+        }
+    }
+
+    /// Whether any limit is set for the team, or above it.
+    pub fn is_limited(&self, team: TeamId) -> bool {
+        self.upwards(team).any(|above| self.limit(above).is_some())
+    }
+
+    /// The first team upwards whose limit does not leave room for so many GPUs more, beside what is
+    /// promised.
+    pub fn over_limit(&self, team: TeamId, gpus: u64, promised: &Promised) -> Option<OverLimit> {
+        self.upwards(team).find_map(|team| {
+            let limit = self.limit(team)?;
+            let held = self.account(team).held.saturating_add(promised.to(team));
+            let is_over = held.saturating_add(gpus) > limit;
+            is_over.then_some(OverLimit { team, limit, held })
         })
     }
 
@@ -171,20 +288,13 @@ impl Teams {
         Some((&self.account(team).name, self.limit(team)?))
     }
 
-    /// GPUs more that the limits leave to the team.
-    pub fn left_to(&self, team: TeamId) -> u64 {
-        let left =
-            |above: TeamId| Some(self.limit(above)?.saturating_sub(self.account(above).held));
+    /// GPUs more that the limits leave to the team, beside what is promised.
+    pub fn left_to(&self, team: TeamId, promised: &Promised) -> u64 {
+        let left = |above: TeamId| {
+            let held = self.account(above).held.saturating_add(promised.to(above));
+            Some(self.limit(above)?.saturating_sub(held))
+        };
         self.upwards(team).filter_map(left).min().unwrap_or(u64::MAX)
-    }
-
-    /// Whether so many GPUs more are within the team's own share.
-    pub fn is_within_share(&self, team: TeamId, gpus: u64) -> bool {
-        self.account(team).held + gpus <= self.share(team)
-    }
-
-    pub fn borrows(&self, team: TeamId) -> bool {
-        self.account(team).held > self.share(team)
     }
 
     /// A gang of the team was given so many GPUs.
@@ -211,7 +321,7 @@ impl Teams {
 
     /// Decayed GPU-milliseconds at `now`.
     pub fn used(&self, team: TeamId, now: Time) -> u64 {
-        used_at(self.account(team), self.half_life, now)
+        used_at(self.account(team), self.half_life, now) >> FRACTION
     }
 
     /// Where the team stands with a job of so many GPUs. What it holds counts as if it had held it
@@ -236,6 +346,7 @@ impl Teams {
 
     /// Panics unless the accounts hold what the jobs do: GPUs by team, as their jobs name it.
     pub fn check(&self, held: &BTreeMap<TeamId, u64>) {
+        assert_eq!(self.by_name.len() + self.unused.len(), self.accounts.len());
         let mut sums = vec![0; self.accounts.len()];
         for (&team, &gpus) in held {
             for above in self.upwards(team) {
@@ -260,7 +371,15 @@ impl Teams {
     }
 }
 
-/// What was used, decayed, and what was held since, decayed.
+/// So many teams are known at any rate.
+const TEAMS_KEPT: usize = 256;
+/// GPU-milliseconds that may be forgotten with a team: an hour of one GPU.
+const USED_LITTLE: u64 = 3_600_000;
+
+/// Binary digits of what was used below a millisecond.
+const FRACTION: u32 = 10;
+
+/// What was used, decayed, and what was held since, decayed: see [`Account::used`].
 fn used_at(account: &Account, half_life: Millis, now: Time) -> u64 {
     let span = now.since(account.at).0;
     if span == 0 {
@@ -269,12 +388,15 @@ fn used_at(account: &Account, half_life: Millis, now: Time) -> u64 {
     let left = decay(span, half_life.0);
     let before = (u128::from(account.used) * left) >> 60;
     // The integral of held x 2^(-t/H) over the span: held x H / ln 2 x (1 - 2^(-span/H)).
-    let weight = ((u128::from(half_life.0) * ((1 << 60) - left)) >> 60) * 1_442_695 / 1_000_000;
-    u64::try_from(before + u128::from(account.held) * weight).unwrap_or(u64::MAX)
+    let weight = (u128::from(half_life.0) * ((1 << 60) - left)) >> 20;
+    let weight = weight.saturating_mul(1_442_695) / 1_000_000;
+    let since = u128::from(account.held).saturating_mul(weight) >> (40 - FRACTION);
+    u64::try_from(before.saturating_add(since)).unwrap_or(u64::MAX)
 }
 
 /// 2^(-span / half_life), times 2^60: by a table of 64 steps a half-life, linear between them.
 fn decay(span: u64, half_life: u64) -> u128 {
+    let half_life = half_life.max(1);
     let halvings = span / half_life;
     if halvings >= 60 {
         return 0;
@@ -396,6 +518,45 @@ mod tests {
         teams.take(a, 1, Time(0));
         let used = teams.used(a, Time(100 * HOUR));
         assert_eq!(used, HOUR * 1_442_695 / 1_000_000);
+    }
+
+    #[test]
+    fn what_is_held_counts_however_often_the_account_changes() {
+        let mut teams = Teams::default();
+        teams.rule_by(&Policy::default());
+        let a = teams.id("a");
+        teams.take(a, 1000, Time(0));
+        for at in 1..=10_000 {
+            teams.take(a, 1, Time(at));
+            teams.give_back(a, 1, Time(at));
+        }
+        let used = teams.used(a, Time(10_000));
+        // The table of powers is straight between its steps, half a percent below the curve.
+        assert!((9_940_000..=10_000_000).contains(&used), "1000 GPUs for 10 s: {used}");
+    }
+
+    #[test]
+    fn teams_that_nothing_tells_of_any_more_are_forgotten() {
+        let mut teams = Teams::default();
+        let mut last = teams.id("kept");
+        teams.remember(last, Time(0));
+        for number in 0..10_000 {
+            last = teams.id(&format!("run-{number}"));
+            teams.remember(last, Time(number));
+            teams.forget(last);
+        }
+        assert!(teams.accounts.len() <= 2 * TEAMS_KEPT, "{}", teams.accounts.len());
+        assert!(teams.find("kept").is_some() && teams.find("run-0").is_none());
+        teams.check(&BTreeMap::new());
+    }
+
+    #[test]
+    fn a_time_without_a_policy_is_counted_too() {
+        let mut teams = Teams::default();
+        let a = teams.id("a");
+        teams.take(a, 8, Time(0));
+        teams.give_back(a, 8, Time(5));
+        assert_eq!(teams.used(a, Time(9)), 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What comes after an attempt.
 
+pub mod interval;
 pub mod rules;
 
 use crate::Core;
@@ -58,6 +59,8 @@ impl Core {
             job.failures_without_progress = if got_on { 1 } else { failures.saturating_add(1) };
         }
         job.remember(past);
+        self.note_exposure(id, charge);
+        let job = self.jobs.get_mut(&id).expect("it was just there");
         let verdict = rules::verdict(job, &reason, &self.policy);
         if let Verdict::Retry { charge, .. } = verdict {
             match charge {

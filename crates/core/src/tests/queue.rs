@@ -11,29 +11,33 @@ use lindos_model::{
 };
 use std::sync::Arc;
 
-const MINUTE: u64 = 60_000;
-const HOUR: u64 = 60 * MINUTE;
+pub const MINUTE: u64 = 60_000;
+pub const HOUR: u64 = 60 * MINUTE;
 
 /// A job that holds its gang for at most so many minutes, and stops at once when told.
-fn limited(nodes: u32, minutes: u64) -> JobSpec {
+pub fn limited(nodes: u32, minutes: u64) -> JobSpec {
     let (stop_grace, hang_timeout) = (Millis::ZERO, Some(Millis(1000 * HOUR)));
     let time_limit = Some(Millis(minutes * MINUTE));
     JobSpec { time_limit, stop_grace, hang_timeout, ..job(nodes) }
 }
 
-fn of(team: &str, spec: JobSpec) -> JobSpec {
+pub fn of(team: &str, spec: JobSpec) -> JobSpec {
     JobSpec { team: team.into(), ..spec }
 }
 
-fn team(name: &str, parent: &str, share: u64, limit: Option<u64>) -> Team {
+pub fn team(name: &str, parent: &str, share: u64, limit: Option<u64>) -> Team {
     Team { name: name.into(), parent: parent.into(), share, limit }
 }
 
-fn classes() -> Vec<Class> {
+pub fn classes() -> Vec<Class> {
     vec![
         Class { name: "production".into(), priority: 100, preempts: true },
         Class { name: "research".into(), priority: 0, preempts: false },
     ]
+}
+
+pub fn class(name: &str, spec: JobSpec) -> JobSpec {
+    JobSpec { class: name.into(), ..spec }
 }
 
 #[test]
@@ -187,7 +191,6 @@ fn a_share_is_had_back_from_those_who_borrow_it() {
 #[test]
 fn a_class_preempts_lower_ones_only_when_that_starts_its_job() {
     let mut story = Story::under(Policy { classes: classes(), ..Policy::default() }, 3);
-    let class = |name: &str, spec| JobSpec { class: name.into(), ..spec };
     let small = story.run(class("research", job(1)));
     let large = story.run(class("research", job(2)));
     let too_large = story.submit(class("production", job(4)));
@@ -206,20 +209,19 @@ fn a_class_preempts_lower_ones_only_when_that_starts_its_job() {
 fn nobody_is_preempted_twice_within_the_grace_time() {
     let policy = Policy { classes: classes(), preempt_grace_ms: HOUR, ..Policy::default() };
     let mut story = Story::under(policy, 1);
-    let class = |name: &str| JobSpec { class: name.into(), ..job(1) };
-    let victim = story.run(class("research"));
-    let first = story.submit(class("production"));
+    let victim = story.run(class("research", job(1)));
+    let first = story.submit(class("production", job(1)));
     story.gone(victim);
     story.all_up(first);
     story.complete(first);
     story.all_up(victim);
     story.step(victim, 2);
-    let second = story.submit(class("production"));
+    let second = story.submit(class("production", job(1)));
     assert_eq!(story.state(victim), JobState::Running);
     assert_eq!(story.state(second), JobState::Queued);
     story.after(HOUR);
     story.report(0, vec![story.running(victim, NodeId(0))]);
-    let third = story.submit(class("production"));
+    let third = story.submit(class("production", job(1)));
     assert_eq!(story.state(victim), JobState::Stopping);
     story.gone(victim);
     assert_eq!(story.state(second), JobState::Starting);
@@ -420,8 +422,13 @@ mod never_delayed {
                     ends.insert(*id, story.now + Millis(runs));
                 }
             }
-            // What those further back are promised, those before them may take.
-            if let Some((&job, hold)) = story.core.holds().first_key_value() {
+            // What those further back are promised, those before them may take: also one that comes
+            // first and waits for its team's limit.
+            let mut waiting = jobs.iter().map(|&(id, _)| id);
+            let foremost = waiting.find(|&id| story.state(id) == JobState::Queued);
+            if let Some(job) = foremost
+                && let Some(hold) = story.core.holds().get(&job)
+            {
                 let from = hold.from.expect("every job has a limit");
                 promised.entry(job).or_insert(from);
             }
@@ -442,6 +449,22 @@ mod never_delayed {
         #[test]
         fn backfill_never_delays_a_promised_start(plans in prop::collection::vec(plan(), 1..30)) {
             let policy = Policy { queue: QueueRule::Backfill, ..Policy::default() };
+            for (promised, started) in play(plans, policy) {
+                prop_assert!(promised.is_none_or(|promised| started <= promised));
+            }
+        }
+
+        /// A job of its own team does not take the room in the team's limit either that a promised
+        /// start needs.
+        #[test]
+        fn a_teams_own_jobs_never_delay_a_promised_start(
+            plans in prop::collection::vec(plan(), 1..30),
+        ) {
+            let teams: Vec<Team> =
+                (0..3).map(|index| team(&format!("t{index}"), "", 0, Some(32))).collect();
+            let plans = plans.into_iter().map(|plan| Plan { nodes: plan.nodes.min(4), ..plan });
+            let plans = plans.collect();
+            let policy = Policy { queue: QueueRule::Backfill, teams, ..Policy::default() };
             for (promised, started) in play(plans, policy) {
                 prop_assert!(promised.is_none_or(|promised| started <= promised));
             }
@@ -474,11 +497,17 @@ fn a_job_that_comes_before_any_node_waits_for_one() {
     assert!(matches!(story.core.why(id), Some(WaitReason::NeverFits { nodes_that_could: 0, .. })));
 }
 
-mod reserved {
+pub mod reserved {
     use super::*;
     use lindos_model::reservation::{Purpose, Reservation};
 
-    fn reserve(story: &mut Story, name: &str, purpose: Purpose, nodes: &[u32], hours: [u64; 2]) {
+    pub fn reserve(
+        story: &mut Story,
+        name: &str,
+        purpose: Purpose,
+        nodes: &[u32],
+        hours: [u64; 2],
+    ) {
         story.requests += 1;
         let (request, begin) = (RequestId(story.requests), story.now);
         let [from, until] = hours.map(|hours| begin + Millis(hours * HOUR));

@@ -2,7 +2,9 @@
 
 use super::story::{Story, job, killed, stepped};
 use crate::event::{Event, GangWord};
-use lindos_model::{Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, NodeId, Time};
+use lindos_model::{
+    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, Time,
+};
 
 fn replicated(nodes: u32, replicas: u32, replicas_min: u32) -> JobSpec {
     JobSpec { replicas, replicas_min, ..job(nodes) }
@@ -285,4 +287,33 @@ fn a_node_that_says_the_same_again_is_not_looked_into_and_what_is_missing_is_sti
     assert_eq!(story.state(id), JobState::Running);
     story.report(node.0, Vec::new());
     assert_eq!(story.state(id), JobState::Stopping, "the attempt is lost on {}", NodeId(node.0));
+}
+
+#[test]
+fn a_job_that_leaves_its_checkpoints_to_lindos_is_told_by_what_they_cost_and_how_often_it_fails() {
+    use lindos_model::job::CheckpointEvery;
+    let mut story = Story::of(3);
+    let spec = JobSpec { checkpoint_every: Some(CheckpointEvery::Auto), ..job(2) };
+    let id = story.submit(spec);
+    let told = |story: &Story| {
+        story.core.job(id).unwrap().attempt.as_ref().unwrap().save_every.expect("it asked").0
+    };
+    let first = told(&story);
+    story.all_up(id);
+    story.step(id, 1);
+    story.wait(60_000);
+    story.step(id, 60);
+    let (epoch, blocked_ms) = (Epoch(1), 160_000);
+    story.tell(Event::CheckpointSaved { job: id, epoch, step: 60, blocked_ms });
+    let died = story.ended(id, NodeId(0), &killed(), false);
+    story.report(0, vec![died]);
+    story.all_end(id, &Exit::Signal(15), true);
+    let second = told(&story);
+    // Sixteen times the cost makes it four times as long; the fault, which counts for the job and
+    // for the fleet, half of that.
+    assert!(second > first * 19 / 10 && second < first * 21 / 10, "{first} {second}");
+    let given = JobSpec { checkpoint_every: Some(CheckpointEvery::Given(Millis(7))), ..job(1) };
+    let given = story.submit(given);
+    let attempt = story.core.job(given).unwrap().attempt.as_ref().unwrap();
+    assert_eq!(attempt.save_every, Some(Millis(7)));
 }

@@ -11,15 +11,16 @@ const NAMED_MAX: usize = 3;
 enum Doing<'a> {
     Launched,
     Training { since: Time },
-    Stopping { reason: &'a EndReason, since: Option<Time> },
-    Waiting,
+    Stopping { reason: &'a EndReason, since: Time },
+    Waiting { since: Time },
 }
 
 fn doing<'a>(attempt: &'a Attempt, replica: &'a Replica) -> Doing<'a> {
     match (&attempt.phase, &replica.state) {
-        (Phase::Stopping { reason, since }, _) => Doing::Stopping { reason, since: Some(*since) },
-        (_, ReplicaState::Stopping { reason }) => Doing::Stopping { reason, since: None },
-        (_, ReplicaState::Waiting) => Doing::Waiting,
+        (Phase::Stopping { reason, since }, _) | (_, ReplicaState::Stopping { reason, since }) => {
+            Doing::Stopping { reason, since: *since }
+        }
+        (_, &ReplicaState::Waiting { since, .. }) => Doing::Waiting { since },
         (_, ReplicaState::Launched) => {
             replica.first_step_at.map_or(Doing::Launched, |since| Doing::Training { since })
         }
@@ -33,16 +34,16 @@ pub(super) fn replicas(attempt: &Attempt) -> Vec<ReplicaView> {
     }
     let view = |(index, replica): (usize, &Replica)| {
         let (state, since, reason) = match doing(attempt, replica) {
-            Doing::Launched => ("launched", Some(replica.launched_at), None),
-            Doing::Training { since } => ("training", Some(since), None),
+            Doing::Launched => ("launched", replica.launched_at, None),
+            Doing::Training { since } => ("training", since, None),
             Doing::Stopping { reason, since } => ("stopping", since, Some(reason.clone())),
-            Doing::Waiting => ("waiting", None, None),
+            Doing::Waiting { since } => ("waiting", since, None),
         };
         ReplicaView {
             replica: index as u32,
             epoch: replica.epoch.0,
             state: state.to_string(),
-            since: since.map(|at| at.0),
+            since: Some(since.0),
             reason,
         }
     };
@@ -73,7 +74,7 @@ pub(super) fn sentence(attempt: &Attempt, now: Time) -> Option<String> {
 /// Nodes of replicas that wait for some of them.
 pub(super) fn waited_for(attempt: &Attempt) -> impl Iterator<Item = NodeId> {
     let numbered = attempt.replicas.iter().enumerate();
-    let waiting = numbered.filter(|(_, replica)| replica.state == ReplicaState::Waiting);
+    let waiting = numbered.filter(|(_, replica)| matches!(replica.state, ReplicaState::Waiting { .. }));
     let members = waiting.flat_map(|(index, _)| attempt.members_of(index));
     members.map(|member| attempt.members[member].node)
 }
@@ -88,8 +89,9 @@ fn other(attempt: &Attempt, index: usize, replica: &Replica, now: Time) -> Optio
         Doing::Stopping { reason, .. } => {
             Some(format!("replica {index} is being stopped, because {reason}"))
         }
-        Doing::Waiting => {
-            Some(format!("replica {index} waits for nodes in place of those that are out"))
+        Doing::Waiting { since } => {
+            let span = now.since(since);
+            Some(format!("replica {index} waits to be launched again, for {span}"))
         }
     }
 }

@@ -17,6 +17,8 @@ pub struct Life {
     /// The newest durable checkpoint.
     pub saved: u64,
     pub training: Option<Training>,
+    /// As Lindos advises.
+    save_every: Option<Millis>,
     /// Launches whose ranks are being started.
     launching: BTreeSet<Epoch>,
     /// Replicas that have come back before the others began.
@@ -51,7 +53,7 @@ pub struct Training {
 impl Life {
     pub fn new(index: usize) -> Life {
         let (launching, early, stopping) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Life { index, saved: 0, training: None, launching, early, stopping }
+        Life { index, saved: 0, training: None, save_every: None, launching, early, stopping }
     }
 }
 
@@ -90,7 +92,8 @@ impl World<'_, '_> {
         self.lives.get_mut(&job)?.training.as_mut().filter(|training| !training.is_broken)
     }
 
-    pub fn on_launch(&mut self, job: JobId, epoch: Epoch) {
+    pub fn on_launch(&mut self, job: JobId, epoch: Epoch, save_every: Option<Millis>) {
+        self.life(job).save_every = save_every;
         if self.life(job).launching.insert(epoch) {
             self.put(self.setup.delays.launch, Happening::Up { job, epoch });
         }
@@ -238,7 +241,7 @@ impl World<'_, '_> {
 
     fn plan_next(&mut self, job: JobId) {
         let work = self.work(job).clone();
-        let advised = None;
+        let advised = self.lives[&job].save_every;
         let Some(training) = self.trains(job) else { return };
         training.plan += 1;
         let every = work.steps_a_save(advised);

@@ -243,7 +243,7 @@ impl<'s, 'r> World<'s, 'r> {
     fn obey(&mut self, command: &Command) {
         let (job, epoch) = (command.job, command.epoch);
         match &command.order {
-            Order::Launch(_) => self.on_launch(job, epoch),
+            Order::Launch(launch) => self.on_launch(job, epoch, launch.save_every),
             Order::Stop { grace } => self.on_stop(job, epoch, *grace, &command.to),
             Order::Forget => {}
         }

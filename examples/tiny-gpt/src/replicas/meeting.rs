@@ -64,7 +64,7 @@ struct Hello {
 struct Refusal {
     reason: String,
     /// Another call will fare no better.
-    final_: bool,
+    for_good: bool,
 }
 
 /// What is known of another replica.
@@ -191,7 +191,7 @@ impl Desk {
             Ok(serial) => serial,
             Err(refusal) => {
                 link.send(Kind::Refusal, &serde_json::to_vec(&refusal)?)?;
-                ensure!(!refusal.final_, "{}", refusal.reason);
+                ensure!(!refusal.for_good, "{}", refusal.reason);
                 return Ok(None);
             }
         };
@@ -207,7 +207,7 @@ impl Desk {
 
     fn objection(&self, hello: &Hello, seat: Option<&Seat>) -> Option<Refusal> {
         let Member { replica, epoch } = hello.caller;
-        let refuse = |final_, reason| Some(Refusal { reason, final_ });
+        let refuse = |for_good, reason| Some(Refusal { reason, for_good });
         let me = self.me.replica;
         if hello.job != self.job || hello.called != me {
             let reason = format!("this is replica {me} of job {:?}", self.job);
@@ -234,7 +234,7 @@ impl Desk {
         let later = (self.me.epoch, me) > (epoch, replica);
         (seat.calling && later).then(|| Refusal {
             reason: format!("replica {me} was launched later and will call"),
-            final_: false,
+            for_good: false,
         })
     }
 
@@ -294,7 +294,7 @@ impl Desk {
             }
             (Kind::Refusal, refusal) => {
                 let refusal: Refusal = serde_json::from_slice(&refusal).map_err(io::Error::from)?;
-                if refusal.final_ {
+                if refusal.for_good {
                     let reason = format!("replica {replica} refused: {}", refusal.reason);
                     return Err(Unanswered::Final(reason));
                 }
@@ -337,5 +337,69 @@ impl Seat {
     /// Unless another connection has taken the place of this one.
     fn stand_up(&mut self, serial: u64) {
         self.linked.take_if(|(_, linked)| *linked == serial);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn desk(replica: usize, epoch: u64) -> Desk {
+        let address = ("127.0.0.1".to_owned(), 1);
+        let place = Place { replica, replicas: 3, least: 2, addresses: vec![address; 3] };
+        let me = Member { replica, epoch };
+        let (events, _) = channel();
+        let seats = Mutex::default();
+        Desk { me, job: "job".to_owned(), place, config: Config::default(), seats, events }
+    }
+
+    fn hello(replica: usize, epoch: u64) -> Hello {
+        Hello {
+            job: "job".to_owned(),
+            caller: Member { replica, epoch },
+            called: 1,
+            replicas: 3,
+            config: Config::default().to_json(),
+        }
+    }
+
+    /// What replica 1 of epoch 4 answers: none if it takes the caller in, or whether for good.
+    fn answer(hello: &Hello, seat: &Seat) -> Option<bool> {
+        desk(1, 4).objection(hello, Some(seat)).map(|refusal| refusal.for_good)
+    }
+
+    #[test]
+    fn of_two_that_call_each_other_the_later_launch_is_heard() {
+        let calling = Seat { calling: true, ..Seat::default() };
+        for (caller, expected) in
+            [((0, 5), None), ((2, 4), None), ((0, 4), Some(false)), ((2, 3), Some(false))]
+        {
+            assert_eq!(answer(&hello(caller.0, caller.1), &calling), expected, "{caller:?}");
+        }
+        assert_eq!(answer(&hello(0, 4), &Seat::default()), None, "it does not call any more");
+    }
+
+    #[test]
+    fn a_launch_that_was_lost_or_replaced_is_refused_for_good() {
+        let dropped = Seat { dropped: Some(3), ..Seat::default() };
+        assert_eq!(answer(&hello(2, 3), &dropped), Some(true));
+        assert_eq!(answer(&hello(2, 2), &dropped), Some(true));
+        assert_eq!(answer(&hello(2, 5), &dropped), None);
+        let linked = Seat { linked: Some((5, 1)), ..Seat::default() };
+        assert_eq!(answer(&hello(2, 4), &linked), Some(true));
+        assert_eq!(answer(&hello(2, 5), &linked), Some(false), "its connection may be dying");
+        assert_eq!(answer(&hello(2, 6), &linked), None);
+    }
+
+    #[test]
+    fn whoever_does_not_belong_here_is_refused() {
+        let seat = Seat::default();
+        assert_eq!(answer(&Hello { job: "other".to_owned(), ..hello(2, 5) }, &seat), Some(false));
+        assert_eq!(answer(&Hello { called: 0, ..hello(2, 5) }, &seat), Some(false));
+        assert_eq!(answer(&Hello { replicas: 4, ..hello(2, 5) }, &seat), Some(true));
+        assert_eq!(answer(&hello(1, 5), &seat), Some(true), "that is this replica itself");
+        let config = Config { width: 32, ..Config::default() }.to_json();
+        assert_eq!(answer(&Hello { config, ..hello(2, 5) }, &seat), Some(true));
+        assert!(desk(1, 4).objection(&hello(7, 5), None).is_some_and(|refusal| refusal.for_good));
     }
 }

@@ -157,8 +157,12 @@ impl World {
         let mut was_dropped = false;
         match parcel {
             Parcel::Linked(member) => {
-                node.open.insert(from, member.epoch);
                 node.agreement.linked(member);
+                node.open.insert(from, member.epoch);
+                if node.agreement.was_dropped(member) {
+                    node.open.remove(&from);
+                    self.disconnect(to, from, true);
+                }
             }
             Parcel::Lost => {
                 node.open.remove(&from);
@@ -249,7 +253,7 @@ impl World {
         node.letters.retain(|(_, letter)| letter.view() >= number);
         node.behind = begin.behind.contains(&replica);
         node.source = begin.giver_to(replica);
-        if begun.is_too_far_ahead(node.me, node.step) {
+        if begun.leaves_behind(node.me, node.step) {
             return self.end(replica, false);
         }
         if begin.source == replica {
