@@ -1,5 +1,9 @@
 //! `lindos sim`: the core in virtual time.
 
+mod fleet_run;
+mod fleet_text;
+mod many;
+mod sweep;
 mod trace;
 
 use crate::failure::{Exit, Failure};
@@ -10,9 +14,11 @@ use lindos_api::user::{EventView, LedgerView};
 use lindos_model::Column;
 use lindos_sim::scenario::{Scenario, transcript};
 use lindos_sim::swarm::{self, SeedResult};
+use lindos_sim::twin::scenario::FleetScenario;
 use lindos_sim::{Outcome, Plant};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::any::Any;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -25,8 +31,10 @@ pub struct SimArgs {
 
 #[derive(Subcommand, Debug)]
 enum SimCommand {
-    /// Play a scenario file: its fleet, jobs and faults; print what happened, and the ledger
+    /// Play a scenario file: its fleet, jobs and faults; print what became of it, and the ledger
     Run(SimRunArgs),
+    /// Play a fleet scenario with one or two of its values varied; print the curve
+    Sweep(sweep::SweepArgs),
     /// Play random fleets, jobs and faults, with checkers watching
     Swarm(SwarmArgs),
     /// Replay a trace of jobs against a fleet and a policy; print waits and utilisation
@@ -35,11 +43,18 @@ enum SimCommand {
 
 #[derive(Args, Debug)]
 struct SimRunArgs {
-    /// The scenario file: see docs/scenario-file.md and the folder scenarios/
+    /// The scenario file: one of a protocol (docs/scenario-file.md, folder scenarios/), or one of
+    /// a fleet over months (docs/twin.md, folder scenarios/fleet/)
     scenario: PathBuf,
     /// Another seed than the file's
     #[arg(long)]
     seed: Option<u64>,
+    /// Of a fleet: so many seeds, from the first on; means with 95% intervals
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    seeds: u64,
+    /// Threads, for more than one seed [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
     #[arg(long)]
     json: bool,
 }
@@ -74,18 +89,32 @@ fn parse_plant(name: &str) -> Result<Plant, String> {
 pub fn run(args: SimArgs) -> Result<(), Failure> {
     match args.command {
         SimCommand::Run(args) => run_scenario(&args),
+        SimCommand::Sweep(args) => sweep::run(&args),
         SimCommand::Swarm(args) => run_swarm(&args),
         SimCommand::Trace(args) => trace::run(&args),
     }
 }
 
-fn run_scenario(args: &SimRunArgs) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(&args.scenario).map_err(|error| {
+fn read_scenario(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
         Failure::bad_input(
-            format!("{}: {error}", args.scenario.display()),
+            format!("{}: {error}", path.display()),
             "ready-made scenarios are in the folder scenarios/ of the repository",
         )
-    })?;
+    })
+}
+
+fn run_scenario(args: &SimRunArgs) -> Result<(), Failure> {
+    let text = read_scenario(&args.scenario)?;
+    if FleetScenario::is_one(&text) {
+        return fleet_run::run(args, &text);
+    }
+    if args.seeds > 1 {
+        return Err(Failure::bad_input(
+            "--seeds is for a fleet scenario",
+            "this one is played once: --seed N plays it with another seed",
+        ));
+    }
     let (scenario, mut setup) = Scenario::parse(&args.scenario, &text)?;
     setup.seed = args.seed.unwrap_or(setup.seed);
     let outcome = quietly(|| lindos_sim::run(setup)).map_err(|violation| {
@@ -255,11 +284,13 @@ fn quietly<R>(play: impl FnOnce() -> R) -> Result<R, String> {
     std::panic::set_hook(Box::new(|_| {}));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(play));
     std::panic::set_hook(before);
-    result.map_err(|panic| {
-        panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_else(|| "a panic without words".to_string())
-    })
+    result.map_err(|panic| words_of(&*panic))
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "a panic without words".to_string())
 }

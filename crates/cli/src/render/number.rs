@@ -27,6 +27,19 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
+/// `1,048,576`
+pub fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// `step/total`, as far as they are known.
 pub fn steps(step: Option<u64>, total: Option<u64>) -> String {
     match (step, total) {
@@ -82,6 +95,7 @@ mod tests {
     fn numbers_are_short() {
         let said = [0.0, 9.94, 950.0, 41_200.0, 3.14e6, 2e10, f64::NAN].map(rate);
         assert_eq!(said, ["0.0", "9.9", "950", "41.2k", "3.1M", "20.0G", "-"]);
+        assert_eq!([7, 950, 1000, 1_048_576].map(grouped), ["7", "950", "1,000", "1,048,576"]);
         assert_eq!(steps(Some(3), Some(9)), "3/9");
         assert_eq!(steps(None, Some(9)), "-");
         assert_eq!((tenths(1000), hundredths(1205)), ("100.0".into(), "12.05".into()));

@@ -67,6 +67,28 @@ impl Delay {
         }
     }
 
+    /// The same distribution, so many times as long.
+    ///
+    /// # Panics
+    ///
+    /// If the factor is not above zero.
+    pub fn times(self, factor: f64) -> Delay {
+        assert!(factor > 0.0 && factor.is_finite(), "a delay times {factor}");
+        let times = |span: HumanSpan| HumanSpan(Millis((span.0.0 as f64 * factor).round() as u64));
+        // What has no length has no distribution either.
+        let above_zero = |span: HumanSpan| HumanSpan(times(span).0.max(Millis(1)));
+        match self {
+            Delay::Fixed(span) => Delay::Fixed(times(span)),
+            Delay::Uniform(ends) => Delay::Uniform(ends.map(times)),
+            Delay::Exponential(mean) => Delay::Exponential(above_zero(mean)),
+            Delay::Lognormal { median, p95 } => {
+                let median = above_zero(median);
+                let above_median = median.0 + Millis(1);
+                Delay::Lognormal { median, p95: HumanSpan(times(p95).0.max(above_median)) }
+            }
+        }
+    }
+
     /// In milliseconds.
     pub fn mean(&self) -> f64 {
         match self {
@@ -128,6 +150,21 @@ mod tests {
             let (drawn, said) = (mean(&draws(delay)), delay.mean());
             assert!((drawn / said - 1.0).abs() < 0.015, "{delay:?}: {drawn} for {said}");
         }
+    }
+
+    #[test]
+    fn a_delay_times_a_factor_has_so_many_times_the_mean_and_the_same_shape() {
+        for delay in [
+            Delay::Fixed(span(90)),
+            Delay::Uniform([span(60), span(300)]),
+            Delay::Exponential(span(600)),
+            Delay::Lognormal { median: span(3600), p95: span(10_800) },
+        ] {
+            let ratio = delay.times(2.5).mean() / delay.mean();
+            assert!((ratio - 2.5).abs() < 1e-6, "{delay:?}: {ratio}");
+        }
+        let tiny = Delay::Lognormal { median: span(1), p95: span(2) }.times(1e-9);
+        assert!(tiny.check().is_ok(), "{tiny:?}");
     }
 
     #[test]

@@ -26,6 +26,12 @@ impl Estimate {
         (self.low..=self.high).contains(&value)
     }
 
+    /// For a figure that is nowhere else: an interval of few values may reach out of it.
+    pub fn within(self, least: f64, most: f64) -> Estimate {
+        let Estimate { value, low, high } = self;
+        Estimate { value, low: low.clamp(least, most), high: high.clamp(least, most) }
+    }
+
     /// Half of the interval's width as a share of the figure.
     pub fn relative_error(&self) -> f64 {
         ((self.high - self.low) / 2.0 / self.value).abs()

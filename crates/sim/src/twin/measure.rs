@@ -82,6 +82,8 @@ pub struct Outcome {
     pub ended: Time,
     /// GPU-milliseconds of the fleet by column.
     pub ledger: Columns,
+    /// Why GPU-time was stranded, by the kind of wait.
+    pub stranded_by: BTreeMap<String, u64>,
     pub strikes: Vec<u64>,
     pub refused: Vec<String>,
     /// Events that the core took.
@@ -113,6 +115,7 @@ impl Outcome {
             jobs: jobs.collect(),
             ended,
             ledger: core.ledger_at(ended),
+            stranded_by: core.stranded_by().clone(),
             strikes: tallies.strikes,
             refused: tallies.refused,
             events,

@@ -9,9 +9,14 @@
 //! [`world`] is the clock and the core's side, [`life`] that of jobs, [`harm`] that of faults,
 //! [`measure`] what is told at the end.
 
+pub mod bench;
+pub mod figures;
 mod harm;
 mod life;
 pub mod measure;
+pub mod metric;
+pub mod scenario;
+pub mod sweep;
 pub mod work;
 mod world;
 

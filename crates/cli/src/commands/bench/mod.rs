@@ -3,6 +3,7 @@
 mod recover;
 mod report;
 mod schedule;
+mod sim;
 
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
@@ -19,11 +20,14 @@ enum BenchCommand {
     Recover(recover::RecoverArgs),
     /// Time the scheduler's decisions on an aged fleet of up to a million GPUs
     Schedule(schedule::ScheduleArgs),
+    /// Time the twin: months of fleets of 16,384, 200,000 and 1,000,000 GPUs
+    Sim(sim::SimArgs),
 }
 
 pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     match args.command {
         BenchCommand::Recover(args) => recover::recover(args).await,
         BenchCommand::Schedule(args) => schedule::schedule(&args),
+        BenchCommand::Sim(args) => sim::sim(&args),
     }
 }

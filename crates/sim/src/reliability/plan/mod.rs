@@ -12,6 +12,7 @@
 //! pass over the nodes; never nodes times days.
 
 mod ground;
+mod known;
 mod points;
 
 use super::chance::Chance;

@@ -1,16 +1,13 @@
 //! One page that shows replays side by side: figures, plots and the definition of each figure, with
 //! nothing loaded from anywhere.
 
-mod plot;
-
 use super::measure::{Bin, Measures, SIZE_CLASSES, Timeline, Window, waits};
 use super::shape::TraceJob;
 use super::world::Outcome;
+use crate::page::{self, Axis, Plot, SERIES_MAX, Scale, Series, escape};
 use lindos_model::{Millis, Time};
-use plot::{Axis, Plot, SERIES_MAX, Scale, Series, escape};
 use std::fmt::Write as _;
 
-const STYLE: &str = include_str!("style.css");
 /// Points of a line over time: more cannot be seen.
 const POINTS: usize = 360;
 /// Steps of a distribution.
@@ -31,13 +28,7 @@ pub struct Run {
 
 /// The whole page.
 pub fn page(trace: &str, jobs: &[TraceJob], runs: &[Run]) -> String {
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <title>Replay of {0}</title>\n<style>\n{STYLE}</style></head>\n<body>\n\
-         <h1>Replay of {0}</h1>\n",
-        escape(trace)
-    );
+    let mut page = page::head(&format!("Replay of {trace}"));
     if let Some(first) = runs.first() {
         head(&mut page, &first.measures);
         figures(&mut page, runs);
@@ -47,7 +38,7 @@ pub fn page(trace: &str, jobs: &[TraceJob], runs: &[Run]) -> String {
         distributions(&mut page, jobs, runs);
         definitions(&mut page);
     }
-    page.push_str("</body></html>\n");
+    page.push_str(page::FOOT);
     page
 }
 
@@ -189,6 +180,7 @@ fn over_time(page: &mut String, runs: &[Run]) {
             name: run.measures.policy.clone(),
             colour,
             points: points(&run.outcome.meter.timeline, unit_s, |bin| level(run, bin)),
+            errors: Vec::new(),
         };
         runs.iter().enumerate().map(line).collect()
     };
@@ -251,6 +243,7 @@ fn distributions(page: &mut String, jobs: &[TraceJob], runs: &[Run]) {
             name: runs[colour].measures.policy.clone(),
             colour,
             points: cumulative(&waits[class], &x),
+            errors: Vec::new(),
         };
         let plot = Plot {
             about: format!("Cumulative waits of jobs of {gpus} GPUs"),

@@ -28,6 +28,25 @@ pub struct Axis {
 }
 
 impl Axis {
+    /// Between two round numbers that hold `low` and `high`, which need not be near 0.
+    pub fn around(label: &str, low: f64, high: f64, count: usize) -> Axis {
+        let step = nice_step(((high - low) / count as f64).max(high.abs() * 1e-6));
+        let (first, last) =
+            ((low / step).floor(), (high / step).ceil().max((low / step).floor() + 1.0));
+        let digits = (-step.log10().floor()).clamp(0.0, 6.0) as usize;
+        let ticks = (0..=(last - first) as usize).map(|index| {
+            let value = (first + index as f64) * step;
+            (value, if digits == 0 { number(value) } else { format!("{value:.digits$}") })
+        });
+        Axis {
+            label: label.to_string(),
+            scale: Scale::Linear,
+            from: first * step,
+            to: last * step,
+            ticks: ticks.collect(),
+        }
+    }
+
     /// From 0 to a round number that is not below `most`.
     pub fn from_zero(label: &str, most: f64, count: usize) -> Axis {
         let step = nice_step(most / count as f64);
@@ -88,6 +107,9 @@ pub struct Series {
     /// Its number in the legend, which is its colour.
     pub colour: usize,
     pub points: Vec<(f64, f64)>,
+    /// `x`, and from where to where in `y` the true value may be. Points that have such a range are
+    /// drawn as dots on their line.
+    pub errors: Vec<(f64, f64, f64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -194,6 +216,31 @@ impl Plot {
             series.colour % SERIES_MAX,
             escape(&series.name)
         );
+        self.draw_errors(svg, series);
+    }
+
+    fn draw_errors(&self, svg: &mut String, series: &Series) {
+        const CAP: f64 = 4.0;
+        let colour = series.colour % SERIES_MAX;
+        for &(x, low, high) in &series.errors {
+            let (x, low, high) = (self.x_at(x), self.y_at(low), self.y_at(high));
+            let (left, right) = (x - CAP, x + CAP);
+            let _ = write!(
+                svg,
+                "<path class=\"error series-{colour}\" d=\"M{x:.1} {low:.1}L{x:.1} {high:.1}\
+                 M{left:.1} {low:.1}L{right:.1} {low:.1}M{left:.1} {high:.1}L{right:.1} {high:.1}\"/>"
+            );
+        }
+        if series.errors.is_empty() {
+            return;
+        }
+        for &(x, y) in &series.points {
+            let (x, y) = (self.x_at(x), self.y_at(y));
+            let _ = write!(
+                svg,
+                "<circle class=\"dot series-{colour}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"
+            );
+        }
     }
 }
 
@@ -220,6 +267,16 @@ mod tests {
     }
 
     #[test]
+    fn an_axis_that_does_not_begin_at_zero_holds_both_ends() {
+        let axis = Axis::around("goodput", 0.8312, 0.8577, 5);
+        let ticks: Vec<&str> = axis.ticks.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(ticks, ["0.83", "0.84", "0.85", "0.86"]);
+        let flat = Axis::around("nothing", 0.5, 0.5, 5);
+        assert!(flat.from <= 0.5 && flat.to > 0.5 && flat.ticks.len() >= 2);
+        assert!(Axis::around("zero", 0.0, 0.0, 5).to > 0.0);
+    }
+
+    #[test]
     fn places_are_within_the_plot_on_both_scales() {
         let linear = Axis::from_zero("x", 100.0, 5);
         let percent = |axis: &Axis, value| (axis.place(value) * 100.0).round() as i32;
@@ -241,10 +298,12 @@ mod tests {
                 name: "one".into(),
                 colour: 0,
                 points: vec![(0.0, 0.0), (5.0, 10.0), (10.0, 0.0)],
+                errors: vec![(5.0, 5.0, 10.0)],
             }],
         };
         let svg = plot.svg();
         assert!(svg.contains("d=\"M62.0 118.0L112.0 18.0L162.0 118.0\""), "{svg}");
+        assert!(svg.contains("d=\"M112.0 68.0L112.0 18.0M108.0 68.0L116.0 68.0"), "{svg}");
         assert!(svg.contains("aria-label=\"a &lt; b\""));
         assert!(svg.contains("class=\"band\" x=\"62.0\" y=\"18\" width=\"50.0\""));
     }
