@@ -74,6 +74,8 @@ pub struct Core {
     dependants: Dependants,
     /// When the whole queue was passed over last.
     passed_at: Time,
+    /// Whose turn it is to ask for the stop of others: see [`queue::preempt`].
+    askers_turn: u32,
     /// Replicas that wait for nodes.
     incomplete: BTreeSet<(JobId, u32)>,
     ledger: Ledger,
