@@ -91,11 +91,10 @@ pub struct Outcome {
 
 impl Outcome {
     pub(super) fn new(
-        setup: &Setup,
         core: &Core,
         ended: Time,
         events: u64,
-        lives: BTreeMap<JobId, Life>,
+        lives: &BTreeMap<JobId, Life>,
         mut tallies: Tallies,
     ) -> Outcome {
         let jobs = core.jobs().map(|job| JobOutcome {
@@ -108,7 +107,6 @@ impl Outcome {
             ledger: job.ledger.at(ended),
             tally: std::mem::take(tallies.job(job.id)),
         });
-        let _ = setup;
         Outcome {
             jobs: jobs.collect(),
             ended,
