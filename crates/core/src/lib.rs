@@ -43,8 +43,8 @@ use queue::after::Dependants;
 use queue::hold::Hold;
 use queue::order::Queue;
 use queue::reserve::Reservations;
-use recovery::interval::Exposure;
 use queue::teams::{TeamId, Teams};
+use recovery::interval::Exposure;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use timer::{Timer, Timers};
@@ -74,6 +74,8 @@ pub struct Core {
     dependants: Dependants,
     /// When the whole queue was passed over last.
     passed_at: Time,
+    /// Whose turn it is to ask for the stop of others: see [`queue::preempt`].
+    askers_turn: u32,
     /// Replicas that wait for nodes.
     incomplete: BTreeSet<(JobId, u32)>,
     ledger: Ledger,

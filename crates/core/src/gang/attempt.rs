@@ -70,9 +70,15 @@ pub struct Replica {
 pub enum ReplicaState {
     Launched,
     /// It is over for this reason, and the others go on; some member may still live.
-    Stopping { reason: EndReason, since: Time },
+    Stopping {
+        reason: EndReason,
+        since: Time,
+    },
     /// Nothing of it lives; it is launched again not before `until`, once it has all its nodes.
-    Waiting { since: Time, until: Time },
+    Waiting {
+        since: Time,
+        until: Time,
+    },
 }
 
 /// What to keep away from: somewhere a gang can fail and fail again, and no check sees why.

@@ -95,6 +95,9 @@ impl Core {
                 below = Some(priority);
             }
             self.queue.is_blocked = pass.is_blocked;
+            if let Some(market) = &pass.market {
+                self.next_askers(market.kinds);
+            }
             if !self.drop_holds_but(&pass) {
                 break;
             }

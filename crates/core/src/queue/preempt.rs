@@ -29,6 +29,11 @@ use std::sync::Arc;
 /// Victims of one preemption, and jobs that are moved at once.
 const VICTIMS_MAX: usize = 256;
 const MOVED_MAX: usize = 16;
+/// Jobs that could be stopped at nobody's cost and are looked at for one that asks.
+const VICTIMS_SEEN_MAX: usize = 4 * VICTIMS_MAX;
+/// Kinds of jobs that a pass looks for victims for: the foremost, and some of those behind.
+const ASKERS_FOREMOST: u32 = 16;
+const ASKERS_BEHIND: u32 = 16;
 /// Victims that are tried one by one for whether the others are enough: each costs a search.
 const TRIED_MAX: usize = 32;
 
@@ -50,8 +55,10 @@ struct Victim {
 #[derive(Debug)]
 pub struct Market {
     pub claims: Claims,
-    /// What each GPU of a job would lose, of those that may be stopped.
-    losses: BTreeMap<JobId, u64>,
+    /// What each GPU of a job would lose, of those that may be stopped; the least first.
+    losses: Vec<(u64, JobId)>,
+    /// Kinds of jobs that have asked.
+    pub kinds: u32,
     /// Kinds of jobs for which to stop others is of no use.
     pub in_vain: BTreeSet<(Asks, Shape)>,
     /// Whom jobs alike may stop; of the last that asked.
@@ -80,7 +87,6 @@ impl Core {
                 job.preempted_at = Some(self.now);
                 let gpus = job.attempt.as_ref().map_or(0, |attempt| attempt.gpus);
                 market.claims.give_back(&self.teams, job.team, gpus);
-                market.losses.remove(&victim);
                 self.stop_attempt(victim, EndReason::Preempted { by: id }, out);
             }
             let job = &self.jobs[&id];
@@ -104,20 +110,22 @@ impl Core {
     }
 
     fn market(&mut self) -> Market {
-        let mut losses = BTreeMap::new();
+        let mut losses = Vec::new();
         let mut until: Option<Time> = None;
         for &id in &self.alive {
             let job = &self.jobs[&id];
             match self.left_alone_until(job) {
                 // Somebody may wait for just this.
                 Some(end) => until = Some(until.map_or(end, |before| before.min(end))),
-                None => losses.extend(self.loss(job).map(|loss| (id, loss))),
+                None => losses.extend(self.loss(job).map(|loss| (loss, id))),
             }
         }
         if let Some(end) = until {
             self.wake_by(end);
         }
-        Market { claims: self.claims(), losses, in_vain: BTreeSet::new(), victims: None }
+        losses.sort_unstable();
+        let (claims, in_vain) = (self.claims(), BTreeSet::new());
+        Market { claims, losses, kinds: 0, in_vain, victims: None }
     }
 
     /// The victims of a job that are enough for it, if any are.
@@ -129,6 +137,11 @@ impl Core {
         let asks = Asks { team, priority, by_class, for_share };
         let key = (asks, Shape::of(&job.spec));
         if (!by_class && !for_share) || market.in_vain.contains(&key) {
+            return None;
+        }
+        market.kinds += 1;
+        if !self.is_its_turn_to_ask(market.kinds) {
+            market.in_vain.insert(key);
             return None;
         }
         if market.victims.as_ref().is_none_or(|(known, _)| *known != asks) {
@@ -145,6 +158,20 @@ impl Core {
             market.in_vain.insert(key);
         }
         chosen
+    }
+
+    /// Whether this kind of job, by its place among those that ask in this pass, is looked for
+    /// victims. To look costs searches, so a pass does it for the foremost, and for some of those
+    /// behind, others in each pass.
+    fn is_its_turn_to_ask(&self, place: u32) -> bool {
+        let turn = ASKERS_FOREMOST + self.askers_turn * ASKERS_BEHIND;
+        place <= ASKERS_FOREMOST || (turn < place && place <= turn + ASKERS_BEHIND)
+    }
+
+    /// A pass is over in which so many kinds of jobs asked.
+    pub(crate) fn next_askers(&mut self, kinds: u32) {
+        let seen = ASKERS_FOREMOST + (self.askers_turn + 1) * ASKERS_BEHIND;
+        self.askers_turn = if kinds > seen { self.askers_turn + 1 } else { 0 };
     }
 
     /// Moves other jobs so that a blocked gang has its nodes together, if that pays: `start` is when
@@ -223,20 +250,30 @@ impl Core {
     /// Those that may be stopped for jobs that ask so, the least loss first.
     fn victims(&self, asks: Asks, market: &Market) -> Vec<Victim> {
         let way = self.teams.way(asks.team);
-        let mut ways: BTreeMap<TeamId, Vec<Seat>> = BTreeMap::new();
+        let claims = &market.claims;
+        // Of each team, its way, and whether it has borrowed anything to give back.
+        let mut ways: BTreeMap<TeamId, (Vec<Seat>, bool)> = BTreeMap::new();
         let mut victims: Vec<Victim> = Vec::new();
-        for (&job, &loss) in &market.losses {
+        let mut without_a_cut = 0;
+        for &(loss, job) in &market.losses {
             let other = &self.jobs[&job];
+            let (from, has_borrowed) = ways.entry(other.team).or_insert_with(|| {
+                let from = self.teams.way(other.team);
+                let has_borrowed = claims.may_reclaim(&self.teams, &way, 1, &from);
+                (from, has_borrowed)
+            });
             let lower = asks.by_class && other.priority < asks.priority;
-            let borrowed =
-                asks.for_share && other.team != asks.team && other.priority <= asks.priority;
-            let Some(attempt) = other.attempt.as_ref().filter(|_| lower || borrowed) else {
-                continue;
-            };
+            let is_others = other.team != asks.team && other.priority <= asks.priority;
+            let borrowed = asks.for_share && is_others && *has_borrowed;
+            let runs = |attempt: &&Attempt| (lower || borrowed) && !attempt.is_stopping();
+            let Some(attempt) = other.attempt.as_ref().filter(runs) else { continue };
             let (team, gpus, for_share) = (other.team, attempt.gpus, !lower);
-            let from = ways.entry(team).or_insert_with(|| self.teams.way(team));
-            let cuts_share = market.claims.would_cut(&self.teams, &way, gpus, from);
+            let cuts_share = claims.would_cut(&self.teams, &way, gpus, from);
             victims.push(Victim { cuts_share, loss, job, team, gpus, for_share });
+            without_a_cut += usize::from(!cuts_share);
+            if without_a_cut == VICTIMS_SEEN_MAX {
+                break;
+            }
         }
         victims.sort_unstable();
         victims

@@ -74,7 +74,8 @@ pub(super) fn sentence(attempt: &Attempt, now: Time) -> Option<String> {
 /// Nodes of replicas that wait for some of them.
 pub(super) fn waited_for(attempt: &Attempt) -> impl Iterator<Item = NodeId> {
     let numbered = attempt.replicas.iter().enumerate();
-    let waiting = numbered.filter(|(_, replica)| matches!(replica.state, ReplicaState::Waiting { .. }));
+    let waiting =
+        numbered.filter(|(_, replica)| matches!(replica.state, ReplicaState::Waiting { .. }));
     let members = waiting.flat_map(|(index, _)| attempt.members_of(index));
     members.map(|member| attempt.members[member].node)
 }

@@ -121,20 +121,20 @@ impl World<'_, '_> {
         }
         for node in nodes {
             match &effect {
-                Effect::Crash(exit) => self.crash(place, node, &target, exit, stays),
+                Effect::Crash(exit) => self.crash(place, node, target, exit, stays),
                 Effect::NodeDown => self.die(place, node),
                 Effect::Hang => {
                     if stays {
                         self.machines.bad.insert(node, Bad { place, strikes: 0 });
                     }
-                    for part in self.parts_on(node, &target) {
+                    for part in self.parts_on(node, target) {
                         self.tallies.note_cause(part.job, place_cause(&self.machines, place));
                         self.hang_training(part.job);
                     }
                 }
                 Effect::Slow { factor, .. } => self.slow(node, Some(*factor)),
                 Effect::LinkFlap { pause } => {
-                    for part in self.parts_on(node, &target) {
+                    for part in self.parts_on(node, target) {
                         self.pause_training(part.job, *pause);
                     }
                 }
@@ -153,7 +153,7 @@ impl World<'_, '_> {
     }
 
     /// Those that run on a node, and have a GPU that the fault is of.
-    fn parts_on(&self, node: NodeId, target: &Target) -> Vec<Part> {
+    fn parts_on(&self, node: NodeId, target: Target) -> Vec<Part> {
         let Some(known) = self.core.node(node) else { return Vec::new() };
         let is_hit = |gpus: lindos_model::GpuSet| match target {
             Target::Gpu { gpu, .. } => gpus.0 >> gpu & 1 == 1,
@@ -172,7 +172,7 @@ impl World<'_, '_> {
             .collect()
     }
 
-    fn crash(&mut self, place: usize, node: NodeId, target: &Target, exit: &Exit, stays: bool) {
+    fn crash(&mut self, place: usize, node: NodeId, target: Target, exit: &Exit, stays: bool) {
         if stays {
             self.machines.bad.insert(node, Bad { place, strikes: 0 });
         }
@@ -190,7 +190,7 @@ impl World<'_, '_> {
     /// What began on a bad node fails.
     pub fn fail_on(&mut self, node: NodeId, job: JobId) {
         let whole = Target::Node(node);
-        let part = self.parts_on(node, &whole).into_iter().find(|part| part.job == job);
+        let part = self.parts_on(node, whole).into_iter().find(|part| part.job == job);
         let Some(part) = part else { return };
         let place = self.machines.bad[&node].place;
         self.tallies.note_cause(job, place_cause(&self.machines, place));
@@ -241,7 +241,7 @@ impl World<'_, '_> {
         }
         let cause = place_cause(&self.machines, place);
         let target = Target::Node(node);
-        for part in self.parts_on(node, &target) {
+        for part in self.parts_on(node, target) {
             self.tallies.note_cause(part.job, cause);
             self.break_training(part.job, part.replica as u32);
         }
@@ -261,7 +261,7 @@ impl World<'_, '_> {
             None => self.machines.slow.remove(&node),
         };
         let target = Target::Node(node);
-        for part in self.parts_on(node, &target) {
+        for part in self.parts_on(node, target) {
             self.slow_down(part.job, node, factor);
         }
     }
@@ -270,8 +270,7 @@ impl World<'_, '_> {
         let request = self.next_request();
         let (from, until) = (self.now + notice, self.now + notice + takes);
         let name = format!("maintenance-{place}");
-        let reservation =
-            Reservation { name, purpose: Purpose::Maintenance, nodes, from, until };
+        let reservation = Reservation { name, purpose: Purpose::Maintenance, nodes, from, until };
         let reservation = Box::new(reservation);
         self.tell(&Event::NodesReserved { request, reservation });
     }
@@ -287,7 +286,7 @@ impl World<'_, '_> {
         let cause = place_cause(&self.machines, place);
         if fault.effect == Effect::Corrupt {
             for &node in &nodes {
-                for part in self.parts_on(node, &fault.target) {
+                for part in self.parts_on(node, fault.target) {
                     self.tallies.note_cause(part.job, cause);
                     self.end_rank(node, part, &Exit::Code(1));
                 }

@@ -3,8 +3,8 @@
 use super::work::{Every, Pace, Work};
 use super::world::{Happening, World};
 use lindos_core::Event;
-use lindos_core::event::GangWord;
 use lindos_core::effect::Target;
+use lindos_core::event::GangWord;
 use lindos_core::gang::attempt::{Attempt, ReplicaState};
 use lindos_model::{Epoch, JobId, Millis, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,7 +169,8 @@ impl World<'_, '_> {
         let (mut away, mut back) = (BTreeSet::new(), BTreeSet::new());
         if let Some(attempt) = self.gang_of(job) {
             away = attempt.down.union(&attempt.rejoining).copied().collect();
-            for (&epoch, replica) in attempt.back.iter().filter(|(epoch, _)| early.contains(epoch)) {
+            for (&epoch, replica) in attempt.back.iter().filter(|(epoch, _)| early.contains(epoch))
+            {
                 away.remove(replica);
                 back.insert(epoch);
             }

@@ -93,11 +93,10 @@ pub struct Outcome {
 
 impl Outcome {
     pub(super) fn new(
-        setup: &Setup,
         core: &Core,
         ended: Time,
         events: u64,
-        lives: BTreeMap<JobId, Life>,
+        lives: &BTreeMap<JobId, Life>,
         mut tallies: Tallies,
     ) -> Outcome {
         let jobs = core.jobs().map(|job| JobOutcome {
@@ -110,7 +109,6 @@ impl Outcome {
             ledger: job.ledger.at(ended),
             tally: std::mem::take(tallies.job(job.id)),
         });
-        let _ = setup;
         Outcome {
             jobs: jobs.collect(),
             ended,

@@ -162,14 +162,15 @@ mod tests {
         for step_us in [1, 999, 1000, 333_333, 7_000_001] {
             let pace = Pace::new(3, Millis(17), step_us);
             for steps in [4, 5, 100, 12_345] {
-                assert_eq!(pace.steps_at(pace.reaches(steps)) >= steps, true, "{step_us} {steps}");
+                assert!(pace.steps_at(pace.reaches(steps)) >= steps, "{step_us} {steps}");
             }
         }
     }
 
     #[test]
     fn a_larger_gang_takes_longer_to_start() {
-        let work = Work { startup: Millis(10), startup_per_doubling: Millis(5), ..Work::of(1, Millis(1)) };
+        let work =
+            Work { startup: Millis(10), startup_per_doubling: Millis(5), ..Work::of(1, Millis(1)) };
         assert_eq!(work.starts_in(1, false), Millis(10));
         assert_eq!(work.starts_in(1024, false), Millis(60));
     }

@@ -23,24 +23,51 @@ const MOMENTS_A_TELLING: u64 = 4096;
 pub(super) enum Happening {
     Submit(usize),
     /// All ranks of a launch run.
-    Up { job: JobId, epoch: Epoch },
+    Up {
+        job: JobId,
+        epoch: Epoch,
+    },
     /// Nothing of a launch lives any more, as ordered.
-    Stopped { job: JobId, epoch: Epoch, replica: Option<u32> },
+    Stopped {
+        job: JobId,
+        epoch: Epoch,
+        replica: Option<u32>,
+    },
     /// A launch trains, or a replica of it with the others again.
-    Begins { job: JobId, epoch: Epoch },
+    Begins {
+        job: JobId,
+        epoch: Epoch,
+    },
     /// The next save of a training, or its end; void if its plan has changed since.
-    Next { job: JobId, plan: u64 },
-    Durable { job: JobId, epoch: Epoch, step: u64, blocked: Millis },
+    Next {
+        job: JobId,
+        plan: u64,
+    },
+    Durable {
+        job: JobId,
+        epoch: Epoch,
+        step: u64,
+        blocked: Millis,
+    },
     /// A planned fault, by its number; one that comes again, by its place.
     Strikes(usize),
     StrikesAgain(usize),
     /// A check knows which node it is.
     Seen(usize),
     Mended(usize),
-    Silent { node: NodeId, since: Time },
-    Fenced { node: NodeId, fence: EffectId },
+    Silent {
+        node: NodeId,
+        since: Time,
+    },
+    Fenced {
+        node: NodeId,
+        fence: EffectId,
+    },
     /// A pause is over, or a slow node is as it was.
-    Resumes { job: JobId, plan: u64 },
+    Resumes {
+        job: JobId,
+        plan: u64,
+    },
 }
 
 pub(super) struct World<'s, 'r> {
@@ -73,7 +100,7 @@ pub fn run(setup: &Setup, record: Option<Record<'_>>, tell: &mut dyn FnMut(Time)
     }
     world.core.check();
     let (core, events) = (world.core, world.events);
-    Outcome::new(setup, &core, world.now, events, world.lives, world.tallies)
+    Outcome::new(&core, world.now, events, &world.lives, world.tallies)
 }
 
 impl<'s, 'r> World<'s, 'r> {

@@ -168,7 +168,8 @@ enum Ask {
 /// The processes of one launch together, over all nodes: of a whole gang, or of a replica that
 /// comes back to it.
 struct Run {
-    started: u32,
+    /// Ranks that have started, by replica.
+    started: BTreeMap<u32, u32>,
     script: Script,
     training: Option<Training>,
     /// What it trains with: itself, or the gang that it comes back to.
@@ -176,8 +177,10 @@ struct Run {
     /// Replicas of the gang, and the fewest that train.
     replicas: u32,
     replicas_min: u32,
-    /// Those of them that do not train.
+    /// Those of them that do not train …
     lost: BTreeSet<u32>,
+    /// … and those all of whose ranks are there: once all are, they begin.
+    ready: BTreeSet<u32>,
     broken: bool,
     finished: bool,
 }

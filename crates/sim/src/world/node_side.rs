@@ -9,7 +9,7 @@ use crate::script::Training;
 use lindos_core::edges::Reading;
 use lindos_core::effect::Launch;
 use lindos_model::{EffectId, Epoch, Exit, Millis, RankExit, Time};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
     pub(super) fn start_agent(&mut self, node: usize) {
@@ -116,36 +116,61 @@ impl World {
             let name = &launch.spec.name;
             let job = self.setup.jobs.iter().find(|job| job.spec.name == *name);
             Run {
-                started: 0,
+                started: BTreeMap::new(),
                 script: job.expect("only our jobs are launched").script.clone(),
                 training: None,
                 base,
                 replicas: launch.replica.as_ref().map_or(1, |replica| replica.peers.len() as u32),
                 replicas_min: launch.replica.as_ref().map_or(1, |replica| replica.replicas_min),
                 lost: BTreeSet::new(),
+                ready: BTreeSet::new(),
                 broken: false,
                 finished: false,
             }
         });
-        run.started += launch.ranks_per_node();
-        let replica = launch.gang.len() as u32 * launch.ranks_per_node();
-        let (base, started) = (run.base, run.started);
-        let whole = if base == key { replica * run.replicas } else { replica };
         let index = launch.replica.as_ref().map_or(0, |replica| replica.index);
+        let started = run.started.entry(index).or_default();
+        *started += launch.ranks_per_node();
+        let is_whole = *started == launch.gang.len() as u32 * launch.ranks_per_node();
+        let base = run.base;
         if run.broken || run.lost.contains(&index) {
             self.peers_notice(key, index);
-        } else if started == whole && base == key {
-            self.begin_training(key);
-        } else if started == whole {
-            self.join_training(key, base, index);
+        } else if is_whole {
+            self.replica_is_there(key, base, index);
         }
     }
 
-    /// What the ranks of a launch train with: the gang of their job that trains, if there is one.
+    /// All ranks of a replica are there: they join the others if those train, or all begin once the
+    /// last is there.
+    fn replica_is_there(&mut self, key: Key, base: Key, index: u32) {
+        let others = self.runs.get_mut(&base).expect("it was started before");
+        if others.broken {
+            // There is nobody to join.
+            self.break_run(key, index);
+            return;
+        }
+        others.lost.remove(&index);
+        others.ready.insert(index);
+        let is_complete = others.ready.len() as u32 == others.replicas;
+        if others.training.is_none() && is_complete {
+            self.begin_training(base);
+        }
+        let others = &self.runs[&base];
+        let (training, finished) = (others.training.clone(), others.finished);
+        let with_it = self.runs.values_mut().filter(|run| run.base == base && !run.broken);
+        for run in with_it {
+            run.training.clone_from(&training);
+        }
+        if finished {
+            self.end_well(key);
+        }
+    }
+
+    /// What the ranks of a launch train with: the gang of their job that is there, if there is one.
     fn base_of(&self, key: Key, launch: &Launch) -> Key {
         let first = (key.0, Epoch(0));
         let mut others = self.runs.range(first..key).rev().filter(|(_, run)| !run.broken);
-        let base = others.find(|(other, run)| run.base == **other && run.training.is_some());
+        let base = others.find(|(other, run)| run.base == **other);
         base.filter(|_| launch.replica.is_some()).map_or(key, |(&base, _)| base)
     }
 
@@ -160,22 +185,6 @@ impl World {
         self.put(done, Happening::TrainingDone(key));
         if let Some(after) = bug {
             self.put(after, Happening::BugHits(key));
-        }
-    }
-
-    /// A replica is back with the others: it takes over their state.
-    fn join_training(&mut self, key: Key, base: Key, index: u32) {
-        let others = self.runs.get_mut(&base).expect("it trains");
-        if others.broken {
-            // There is nobody to join.
-            self.break_run(key, index);
-            return;
-        }
-        others.lost.remove(&index);
-        let (training, finished) = (others.training.clone(), others.finished);
-        self.runs.get_mut(&key).expect("it was just started").training = training;
-        if finished {
-            self.end_well(key);
         }
     }
 
@@ -205,8 +214,9 @@ impl World {
         if others.finished || !others.lost.insert(replica) {
             return;
         }
+        others.ready.remove(&replica);
         let left = others.replicas - others.lost.len() as u32;
-        if left < others.replicas_min || others.training.is_none() {
+        if left < others.replicas_min {
             others.broken = true;
             self.save(base);
         }
