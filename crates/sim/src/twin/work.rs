@@ -81,61 +81,62 @@ impl Work {
 /// A training that gets on at one speed since a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Done at `since`, in millionths of a step.
+    /// Whole steps done at `since_us`, and the microseconds of the next one that are behind it.
     done: u64,
+    into_us: u64,
     since_us: u64,
     /// Microseconds a step.
     step_us: u64,
 }
 
-const WHOLE: u64 = 1_000_000;
-
 impl Pace {
     pub fn new(done: u64, since: Millis, step_us: u64) -> Pace {
-        Pace { done: done * WHOLE, since_us: since.0 * 1000, step_us: step_us.max(1) }
+        Pace { done, into_us: 0, since_us: since.0 * 1000, step_us: step_us.max(1) }
     }
 
-    fn done_at(&self, now: Millis) -> u64 {
-        let span = (now.0 * 1000).saturating_sub(self.since_us);
-        self.done + (u128::from(span) * u128::from(WHOLE) / u128::from(self.step_us)) as u64
+    /// Steps done, and the microseconds since.
+    fn at(&self, now: Millis) -> (u64, u64) {
+        let span = (now.0 * 1000).saturating_sub(self.since_us) + self.into_us;
+        (self.done + span / self.step_us, span % self.step_us)
     }
 
     /// Whole steps done.
     pub fn steps_at(&self, now: Millis) -> u64 {
-        // A moment is a whole millisecond: what is due within it is done.
-        (self.done_at(now) + self.slack()) / WHOLE
+        self.at(now).0
     }
 
-    fn slack(&self) -> u64 {
-        (WHOLE * 1000 / self.step_us).min(WHOLE / 2)
-    }
-
-    /// When so many steps are done, in whole milliseconds.
+    /// The first whole millisecond at which so many steps are done.
     pub fn reaches(&self, steps: u64) -> Millis {
-        let left = (steps * WHOLE).saturating_sub(self.done);
-        let span = u128::from(left) * u128::from(self.step_us) / u128::from(WHOLE);
-        Millis((self.since_us + span as u64) / 1000)
+        let left = u128::from(steps.saturating_sub(self.done)) * u128::from(self.step_us);
+        let left = left.saturating_sub(u128::from(self.into_us)) as u64;
+        Millis((self.since_us + left).div_ceil(1000))
+    }
+
+    fn settle(&mut self, now: Millis) {
+        if now.0 * 1000 > self.since_us {
+            (self.done, self.into_us) = self.at(now);
+            self.since_us = now.0 * 1000;
+        }
     }
 
     /// Stands still from `now` for a while.
     pub fn pause(&mut self, now: Millis, span: Millis) {
-        self.done = self.done_at(now);
-        self.since_us = (now.0 + span.0) * 1000;
+        self.settle(now);
+        self.since_us = self.since_us.max((now.0 + span.0) * 1000);
     }
 
     /// The step under way is lost.
     pub fn drop_step(&mut self, now: Millis) {
-        self.done = self.steps_at(now) * WHOLE;
-        self.since_us = self.since_us.max(now.0 * 1000);
+        self.settle(now);
+        self.into_us = 0;
     }
 
     /// Gets on at another speed from `now`.
     pub fn change(&mut self, now: Millis, step_us: u64) {
-        if now.0 * 1000 > self.since_us {
-            self.done = self.done_at(now);
-            self.since_us = now.0 * 1000;
-        }
-        self.step_us = step_us.max(1);
+        self.settle(now);
+        let step_us = step_us.max(1);
+        let into = u128::from(self.into_us) * u128::from(step_us) / u128::from(self.step_us);
+        (self.into_us, self.step_us) = (into as u64, step_us);
     }
 }
 

@@ -195,25 +195,25 @@ impl<'r> JobResult<'r> {
 
 /// A mean over seeds, and the interval that holds the true one in 95 % of all cases.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Mean {
+pub struct Interval {
     pub mean: f64,
     pub low: f64,
     pub high: f64,
 }
 
-impl Mean {
+impl Interval {
     /// Of what is never below 0. `None` of no values.
-    pub fn of(values: &[f64]) -> Option<Mean> {
+    pub fn of(values: &[f64]) -> Option<Interval> {
         let mean = mean(values)?;
         let Estimate { low, high, .. } = mean_interval(values, USUAL_CONFIDENCE)
             .unwrap_or(Estimate { value: mean, low: mean, high: mean })
             .within(0.0, f64::INFINITY);
-        Some(Mean { mean, low, high })
+        Some(Interval { mean, low, high })
     }
 
     /// Of what is never above 1 either.
-    pub fn of_shares(values: &[f64]) -> Option<Mean> {
-        Mean::of(values).map(|mean| Mean { high: mean.high.min(1.0), ..mean })
+    pub fn of_shares(values: &[f64]) -> Option<Interval> {
+        Interval::of(values).map(|mean| Interval { high: mean.high.min(1.0), ..mean })
     }
 }
 
@@ -225,8 +225,8 @@ pub struct SeedsResult<'r> {
     pub gpus: u64,
     pub profile: &'r str,
     pub seeds: Vec<u64>,
-    pub goodput: Option<Mean>,
-    pub columns: BTreeMap<&'static str, Mean>,
+    pub goodput: Option<Interval>,
+    pub columns: BTreeMap<&'static str, Interval>,
     pub jobs: Vec<GroupResult<'r>>,
     pub faults: Vec<CauseMeans<'r>>,
     pub gpu_hours: f64,
@@ -240,20 +240,20 @@ pub struct GroupResult<'r> {
     pub name: &'r str,
     pub jobs: u64,
     pub gpus: u64,
-    pub ettr: Option<Mean>,
-    pub interruptions: Option<Mean>,
-    pub replicas_lost: Option<Mean>,
-    pub stops: Option<Mean>,
-    pub completed: Option<Mean>,
-    pub steps_saved: Option<Mean>,
-    pub wait_hours: Option<Mean>,
+    pub ettr: Option<Interval>,
+    pub interruptions: Option<Interval>,
+    pub replicas_lost: Option<Interval>,
+    pub stops: Option<Interval>,
+    pub completed: Option<Interval>,
+    pub steps_saved: Option<Interval>,
+    pub wait_hours: Option<Interval>,
 }
 
 #[derive(Serialize)]
 pub struct CauseMeans<'r> {
     pub cause: &'r str,
-    pub struck: Option<Mean>,
-    pub hit: Option<Mean>,
+    pub struck: Option<Interval>,
+    pub hit: Option<Interval>,
 }
 
 #[derive(Serialize)]
@@ -267,15 +267,16 @@ pub struct OneRun<'r> {
 impl<'r> SeedsResult<'r> {
     fn new(scenario: &'r FleetScenario, runs: &'r [Figures], wall_s: f64) -> Self {
         let of_all = |value: &dyn Fn(&Figures) -> f64| {
-            Mean::of(&runs.iter().map(value).collect::<Vec<f64>>())
+            Interval::of(&runs.iter().map(value).collect::<Vec<f64>>())
         };
         let shares = |value: &dyn Fn(&Figures) -> f64| {
-            Mean::of_shares(&runs.iter().map(value).collect::<Vec<f64>>())
+            Interval::of_shares(&runs.iter().map(value).collect::<Vec<f64>>())
         };
         let column =
             |&column: &Column| Some((column.name(), shares(&|run| share(&run.ledger, column))?));
         let groups = scenario.table.jobs.iter().enumerate().map(|(index, table)| {
-            group(&table.name, runs.iter().map(|run| &run.groups[index]).collect())
+            let groups: Vec<_> = runs.iter().map(|run| &run.groups[index]).collect();
+            group(&table.name, &groups)
         });
         let causes = scenario.profile.causes.iter().enumerate().map(|(index, cause)| CauseMeans {
             cause: &cause.name,
@@ -305,20 +306,17 @@ impl<'r> SeedsResult<'r> {
     }
 }
 
-fn group<'r>(
-    name: &'r str,
-    runs: Vec<&lindos_sim::twin::figures::GroupFigures>,
-) -> GroupResult<'r> {
+fn group<'r>(name: &'r str, runs: &[&lindos_sim::twin::figures::GroupFigures]) -> GroupResult<'r> {
     type Group = lindos_sim::twin::figures::GroupFigures;
     let known = |value: &dyn Fn(&Group) -> Option<f64>| {
-        Mean::of(&runs.iter().filter_map(|run| value(run)).collect::<Vec<f64>>())
+        Interval::of(&runs.iter().filter_map(|run| value(run)).collect::<Vec<f64>>())
     };
     let count = |value: fn(&Group) -> u64| known(&|run| Some(value(run) as f64));
     GroupResult {
         name,
         jobs: runs[0].jobs,
         gpus: runs[0].gpus,
-        ettr: Mean::of_shares(&runs.iter().filter_map(|run| run.ettr()).collect::<Vec<f64>>()),
+        ettr: Interval::of_shares(&runs.iter().filter_map(|run| run.ettr()).collect::<Vec<f64>>()),
         interruptions: count(|run| run.interruptions),
         replicas_lost: count(|run| run.replicas_lost),
         stops: count(|run| run.stops),

@@ -1,6 +1,6 @@
 //! What a person reads of a fleet scenario.
 
-use super::fleet_run::{GroupResult, Mean, SeedsResult};
+use super::fleet_run::{GroupResult, Interval, SeedsResult};
 use crate::output;
 use crate::render::number::{apportion, grouped, or_dash, tenths};
 use crate::render::table::{Builder, pairs};
@@ -153,8 +153,8 @@ pub fn seeds(scenario: &FleetScenario, told: &SeedsResult) -> String {
     text.push_str("\nmeans, and the intervals that hold the true one in 95 of 100 cases\n\n");
     let header = ["FIGURE", "MEAN", "FROM", "TO"];
     let mut table = Builder::new(output::width(), &header).right(&[1, 2, 3]);
-    let mut row = |name: &str, mean: Option<Mean>, said: fn(f64) -> String| {
-        let Some(Mean { mean, low, high }) = mean else { return };
+    let mut row = |name: &str, mean: Option<Interval>, said: fn(f64) -> String| {
+        let Some(Interval { mean, low, high }) = mean else { return };
         table.row([name.to_string(), said(mean), said(low), said(high)]);
     };
     row("goodput", told.goodput, fine_percent);
@@ -178,8 +178,8 @@ fn causes(told: &SeedsResult) -> String {
     let header = ["CAUSE", "STRUCK", "HIT A JOB"];
     let mut table = Builder::new(output::width(), &header).right(&[1, 2]);
     for cause in told.faults.iter().filter(|cause| cause.struck.is_some_and(|m| m.mean > 0.0)) {
-        let said = |mean: Option<Mean>| {
-            let said = |mean: Mean| {
+        let said = |mean: Option<Interval>| {
+            let said = |mean: Interval| {
                 format!("{} ({} to {})", count(mean.mean), count(mean.low), count(mean.high))
             };
             or_dash(mean.map(said))
@@ -189,7 +189,7 @@ fn causes(told: &SeedsResult) -> String {
     table.finish()
 }
 
-fn counts<'g>(group: &GroupResult<'g>) -> [(&'static str, Option<Mean>); 6] {
+fn counts(group: &GroupResult<'_>) -> [(&'static str, Option<Interval>); 6] {
     [
         ("interruptions", group.interruptions),
         ("replicas lost", group.replicas_lost),

@@ -1,6 +1,6 @@
 //! `lindos sim sweep`: a fleet scenario with one or two of its values varied.
 
-use super::fleet_run::{HINT, Mean, failed, files_beside};
+use super::fleet_run::{HINT, Interval, failed, files_beside};
 use super::many;
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -166,7 +166,7 @@ struct SweepResult<'c> {
 struct PointResult<'c> {
     values: BTreeMap<&'c str, serde_json::Value>,
     #[serde(flatten)]
-    mean: Option<Mean>,
+    mean: Option<Interval>,
     by_seed: Vec<Option<f64>>,
     standing: &'static str,
     /// The mean share of each column, from 0 to 1.
@@ -199,7 +199,7 @@ impl<'c> PointResult<'c> {
         let by_seed: Vec<Option<f64>> = point.runs.iter().map(|run| run.value).collect();
         PointResult {
             values: keys.zip(point.values.iter().map(json_of)).collect(),
-            mean: point.mean.map(|mean| Mean {
+            mean: point.mean.map(|mean| Interval {
                 mean,
                 low: point.interval.map_or(mean, |interval| interval.low),
                 high: point.interval.map_or(mean, |interval| interval.high),

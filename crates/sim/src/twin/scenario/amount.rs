@@ -40,12 +40,12 @@ impl<'de, T: Deserialize<'de> + Copy + PartialOrd> Visitor<'de> for OneOrTwo<T> 
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Amount<T>, E> {
         let number: I64Deserializer<E> = value.into_deserializer();
-        both(T::deserialize(number)?)
+        Ok(both(T::deserialize(number)?))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Amount<T>, E> {
         let number: F64Deserializer<E> = value.into_deserializer();
-        both(T::deserialize(number)?)
+        Ok(both(T::deserialize(number)?))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Amount<T>, A::Error> {
@@ -57,13 +57,13 @@ impl<'de, T: Deserialize<'de> + Copy + PartialOrd> Visitor<'de> for OneOrTwo<T> 
         if list.next_element::<T>()?.is_some() {
             return Err(A::Error::custom("a range is two numbers, such as [1, 32]"));
         }
-        if !(low <= high) {
+        if low.partial_cmp(&high).is_none_or(std::cmp::Ordering::is_gt) {
             return Err(A::Error::custom("the first of a range is the smaller one"));
         }
         Ok(Amount { low, high })
     }
 }
 
-fn both<T: Copy, E>(value: T) -> Result<Amount<T>, E> {
-    Ok(Amount { low: value, high: value })
+fn both<T: Copy>(value: T) -> Amount<T> {
+    Amount { low: value, high: value }
 }

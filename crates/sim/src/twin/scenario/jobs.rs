@@ -75,7 +75,7 @@ impl FleetScenario {
         for (nodes, gpus) in
             [(nodes.low, self.gpus_of(table)?.low), (nodes.high, self.gpus_of(table)?.high)]
         {
-            let spec = self.spec(table, &table.name, nodes, gpus);
+            let spec = Self::spec(table, &table.name, nodes, gpus);
             spec.validate_at_edge().map_err(|invalid| Invalid::new("jobs", invalid.to_string()))?;
         }
         Ok(())
@@ -157,7 +157,7 @@ impl FleetScenario {
         }
     }
 
-    fn spec(&self, table: &JobsTable, name: &str, nodes: u32, gpus: u16) -> JobSpec {
+    fn spec(table: &JobsTable, name: &str, nodes: u32, gpus: u16) -> JobSpec {
         let mut spec = job::sample(name, nodes, gpus);
         spec.replicas = table.replicas.unwrap_or(1);
         spec.replicas_min = table.min_replicas.unwrap_or(spec.replicas / 2 + 1);
@@ -198,7 +198,7 @@ impl FleetScenario {
                 let at = at(table.at) + Millis(come.between(0, spread));
                 jobs.push(TwinJob {
                     at,
-                    spec: Arc::new(self.spec(table, &name, nodes, gpus)),
+                    spec: Arc::new(Self::spec(table, &name, nodes, gpus)),
                     work,
                 });
             }

@@ -68,10 +68,7 @@ impl Sweep {
 
     /// The point itself, or with whole numbers where the keys count something.
     fn possible(&self, point: Point, files: Files) -> Result<Point, Invalid> {
-        let error = match self.scenario(&point, files) {
-            Ok(_) => return Ok(point),
-            Err(error) => error,
-        };
+        let Err(error) = self.scenario(&point, files) else { return Ok(point) };
         let rounded = Point(point.0.iter().map(Value::rounded).collect());
         if rounded == point {
             return Err(self.at(&point, error));

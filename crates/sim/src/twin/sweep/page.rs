@@ -198,7 +198,7 @@ fn x_axis(curve: &Curve) -> Axis {
         .map(|point| (x_of(curve, point), point.values[0].to_string()))
         .collect();
     ticks.sort_by(|a, b| a.0.total_cmp(&b.0));
-    ticks.dedup_by(|a, b| a.0 == b.0);
+    ticks.dedup_by(|a, b| a.0.total_cmp(&b.0).is_eq());
     let (from, to) = (ticks[0].0, ticks[ticks.len() - 1].0);
     let each = ticks.len().div_ceil(TICKS_MAX);
     let ticks = ticks.into_iter().step_by(each).collect();
