@@ -46,7 +46,7 @@ pub struct Training {
     /// Of the newest checkpoint that was begun.
     save_step: u64,
     blocked: Millis,
-    /// Grows with every change of what comes next.
+    /// Grows with every change of what comes next, from one training of a job to the next too.
     plan: u64,
 }
 
@@ -177,6 +177,8 @@ impl World<'_, '_> {
         }
         let step_us = self.work(job).step.0 * 1000;
         let life = self.life(job);
+        // What was to come of the training before is void.
+        let plan = life.training.as_ref().map_or(0, |before| before.plan);
         life.training = Some(Training {
             epoch,
             pace: Pace::new(life.saved, millis(now), step_us),
@@ -188,7 +190,7 @@ impl World<'_, '_> {
             is_broken: false,
             save_step: life.saved,
             blocked: Millis::ZERO,
-            plan: 0,
+            plan,
         });
         self.tell_step(job, epoch);
         for epoch in back {
