@@ -12,7 +12,7 @@ enum Doing<'a> {
     Launched,
     Training { since: Time },
     Stopping { reason: &'a EndReason, since: Time },
-    Waiting { since: Time },
+    Waiting { since: Time, until: Time },
 }
 
 fn doing<'a>(attempt: &'a Attempt, replica: &'a Replica) -> Doing<'a> {
@@ -20,7 +20,7 @@ fn doing<'a>(attempt: &'a Attempt, replica: &'a Replica) -> Doing<'a> {
         (Phase::Stopping { reason, since }, _) | (_, ReplicaState::Stopping { reason, since }) => {
             Doing::Stopping { reason, since: *since }
         }
-        (_, &ReplicaState::Waiting { since, .. }) => Doing::Waiting { since },
+        (_, &ReplicaState::Waiting { since, until }) => Doing::Waiting { since, until },
         (_, ReplicaState::Launched) => {
             replica.first_step_at.map_or(Doing::Launched, |since| Doing::Training { since })
         }
@@ -37,7 +37,7 @@ pub(super) fn replicas(attempt: &Attempt) -> Vec<ReplicaView> {
             Doing::Launched => ("launched", replica.launched_at, None),
             Doing::Training { since } => ("training", since, None),
             Doing::Stopping { reason, since } => ("stopping", since, Some(reason.clone())),
-            Doing::Waiting { since } => ("waiting", since, None),
+            Doing::Waiting { since, .. } => ("waiting", since, None),
         };
         ReplicaView {
             replica: index as u32,
@@ -90,9 +90,11 @@ fn other(attempt: &Attempt, index: usize, replica: &Replica, now: Time) -> Optio
         Doing::Stopping { reason, .. } => {
             Some(format!("replica {index} is being stopped, because {reason}"))
         }
-        Doing::Waiting { since } => {
-            let span = now.since(since);
-            Some(format!("replica {index} waits to be launched again, for {span}"))
+        Doing::Waiting { until, .. } if until > now => {
+            Some(format!("replica {index} is launched again in {}", until.since(now)))
+        }
+        Doing::Waiting { .. } => {
+            Some(format!("replica {index} waits for nodes in place of those that are out"))
         }
     }
 }

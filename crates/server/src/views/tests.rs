@@ -310,13 +310,13 @@ fn scattered() {
     hint: without gang.within = "rack" it starts now
     hint: with gang.nodes = 1 (instead of 2) it starts now
     "#);
-    // A job is moved out of its way.
-    insta::assert_snapshot!(asked(true), @r#"
-    job 3 waits: it wants 2 nodes with 8 free GPUs each within one rack; 2 are free, but no rack has more than 1 of them
+    // A job is moved out of its way, and holds where it goes.
+    insta::assert_snapshot!(asked(true), @"
+    job 3 waits: it wants 2 nodes with 8 free GPUs each, and 1 has them now; it starts when running jobs give back 1 more
     it starts when the jobs that are being stopped for it are gone
-    hint: without gang.within = "rack" it starts now
     hint: with gang.nodes = 1 (instead of 2) it starts now
-    "#);
+    hint: cancelling job 2 (train) would free 8 GPUs on 1 node
+    ");
 }
 
 #[test]
