@@ -254,7 +254,7 @@ fn an_unmodified_pytorch_script_survives_a_killed_rank() {
     let ended = run.end();
     assert_eq!(ended.code, 0, "{ended:?}");
     let summary = summary(&ended.stdout);
-    assert_eq!(summary["attempts"], 2);
+    assert_eq!(summary["attempts"], 2, "{}", ended.stdout);
     assert!(summary["last_loss"].as_f64() < summary["first_loss"].as_f64(), "{summary}");
 }
 
