@@ -208,6 +208,9 @@ pub struct AttemptSummary {
     /// Of the present attempt of a job that has several; otherwise empty.
     #[serde(default)]
     pub replicas: Vec<ReplicaView>,
+    /// Free nodes that are kept for it, should it lose some of its own.
+    #[serde(default)]
+    pub spares: Vec<String>,
 }
 
 /// A part of a gang that can be lost and come back while the others go on.

@@ -76,6 +76,12 @@ pub struct Core {
     passed_at: Time,
     /// Whose turn it is to ask for the stop of others: see [`queue::preempt`].
     askers_turn: u32,
+    /// Jobs with fewer spares than they ask for.
+    short_of_spares: BTreeSet<JobId>,
+    /// The last of them that looked for some.
+    spares_turn: JobId,
+    /// Nodes, and their GPUs, that are kept for running gangs.
+    spares: (u32, u64),
     /// Replicas that wait for nodes.
     incomplete: BTreeSet<(JobId, u32)>,
     ledger: Ledger,
@@ -209,6 +215,7 @@ impl Core {
             self.must_schedule = false;
             self.complete_replicas(out);
             self.schedule(out);
+            self.keep_spares(out);
         }
         self.settle_ledger();
     }
@@ -286,15 +293,16 @@ impl Core {
         self.ledger.set_rates(rates, cause);
     }
 
-    /// GPUs of the whole free nodes that are kept as spares: nodes are not told apart here, so
-    /// it is the mean size of those that are free.
+    /// GPUs of the whole free nodes that are kept as spares, for one gang or for all. The latter are
+    /// not told apart: it is the mean size of those that are free.
     fn spare_gpus(&self) -> u64 {
-        let nodes = u64::from(self.fleet.whole_free());
+        let (of_jobs, their_gpus) = self.spares;
+        let nodes = u64::from(self.fleet.whole_free() - of_jobs);
         if nodes == 0 {
-            return 0;
+            return their_gpus;
         }
         let kept = u64::from(self.policy.spares).min(nodes);
-        self.fleet.whole_free_gpus() * kept / nodes
+        their_gpus + (self.fleet.whole_free_gpus() - their_gpus) * kept / nodes
     }
 
     /// Every invariant; panics if one is broken.
@@ -306,6 +314,7 @@ impl Core {
         self.dependants.check();
         self.check_holds();
         self.check_reservations();
+        self.check_spares();
         let mut queued = 0;
         let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
         let mut allocations = 0;
@@ -325,7 +334,7 @@ impl Core {
             let gang = job.attempt.as_ref().filter(|_| !job.is_over());
             assert_eq!(gang.is_some(), self.alive.contains(&job.id));
             if let Some(attempt) = gang {
-                *held.entry(job.team).or_default() += attempt.gpus;
+                *held.entry(job.team).or_default() += self.gpus_of(attempt);
             }
             allocations += self.check_job(job);
         }

@@ -11,6 +11,7 @@ mod queue_outlook;
 mod queue_reserved;
 mod queue_shares;
 mod replicas;
+mod spares;
 mod story;
 
 use crate::Event;

@@ -122,6 +122,11 @@ pub enum TrailKind {
         replaced: u32,
         first: Vec<String>,
     },
+    /// Free nodes are kept for a gang, should it lose some of its own: the first few of them.
+    SparesKept {
+        nodes: u32,
+        first: Vec<String>,
+    },
     /// A replica is stopped, and so many go on without it.
     ReplicaLost {
         replica: u32,
@@ -178,6 +183,7 @@ impl TrailKind {
             TrailKind::Failed { .. } => "failed",
             TrailKind::Cancelled | TrailKind::CancelledFor { .. } => "cancelled",
             TrailKind::PlacedAgain { .. } => "placed_again",
+            TrailKind::SparesKept { .. } => "spares_kept",
             TrailKind::ReplicaLost { .. } => "replica_lost",
             TrailKind::ReplicaLaunched { .. } => "replica_launched",
             TrailKind::ReplicaBack { .. } => "replica_back",
@@ -278,6 +284,15 @@ impl fmt::Display for TrailKind {
                 }
                 let one = *replaced == 1;
                 write!(f, " in place of {replaced} that {} out", if one { "is" } else { "are" })
+            }
+            TrailKind::SparesKept { nodes, first } => {
+                let more = *nodes as usize - first.len();
+                write!(f, "{} kept near it as spare", first.join(", "))?;
+                match more {
+                    0 if *nodes == 1 => Ok(()),
+                    0 => f.write_str("s"),
+                    more => write!(f, "s, and {more} more"),
+                }
             }
             TrailKind::ReplicaLost { replica, reason, left } => {
                 write!(f, "replica {replica} is lost, and {left} go on: {reason}")

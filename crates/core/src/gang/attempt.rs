@@ -131,6 +131,8 @@ pub struct Attempt {
     pub replicas_min: u32,
     pub ranks_per_node: u16,
     pub gpus: u64,
+    /// Whole free nodes that are kept for it.
+    pub spares: BTreeSet<NodeId>,
     pub tally: Tally,
     pub launched_at: Time,
     pub all_up_at: Option<Time>,

@@ -31,12 +31,14 @@ impl Core {
         }
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.take().expect("its attempt is over");
-        let Attempt { mut members, gpus, .. } = attempt;
+        let Attempt { mut members, gpus, spares, .. } = attempt;
         for member in &mut members {
             *member = Member::launched(member.node, member.gpus);
         }
         let nodes = members.len() as u32;
         self.begin_attempt(id, members, gpus);
+        let job = self.jobs.get_mut(&id).expect("it is alive");
+        job.attempt.as_mut().expect("it was just made").spares = spares;
         let first = stand_ins.iter().take(TrailKind::PLACED_FIRST);
         let first = first.map(|&(_, node, _)| self.fleet.node(node).spec.name.clone()).collect();
         let replaced = stand_ins.len() as u32;
@@ -79,7 +81,8 @@ impl Core {
         let spec = Arc::clone(&job.spec);
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
         let shunned = shunned.clone();
-        let own = self.open_to_team(id);
+        let mut own = self.open_to_team(id);
+        own.extend(&self.jobs[&id].attempt.as_ref().expect("it is alive").spares);
         let request = Request { own: &own, ..Request::of(&spec) };
         let found = self.fleet.with_index(|index, fleet| {
             placement::stand_ins(index, fleet, &request, &nodes, &lost, &shunned)

@@ -56,6 +56,7 @@ impl Core {
         self.teams.take(self.jobs[&id].team, gpus, self.now);
         self.alive.insert(id);
         self.begin_attempt(id, members, gpus);
+        self.want_spares(id);
         let name = |&(node, _): &(NodeId, _)| self.fleet.node(node).spec.name.clone();
         let job = &self.jobs[&id];
         let what = TrailKind::Placed {
@@ -126,6 +127,7 @@ impl Core {
             replicas_min: spec.replicas_min.clamp(1, count),
             ranks_per_node: spec.ranks_per_node,
             gpus,
+            spares: BTreeSet::new(),
             tally: Tally::of(&members),
             members,
             launched_at: now,
@@ -533,6 +535,7 @@ impl Core {
     /// The GPUs of a gang that has ended are free.
     pub(crate) fn release_gang(&mut self, id: JobId, out: &mut Effects) {
         self.forget_gang(id, out);
+        self.release_spares(id);
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref().expect("its attempt is over");
         self.teams.give_back(job.team, attempt.gpus, self.now);

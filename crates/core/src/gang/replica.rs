@@ -186,6 +186,7 @@ impl Core {
         let before = std::mem::replace(&mut attempt.members[member].node, node);
         attempt.members[member].gpus = gpus;
         self.fleet.release(before, id);
+        self.lose_spare(node);
         let member = member as u32;
         self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });
     }

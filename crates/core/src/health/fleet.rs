@@ -54,6 +54,8 @@ pub struct Node {
     pub held_for: Option<JobId>,
     /// It is part of a reservation, now or later.
     pub is_reserved: bool,
+    /// A running gang for which it is kept, free, should one of its nodes be lost.
+    pub spare_of: Option<JobId>,
 }
 
 impl Node {
@@ -67,9 +69,9 @@ impl Node {
         GpuSet::first(self.spec.gpus).without(taken)
     }
 
-    /// Whether it is neither held nor reserved for somebody.
+    /// Whether it is neither held nor reserved for somebody, nor kept as a spare.
     pub fn is_open(&self) -> bool {
-        self.held_for.is_none() && !self.is_reserved
+        self.held_for.is_none() && !self.is_reserved && self.spare_of.is_none()
     }
 
     /// Whether it is on its way into service for the first time.
@@ -221,6 +223,7 @@ impl Fleet {
             allocations: Vec::new(),
             held_for: None,
             is_reserved: false,
+            spare_of: None,
         });
         self.index.add(&self.nodes[id.index()].spec);
         let node = &self.nodes[id.index()];
@@ -298,6 +301,12 @@ impl Fleet {
 
     pub fn reserve(&mut self, id: NodeId, is_reserved: bool) {
         self.nodes[id.index()].is_reserved = is_reserved;
+        self.reindex(id);
+    }
+
+    /// Keeps a free node for a running gang, or lets it go.
+    pub fn spare(&mut self, id: NodeId, job: Option<JobId>) {
+        self.nodes[id.index()].spare_of = job;
         self.reindex(id);
     }
 

@@ -98,6 +98,7 @@ impl Core {
         }
         let name = node.spec.name.clone();
         self.fleet.update(id, |node| node.state = NodeState::Silent);
+        self.lose_spare(id);
         // A job that waited for busy nodes may now wait for this one, and block nobody.
         self.must_schedule = true;
         let unheard = self.now.since(last_heard);
@@ -175,6 +176,7 @@ impl Core {
         let changed = self.fleet.node(id).drained.as_ref() != reason;
         self.fleet.update(id, |node| node.drained = reason.cloned());
         if changed {
+            self.lose_spare(id);
             let what = match reason {
                 Some(reason) => TrailKind::NodeDrained { reason: reason.clone() },
                 None => TrailKind::NodeUndrained,
