@@ -2,12 +2,13 @@
 //!
 //! Ids and time ([`id`], [`time`]), the machines ([`node`], [`fleet`]), what a user asks for
 //! ([`job`]), what an agent reports ([`report`]), where GPU-time goes ([`column`]), why a job
-//! waits or an attempt ended ([`reason`]), what happened ([`trail`]), and the settings that the
-//! core decides by ([`policy`]). Files that a person writes are read by [`file`], which points at
-//! the line and says what to do.
+//! waits or an attempt ended ([`reason`]), what a check found ([`finding`]), what happened
+//! ([`trail`]), and the settings that the core decides by ([`policy`]). Files that a person writes
+//! are read by [`file`], which points at the line and says what to do.
 
 pub mod column;
 pub mod file;
+pub mod finding;
 pub mod fleet;
 pub mod id;
 pub mod job;
@@ -21,6 +22,9 @@ pub mod topology;
 pub mod trail;
 
 pub use column::{Column, Columns};
+pub use finding::{
+    Action, Device, Finding, FindingClass, FindingSource, PciAddress, Severity, Suspect,
+};
 pub use id::{EffectId, Epoch, JobId, NodeId, Rank, RequestId};
 pub use job::{JobSpec, JobState, LaunchMode};
 pub use node::{GpuSet, Location, NodeSpec};
