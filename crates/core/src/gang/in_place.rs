@@ -57,7 +57,7 @@ impl Core {
 
     /// Nodes that stand in for those of these members that are out; `None` when some cannot be had,
     /// or when others have a claim on one that is there.
-    pub(super) fn stand_ins(
+    pub(crate) fn stand_ins(
         &mut self,
         id: JobId,
         members: Range<usize>,

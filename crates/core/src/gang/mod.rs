@@ -128,6 +128,7 @@ impl Core {
             ranks_per_node: spec.ranks_per_node,
             gpus,
             spares: BTreeSet::new(),
+            leaves: BTreeSet::new(),
             tally: Tally::of(&members),
             members,
             launched_at: now,
@@ -251,7 +252,9 @@ impl Core {
 
     fn grace(&self, job: &Job, reason: &EndReason) -> Millis {
         match reason {
-            EndReason::Cancelled | EndReason::TimeLimit { .. } => job.spec.stop_grace,
+            EndReason::Cancelled
+            | EndReason::TimeLimit { .. }
+            | EndReason::NodeOut { planned: true, .. } => job.spec.stop_grace,
             // Nothing is broken: there is time to save.
             _ if reason.is_by_the_queue() => job.spec.stop_grace,
             _ => Millis(self.policy.fault_grace_ms),

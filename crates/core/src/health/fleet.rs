@@ -27,6 +27,13 @@ impl NodeState {
     }
 }
 
+/// Why a node is out of service by Lindos's own decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Out {
+    Repair,
+    BurnIn,
+}
+
 /// Some GPUs of a node, given to one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
@@ -44,6 +51,7 @@ pub struct Node {
     pub spec: NodeSpec,
     pub state: NodeState,
     pub drained: Option<String>,
+    pub out: Option<Out>,
     /// The first fence that was asked for in the present silence.
     pub fence: Option<EffectId>,
     /// Of the newest report.
@@ -61,7 +69,7 @@ pub struct Node {
 impl Node {
     /// Whether new work may be placed here.
     pub fn in_service(&self) -> bool {
-        self.state == NodeState::Up && self.drained.is_none()
+        self.state == NodeState::Up && self.drained.is_none() && self.out.is_none()
     }
 
     pub fn free(&self) -> GpuSet {
@@ -76,7 +84,7 @@ impl Node {
 
     /// Whether it is on its way into service for the first time.
     fn is_expected(&self) -> bool {
-        self.state == NodeState::Expected && self.drained.is_none()
+        self.state == NodeState::Expected && self.drained.is_none() && self.out.is_none()
     }
 
     /// GPUs that new work may take; `None` when it may take none, whatever is free.
@@ -103,8 +111,12 @@ impl Node {
             NodeState::Up => {
                 let held = self.allocations.iter().map(|a| u64::from(a.gpus.len()));
                 let free = all - held.sum::<u64>();
-                let column =
-                    if self.drained.is_some() { Column::Maintenance } else { Column::Idle };
+                let column = match (&self.drained, self.out) {
+                    (Some(_), _) => Column::Maintenance,
+                    (None, Some(Out::Repair)) => Column::Repair,
+                    (None, Some(Out::BurnIn)) => Column::BurnIn,
+                    (None, None) => Column::Idle,
+                };
                 columns[column] += free;
             }
         }
@@ -217,6 +229,7 @@ impl Fleet {
             spec,
             state: NodeState::Expected,
             drained: None,
+            out: None,
             fence: None,
             incarnation: 0,
             seq: 0,

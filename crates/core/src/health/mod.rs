@@ -1,6 +1,11 @@
-//! Nodes come, fall silent, are fenced, are drained.
+//! Nodes come, fall silent, are fenced, are drained; what is found on them, and how they are mended
+//! ([`repair`]).
 
 pub mod fleet;
+pub mod guard;
+pub mod ladder;
+pub mod record;
+pub mod repair;
 
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
@@ -187,7 +192,7 @@ impl Core {
         self.answer(request, Reply::Done, out);
     }
 
-    fn members_on(&self, id: NodeId) -> Vec<(JobId, usize)> {
+    pub(crate) fn members_on(&self, id: NodeId) -> Vec<(JobId, usize)> {
         let on_node = self.fleet.node(id).allocations.iter();
         on_node.map(|allocation| (allocation.job, allocation.member as usize)).collect()
     }

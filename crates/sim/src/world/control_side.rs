@@ -1,7 +1,7 @@
 //! The control plane's side of the world: what it hears, writes down and sends, and its users.
 
 use super::{
-    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, FENCE, Happening, SimReservation, ToControl, World,
+    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, FENCE, Happening, REMEDY, SimReservation, ToControl, World,
 };
 use crate::agent::Told;
 use crate::control::Control;
@@ -10,7 +10,7 @@ use lindos_core::effect::Reply;
 use lindos_core::{Effect, Event};
 use lindos_model::job::After;
 use lindos_model::reservation::Reservation;
-use lindos_model::{EndReason, JobSpec, Millis, NodeId, TrailEntry, TrailKind};
+use lindos_model::{EndReason, JobSpec, Millis, NodeId, Outcome, TrailEntry, TrailKind};
 use std::sync::Arc;
 
 /// Fleets of no more nodes than this are checked after every commit …
@@ -77,6 +77,13 @@ impl World {
                 }
                 if let Some(event) = event {
                     self.take(event);
+                }
+            }
+            ToControl::RemedyOver(node, remedy) => {
+                let name = &self.setup.nodes[node].name;
+                if let Some(node) = self.control.as_ref().and_then(|c| c.core.node_by_name(name)) {
+                    let outcome = Outcome::Done;
+                    self.take(Event::RemedyOver { node, remedy, outcome });
                 }
             }
             ToControl::NodeFenced(node, fence) => {
@@ -186,6 +193,10 @@ impl World {
             Effect::Fence { id, node } => {
                 let node = self.index_of(node);
                 self.put(FENCE, Happening::Fenced(node, id));
+            }
+            Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
+                let node = self.index_of(node);
+                self.put(REMEDY, Happening::Remedied(node, id));
             }
         }
     }
