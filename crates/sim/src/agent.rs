@@ -24,6 +24,8 @@ pub struct SimNode {
     pub seq: u64,
     pub agent_alive: bool,
     pub powered: bool,
+    /// It is off, and is given a new disk: that takes its time.
+    pub in_repair: bool,
     /// Messages to and from it are lost until then.
     pub cut_off_until: Option<Time>,
     next_pid: u32,
@@ -101,6 +103,7 @@ impl SimNode {
             self.incarnation = self.incarnation.max(now.0);
         }
         self.seq = 0;
+        self.in_repair = false;
         self.agent_alive = true;
     }
 
@@ -187,6 +190,7 @@ impl SimNode {
     /// The node gets a new disk, with nothing on it. It is off, so nothing lives there.
     pub fn lose_disk(&mut self) {
         assert!(!self.powered);
+        self.in_repair = true;
         self.incarnation = 0;
         self.floors.clear();
         self.attempts.clear();

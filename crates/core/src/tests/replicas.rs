@@ -156,6 +156,21 @@ fn a_replica_that_fails_twice_on_a_node_before_it_trains_comes_back_on_another()
 }
 
 #[test]
+fn a_replica_that_fails_again_and_again_comes_back_where_it_was_when_there_is_no_other_node() {
+    let mut story = Story::of(8);
+    let id = story.submit(replicated(8, 4, 2));
+    story.all_up(id);
+    story.step(id, 1);
+    let gang = story.gang(id);
+    for epoch in 2..6 {
+        kill_replica(&mut story, id, [0, 1]);
+        story.wait(60_000);
+        assert_eq!(story.gang(id), gang);
+        assert_eq!(epochs(&story, id), [epoch, 1, 1, 1]);
+    }
+}
+
+#[test]
 fn a_fault_after_a_lost_replica_takes_back_only_what_was_productive() {
     let (mut story, id) = training(3);
     story.checkpoint(id, 2);

@@ -88,7 +88,8 @@ fn fault(chance: &mut Stream, setup: &Setup) -> FaultKind {
         2 | 3 => FaultKind::CutOffAll { branch: branch(chance, node), lasts: a_while, apart },
         4 => FaultKind::LoseNodeDisk {
             node: node.name.clone(),
-            back_after: Millis(chance.between(20_000, 120_000)),
+            // Never before its silence was noticed.
+            back_after: Millis(chance.between(60_000, 180_000)),
         },
         5 => FaultKind::ClockForward { by: far(chance) },
         6 => FaultKind::ClockBack { by: far(chance) },

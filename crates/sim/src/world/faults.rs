@@ -180,6 +180,9 @@ impl World {
         self.on_control_back();
         for node in 0..self.nodes.len() {
             self.nodes[node].cut_off_until = None;
+            if self.nodes[node].in_repair {
+                continue;
+            }
             if !self.nodes[node].powered {
                 self.nodes[node].powered = true;
                 self.start_agent(node);

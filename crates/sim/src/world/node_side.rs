@@ -170,11 +170,23 @@ impl World {
     }
 
     /// What the ranks of a launch train with: the gang of their job that is there, if there is one.
+    /// Of replicas that come back at the same time, those of a later epoch may be there first.
     fn base_of(&self, key: Key, launch: &Launch) -> Key {
-        let first = (key.0, Epoch(0));
-        let mut others = self.runs.range(first..key).rev().filter(|(_, run)| !run.broken);
-        let base = others.find(|(other, run)| run.base == **other);
-        base.filter(|_| launch.replica.is_some()).map_or(key, |(&base, _)| base)
+        if launch.replica.is_none() {
+            return key;
+        }
+        let lives = |base: &Key| {
+            let here = self.nodes_of(key.0);
+            let mut attempts = here.iter().flat_map(|&node| &self.nodes[node].attempts);
+            attempts.any(|(other, attempt)| {
+                let of_it = self.runs.get(other).is_some_and(|run| run.base == *base);
+                of_it && attempt.is_alive()
+            })
+        };
+        let of_the_job = (key.0, Epoch(0))..=(key.0, Epoch(u32::MAX));
+        let others = self.runs.range(of_the_job).rev();
+        let mut bases = others.filter(|(other, run)| run.base == **other && !run.broken);
+        bases.find(|(base, _)| **base != key && lives(base)).map_or(key, |(&base, _)| base)
     }
 
     fn begin_training(&mut self, key: Key) {
