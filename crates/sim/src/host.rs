@@ -12,8 +12,10 @@ pub struct Host {
     asleep_until: Time,
     /// Until then nothing on it gets on: it sleeps, or its disk is slow. What comes waits.
     pub busy_until: Time,
-    /// The last commit took so long.
+    /// The last commit took so long …
     stalled: Millis,
+    /// … and the longest of all so long.
+    stalled_max: Millis,
 }
 
 impl Host {
@@ -45,6 +47,7 @@ impl Host {
     pub fn stall(&mut self, now: Time, lasts: Millis) {
         self.busy_until = self.busy_until.max(now + lasts);
         self.stalled = lasts;
+        self.stalled_max = self.stalled_max.max(lasts);
     }
 
     /// How long the commit that is over has taken.
@@ -55,6 +58,12 @@ impl Host {
     /// Whether the wall clock is not the world's: then the control plane's clock may lean.
     pub fn is_off(&self) -> bool {
         self.wall_ahead_ms != 0 || self.slept > Millis::ZERO
+    }
+
+    /// Whether what it writes down of when nodes were heard can be compared with what they say
+    /// themselves, to some seconds.
+    pub fn tells_when(&self) -> bool {
+        !self.is_off() && self.stalled_max < Millis::from_secs(4)
     }
 
     /// It is awake, whatever was to come.

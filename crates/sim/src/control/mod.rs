@@ -96,6 +96,11 @@ impl Control {
         // The last steps before the end that the same report tells of.
         let mut events: Vec<Event> = readings
             .iter()
+            // Agents repeat what was last read of attempts that are over.
+            .filter(|(job, epoch, _)| {
+                let attempt = self.core.job(*job).and_then(|job| job.attempt.as_ref());
+                attempt.is_some_and(|attempt| attempt.has_epoch(*epoch))
+            })
             .flat_map(|(job, epoch, reading)| {
                 let attempt = self.core.attempt_of_epoch(*job, *epoch);
                 self.progress.on_reading(now, *job, attempt, *epoch, reading)

@@ -175,7 +175,11 @@ impl World {
         if launch.replica.is_none() {
             return key;
         }
+        // Whoever comes late to what the others have finished finds nothing more to do.
         let lives = |base: &Key| {
+            if self.runs[base].finished {
+                return true;
+            }
             let here = self.nodes_of(key.0);
             let mut attempts = here.iter().flat_map(|&node| &self.nodes[node].attempts);
             attempts.any(|(other, attempt)| {
