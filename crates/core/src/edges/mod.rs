@@ -3,6 +3,10 @@
 //! A driver feeds every reading in, and journals only what comes out. Nothing here is part of the
 //! core's state: after a restart the reducers begin empty, and at worst say something twice.
 
+mod clock;
+
+pub use clock::SteadyClock;
+
 use crate::event::Event;
 use crate::health::record::Health;
 use lindos_model::Finding;

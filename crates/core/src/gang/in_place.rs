@@ -10,6 +10,7 @@ use crate::effect::Effects;
 use crate::health::fleet::Node;
 use crate::placement::{self, Request};
 use lindos_model::{GpuSet, JobId, NodeId, TrailKind};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ impl Core {
         if (members.len() as u32) < job.spec.nodes {
             return false;
         }
-        let Some(stand_ins) = self.stand_ins(id, members) else { return false };
+        let shunned = job.shunned.nodes.clone();
+        let Some(stand_ins) = self.stand_ins(id, members, &shunned) else { return false };
         self.forget_gang(id, out);
         for &(member, node, gpus) in &stand_ins {
             self.replace(id, member, node, gpus);
@@ -55,19 +57,19 @@ impl Core {
         self.jobs.get_mut(&id).expect("it is known").shunned.note(node);
     }
 
-    /// Nodes that stand in for those of these members that are out; `None` when some cannot be had,
-    /// or when others have a claim on one that is there.
+    /// Nodes that stand in for those of these members that are out or shunned; `None` when some
+    /// cannot be had, or when others have a claim on one that is there.
     pub(crate) fn stand_ins(
         &mut self,
         id: JobId,
         members: Range<usize>,
+        shunned: &BTreeSet<NodeId>,
     ) -> Option<Vec<(usize, NodeId, GpuSet)>> {
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref()?;
         let node = |member: usize| self.fleet.node(attempt.members[member].node);
         let is_claimed =
             |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
-        let shunned = &job.shunned.nodes;
         let is_kept = |member: usize| {
             node(member).in_service() && !shunned.contains(&attempt.members[member].node)
         };
@@ -80,12 +82,11 @@ impl Core {
         }
         let spec = Arc::clone(&job.spec);
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
-        let shunned = shunned.clone();
         let mut own = self.open_to_team(id);
         own.extend(&self.jobs[&id].attempt.as_ref().expect("it is alive").spares);
         let request = Request { own: &own, ..Request::of(&spec) };
         let found = self.fleet.with_index(|index, fleet| {
-            placement::stand_ins(index, fleet, &request, &nodes, &lost, &shunned)
+            placement::stand_ins(index, fleet, &request, &nodes, &lost, shunned)
         })?;
         let taken = |(member, node): (usize, NodeId)| {
             let gpus = self.fleet.node(node).free().lowest(spec.gpus_per_node);

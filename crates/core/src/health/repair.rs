@@ -182,7 +182,8 @@ impl Core {
         let attempt = self.attempt_of(id).filter(|attempt| !attempt.is_stopping())?;
         let &node = attempt.leaves.first()?;
         let members = 0..attempt.members.len();
-        self.stand_ins(id, members)?;
+        let shunned = self.jobs[&id].shunned.nodes.clone();
+        self.stand_ins(id, members, &shunned)?;
         Some(self.out_reason(node, true))
     }
 
