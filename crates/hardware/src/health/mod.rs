@@ -14,13 +14,20 @@ pub use check::{About, Check, Reading};
 pub use log::KernelLog;
 pub use monitor::{Edge, EdgeKind, Monitor, Standing, State};
 
+use crate::nvml::{self, NvmlSource};
 use crate::system::{self, Expectations, Root};
 use std::path::Path;
 
-/// All checks that need nothing but files of the kernel and calls to it.
-pub fn checks(root: &Root, expected: &Expectations, log_from: log::From) -> Vec<Box<dyn Check>> {
+/// All checks of this machine.
+pub fn checks(
+    root: &Root,
+    expected: &Expectations,
+    log_from: log::From,
+    nvml: NvmlSource,
+) -> Vec<Box<dyn Check>> {
     let log = KernelLog::new(Path::new(&root.path("dev/kmsg")), log_from);
     let mut checks: Vec<Box<dyn Check>> = vec![Box::new(log)];
+    checks.extend(nvml::checks(nvml, root, expected));
     checks.extend(system::checks(root, expected));
     checks
 }

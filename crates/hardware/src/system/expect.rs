@@ -15,6 +15,8 @@ pub struct Expectations {
     pub memory_bytes: Option<u64>,
     /// Processors (hardware threads) that should be on.
     pub cpus: Option<u64>,
+    /// Whether only Lindos may use the GPUs.
+    pub exclusive: bool,
     /// Names that must resolve.
     pub names: Vec<String>,
     /// Folders that must answer, and be writable: checkpoints, data.

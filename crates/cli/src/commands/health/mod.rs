@@ -1,5 +1,6 @@
 //! `lindos health`: what is wrong with a machine.
 
+mod check;
 mod classify;
 mod score;
 
@@ -14,6 +15,10 @@ pub struct HealthArgs {
 
 #[derive(Subcommand, Debug)]
 enum HealthCommand {
+    /// Run every check of this machine once
+    Check(check::CheckArgs),
+    /// List the checks: what they find, where they look, from where on, at what cost
+    Checks(check::ChecksArgs),
     /// Read kernel log lines, and say what each of them means
     Classify(classify::ClassifyArgs),
     /// Score the reading of kernel log lines whose class is known
@@ -22,6 +27,8 @@ enum HealthCommand {
 
 pub fn run(args: HealthArgs) -> Result<(), Failure> {
     match args.command {
+        HealthCommand::Check(args) => check::check(&args),
+        HealthCommand::Checks(args) => check::checks(&args),
         HealthCommand::Classify(args) => classify::classify(&args),
         HealthCommand::Score(args) => score::score(&args),
     }
