@@ -271,20 +271,23 @@ fn list(numbers: &[u32]) -> String {
 }
 
 fn fabric(_: &Context, snapshot: &Snapshot) -> (String, Vec<Finding>) {
-    let open = each(snapshot, |gpu| match gpu.fabric? {
-        Fabric::Failed(status) => {
-            let detail = format!("the fabric manager failed with it (NVML error {status})");
-            Some(found("gpu.fabric_failed", FABRIC, gpu, detail))
-        }
-        Fabric::Waits | Fabric::Works => {
-            let detail = "the fabric manager has not finished with it".to_string();
-            let means = (Severity::Warning, Action::UpdateSoftware, Suspect::Software);
-            Some(found("gpu.fabric_waits", means, gpu, detail))
-        }
-        Fabric::Done => None,
+    let open = each(snapshot, |gpu| {
+        let Fabric::Failed(status) = gpu.fabric? else { return None };
+        let detail = format!("the fabric manager failed with it (NVML error {status})");
+        Some(found("gpu.fabric_failed", FABRIC, gpu, detail))
     });
     let told = snapshot.gpus.iter().filter(|gpu| gpu.fabric.is_some()).count();
     (format!("{told} GPUs on a fabric"), open)
+}
+
+fn fabric_start(_: &Context, snapshot: &Snapshot) -> (String, Vec<Finding>) {
+    let open = each(snapshot, |gpu| {
+        let is_waiting = matches!(gpu.fabric?, Fabric::Waits | Fabric::Works);
+        let detail = "the fabric manager has not finished with it".to_string();
+        is_waiting.then(|| found("gpu.fabric_waits", means::SET_UP, gpu, detail))
+    });
+    let done = snapshot.gpus.iter().filter(|gpu| gpu.fabric == Some(Fabric::Done)).count();
+    (format!("{done} GPUs done"), open)
 }
 
 fn processes(context: &Context, snapshot: &Snapshot) -> (String, Vec<Finding>) {
@@ -314,7 +317,7 @@ fn processes(context: &Context, snapshot: &Snapshot) -> (String, Vec<Finding>) {
 /// All checks of the GPUs.
 pub fn checks(source: NvmlSource, root: &Root, expected: &Expectations) -> Vec<Box<dyn Check>> {
     const COST: &str = "shares one snapshot: 30 calls a GPU every 30 s";
-    let table: [(&str, &str, &str, u32, Judge); 10] = [
+    let table: [(&str, &str, &str, u32, Judge); 11] = [
         (
             "gpu.presence",
             "a GPU that is gone, or that the driver gives no access to",
@@ -372,12 +375,13 @@ pub fn checks(source: NvmlSource, root: &Root, expected: &Expectations) -> Vec<B
             1,
             nvlink,
         ),
+        ("gpu.fabric", "a GPU that the fabric manager failed with", "any", 1, fabric),
         (
-            "gpu.fabric",
-            "a GPU that the fabric manager failed with, or does not finish with",
-            "failed; not finished for 10 looks",
+            "gpu.fabric_start",
+            "a GPU that the fabric manager does not finish with",
+            "ten looks in a row: 5 min",
             10,
-            fabric,
+            fabric_start,
         ),
         (
             "gpu.processes",
