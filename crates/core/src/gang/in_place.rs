@@ -13,6 +13,14 @@ use lindos_model::{GpuSet, JobId, NodeId, TrailKind};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Which nodes a gang stays on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// Those in service, but for those to keep away from.
+    Trusted,
+    InService,
+}
+
 impl Core {
     /// Starts the next attempt of a job, of whose last one nothing lives, where that was. Whether
     /// it could; if not, it goes back to the queue.
@@ -24,7 +32,11 @@ impl Core {
         if (members.len() as u32) < job.spec.nodes {
             return false;
         }
-        let Some(stand_ins) = self.stand_ins(id, members) else { return false };
+        // Where nobody can stand in for a node to keep away from, better there than to wait: the queue
+        // would put all of it there too, and take its time.
+        let stand_ins = self.stand_ins(id, members.clone(), Keep::Trusted);
+        let stand_ins = stand_ins.or_else(|| self.stand_ins(id, members, Keep::InService));
+        let Some(stand_ins) = stand_ins else { return false };
         self.forget_gang(id, out);
         for &(member, node, gpus) in &stand_ins {
             self.replace(id, member, node, gpus);
@@ -53,12 +65,13 @@ impl Core {
         self.jobs.get_mut(&id).expect("it is known").shunned.note(node);
     }
 
-    /// Nodes that stand in for those of these members that are out; `None` when some cannot be had,
-    /// or when others have a claim on one that is there.
+    /// Nodes that stand in for those of these members that are not kept; `None` when some cannot be
+    /// had, or when others have a claim on one that is there.
     pub(super) fn stand_ins(
         &mut self,
         id: JobId,
         members: Range<usize>,
+        keep: Keep,
     ) -> Option<Vec<(usize, NodeId, GpuSet)>> {
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref()?;
@@ -67,7 +80,8 @@ impl Core {
             |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
         let shunned = &job.shunned.nodes;
         let is_kept = |member: usize| {
-            node(member).in_service() && !shunned.contains(&attempt.members[member].node)
+            let is_shunned = || shunned.contains(&attempt.members[member].node);
+            node(member).in_service() && (keep == Keep::InService || !is_shunned())
         };
         let (kept, lost): (Vec<usize>, Vec<usize>) = members.partition(|&member| is_kept(member));
         if kept.is_empty() || kept.iter().any(|&member| is_claimed(node(member))) {

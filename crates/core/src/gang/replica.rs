@@ -9,6 +9,7 @@
 //! program that is itself at fault fails in every replica, and so comes to that.
 
 use super::attempt::{Attempt, ReplicaState, Tally};
+use super::in_place::Keep;
 use crate::Core;
 use crate::effect::{Effects, Order, Target};
 use crate::health::fleet::Allocation;
@@ -135,7 +136,9 @@ impl Core {
     /// Launches a replica of which nothing lives under the next epoch, if it has all its nodes.
     fn launch_replica(&mut self, id: JobId, index: usize, out: &mut Effects) -> bool {
         let members = self.jobs[&id].attempt.as_ref().expect("it is alive").members_of(index);
-        let Some(stand_ins) = self.stand_ins(id, members.clone()) else { return false };
+        let Some(stand_ins) = self.stand_ins(id, members.clone(), Keep::Trusted) else {
+            return false;
+        };
         self.forget_members(id, members.clone(), out);
         let (now, master_port) = (self.now, self.next_port(self.jobs[&id].spec.replicas));
         for &(member, node, gpus) in &stand_ins {

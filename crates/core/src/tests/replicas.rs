@@ -1,9 +1,10 @@
 //! Stories of gangs that start again in place, and of replicas that are lost and come back.
 
 use super::story::{Story, job, killed, stepped};
+use crate::effect::Effect;
 use crate::event::{Event, GangWord};
 use lindos_model::{
-    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, Time,
+    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, Time, TrailKind,
 };
 
 fn replicated(nodes: u32, replicas: u32, replicas_min: u32) -> JobSpec {
@@ -190,6 +191,49 @@ fn a_gang_starts_again_where_it_was_with_the_nearest_node_in_place_of_the_lost_o
     assert_eq!((after[0], after[2]), (gang[0], gang[2]), "the ranks keep their numbers");
     assert!(after[1] != gang[1] && !story.gang(other).contains(&after[1]));
     assert_eq!(story.core.job(id).unwrap().epoch, Epoch(2));
+}
+
+/// A rank on this node dies, and the others are stopped.
+fn kill_gang(story: &mut Story, id: JobId, node: NodeId) {
+    let gang = story.gang(id);
+    let died = story.ended(id, node, &killed(), false);
+    story.report(node.0, vec![died]);
+    for &other in gang.iter().filter(|&&other| other != node) {
+        let stopped = story.ended(id, other, &Exit::Signal(15), true);
+        story.report(other.0, vec![stopped]);
+    }
+}
+
+/// How many nodes were replaced when the job was last started in place, if that came last.
+fn replaced(story: &Story) -> Option<u32> {
+    let said = story.out.iter().filter_map(|effect| match effect {
+        Effect::Trail(entry) => Some(&entry.what),
+        _ => None,
+    });
+    said.filter_map(|what| match what {
+        TrailKind::PlacedAgain { replaced, .. } => Some(*replaced),
+        _ => None,
+    })
+    .next_back()
+}
+
+#[test]
+fn a_gang_without_a_node_to_spare_starts_in_place_on_one_where_it_failed_twice() {
+    for (nodes, is_spare) in [(3, false), (4, true)] {
+        let mut story = Story::of(nodes);
+        let id = story.submit(job(3));
+        let bad = story.gang(id)[1];
+        for _ in 0..2 {
+            kill_gang(&mut story, id, bad);
+            story.wait(5000);
+        }
+        story.all_up(id);
+        story.step(id, 1);
+        let gang = story.gang(id);
+        kill_gang(&mut story, id, gang[2]);
+        assert_eq!(replaced(&story), Some(u32::from(is_spare)), "on {nodes} nodes");
+        assert_eq!(story.gang(id).contains(&bad), !is_spare, "on {nodes} nodes");
+    }
 }
 
 #[test]
