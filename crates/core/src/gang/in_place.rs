@@ -79,12 +79,14 @@ impl Core {
         let is_claimed =
             |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
         let shunned = &job.shunned.nodes;
+        // Of a whole gang that is out, nothing is left to be near to.
+        let is_whole = members.len() == attempt.members.len();
         let is_kept = |member: usize| {
             let is_shunned = || shunned.contains(&attempt.members[member].node);
             node(member).in_service() && (keep == Keep::InService || !is_shunned())
         };
         let (kept, lost): (Vec<usize>, Vec<usize>) = members.partition(|&member| is_kept(member));
-        if kept.is_empty() || kept.iter().any(|&member| is_claimed(node(member))) {
+        if (kept.is_empty() && is_whole) || kept.iter().any(|&member| is_claimed(node(member))) {
             return None;
         }
         if lost.is_empty() {

@@ -4,7 +4,8 @@ use super::story::{Story, job, killed, stepped};
 use crate::effect::Effect;
 use crate::event::{Event, GangWord};
 use lindos_model::{
-    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, Time, TrailKind,
+    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, RequestId, Time,
+    TrailKind,
 };
 
 fn replicated(nodes: u32, replicas: u32, replicas_min: u32) -> JobSpec {
@@ -154,6 +155,23 @@ fn a_replica_that_fails_twice_on_a_node_before_it_trains_comes_back_on_another()
     let after = story.gang(id);
     assert!(after[0] != gang[0] && after[1..] == gang[1..], "{after:?}");
     assert_eq!(story.state(id), JobState::Running);
+}
+
+#[test]
+fn a_replica_of_one_node_that_is_drained_comes_back_on_another() {
+    let mut story = Story::of(5);
+    let id = story.submit(replicated(4, 4, 2));
+    story.all_up(id);
+    story.step(id, 1);
+    let gang = story.gang(id);
+    let (request, node) = (RequestId(99), gang[2]);
+    story.tell(Event::NodeDrained { request, node, reason: "slow".into() });
+    let died = story.ended(id, node, &killed(), false);
+    story.report(node.0, vec![died]);
+    story.wait(5000);
+    let after = story.gang(id);
+    assert!(after[2] != node && after[..2] == gang[..2] && after[3] == gang[3], "{after:?}");
+    assert_eq!(epochs(&story, id), [1, 1, 2, 1]);
 }
 
 #[test]

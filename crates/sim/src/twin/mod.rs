@@ -25,7 +25,7 @@ use lindos_core::Event;
 use lindos_model::{JobSpec, Millis, NodeSpec, Policy, Time};
 use std::sync::Arc;
 pub use work::Work;
-pub use world::run;
+pub use world::{Joined, run};
 
 /// How long what Lindos does takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
