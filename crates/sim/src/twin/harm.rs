@@ -199,8 +199,8 @@ impl World<'_, '_> {
         let cause = place_cause(&self.machines, place);
         for part in self.parts_on(node, target) {
             self.tallies.note_cause(part.job, cause);
-            self.strike(node);
             self.end_rank(node, part, exit);
+            self.strike(node);
         }
     }
 
@@ -210,8 +210,8 @@ impl World<'_, '_> {
         let part = self.parts_on(node, whole).into_iter().find(|part| part.job == job);
         let Some(part) = part else { return };
         self.tallies.job(job).again += 1;
-        self.strike(node);
         self.end_rank(node, part, &Exit::Signal(7));
+        self.strike(node);
     }
 
     /// A bad node has broken something again.
@@ -322,13 +322,23 @@ impl World<'_, '_> {
     }
 
     /// A drained node lets its jobs end, and nobody can mend it meanwhile: what runs there goes on
-    /// elsewhere, as for a maintenance window. That is how a job gets rid of a slow node.
+    /// elsewhere, as for a maintenance window. That is how a job gets rid of a slow node. Of a job of
+    /// replicas only the one is taken away that is there; what is broken there needs no help with that.
     fn make_leave(&mut self, place: usize, node: NodeId) {
         let known = self.core.node(node).expect("it is in the fleet");
-        let jobs: Vec<JobId> = known.allocations.iter().map(|a| a.job).collect();
-        if jobs.iter().any(|&job| self.gang_of(job).is_some()) {
+        let mut gangs = known.allocations.iter().filter_map(|a| self.gang_of(a.job));
+        if gangs.any(|gang| gang.replicas.len() == 1) {
             // The drain keeps it out: the window is only to empty it.
             self.reserve(format!("{REPAIR}{place}"), vec![node], self.now, self.now + Millis(1));
+            return;
+        }
+        if !self.machines.slow.contains_key(&node) {
+            return;
+        }
+        let cause = place_cause(&self.machines, place);
+        for part in self.parts_on(node, Target::Node(node)) {
+            self.tallies.note_cause(part.job, cause);
+            self.end_rank(node, part, &Exit::Signal(9));
         }
     }
 

@@ -17,6 +17,8 @@ pub mod measure;
 pub mod metric;
 pub mod scenario;
 pub mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod work;
 mod world;
 
