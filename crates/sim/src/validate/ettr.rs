@@ -45,7 +45,7 @@ const FAILURES_MIN: f64 = 1000.0;
 /// So many are played in one go, each go with a seed of its own.
 const FAILURES_A_RUN: u64 = 250;
 /// Nodes times failures that one row may cost.
-const RESTARTS_OF_NODES_MAX: f64 = 60e6;
+const RESTARTS_OF_NODES_MAX: f64 = 12e6;
 /// What the quick set leaves out.
 const GPUS_QUICK_MAX: u32 = 2048;
 /// A figure that is this sure to hold the true one may not leave the formula out: among ninety, one
@@ -180,16 +180,15 @@ impl Row {
             surest.low - ROUNDED_BY <= published && published <= surest.high + ROUNDED_BY;
         let is_by_hand = difference.value.abs() <= APART_BY_HAND_MAX;
         let heard = cycles.len();
-        let mut note = format!(
-            "{failures} failures ({heard} seen by the job); by hand on the same failures {:.4}",
-            by_hand.value
+        let paired = format!(
+            "; paired with it, as the twin's own figure is {:.4} [{:.4}, {:.4}]",
+            itself.value, itself.low, itself.high
         );
-        if !is_enough {
-            note.push_str(&format!(
-                "; paired with it, as the twin's own figure is {:.4} [{:.4}, {:.4}]",
-                itself.value, itself.low, itself.high
-            ));
-        }
+        let note = format!(
+            "{failures} failures ({heard} seen by the job); by hand on the same failures {:.4}{}",
+            by_hand.value,
+            if is_enough { "" } else { &paired }
+        );
         let name = format!(
             "{} GPUs, {}, checkpoint {} s, restart {} s",
             ground::thousands(self.gpus),
