@@ -5,6 +5,7 @@ mod fleet_text;
 mod many;
 mod sweep;
 mod trace;
+mod validate;
 
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -39,6 +40,8 @@ enum SimCommand {
     Swarm(SwarmArgs),
     /// Replay a trace of jobs against a fleet and a policy; print waits and utilisation
     Trace(Box<trace::TraceArgs>),
+    /// Hold the twin against published figures; print both, and whether they agree
+    Validate(validate::ValidateArgs),
 }
 
 #[derive(Args, Debug)]
@@ -92,6 +95,7 @@ pub fn run(args: SimArgs) -> Result<(), Failure> {
         SimCommand::Sweep(args) => sweep::run(&args),
         SimCommand::Swarm(args) => run_swarm(&args),
         SimCommand::Trace(args) => trace::run(&args),
+        SimCommand::Validate(args) => validate::run(&args),
     }
 }
 

@@ -10,7 +10,7 @@
 //! - [`interval`]: which checkpoint interval is best, against Daly's;
 //! - [`spares`]: how many nodes are out at once, against the binomial distribution.
 //!
-//! `docs/validation.md` is the manual. Where published figures contradict each other, the note of
+//! `docs/twin.md` is the manual. Where published figures contradict each other, the note of
 //! the check says so; nothing is tuned until they fit.
 
 mod campaign;
@@ -22,6 +22,8 @@ mod interval;
 mod months;
 mod mttf;
 mod spares;
+#[cfg(test)]
+mod tests;
 
 pub use check::{Check, Group};
 
