@@ -25,8 +25,7 @@ impl Core {
         if (members.len() as u32) < job.spec.nodes {
             return false;
         }
-        let shunned = job.shunned.nodes.clone();
-        let Some(stand_ins) = self.stand_ins(id, members, &shunned) else { return false };
+        let Some(stand_ins) = self.stand_ins(id, members) else { return false };
         self.forget_gang(id, out);
         for &(member, node, gpus) in &stand_ins {
             self.replace(id, member, node, gpus);
@@ -57,9 +56,20 @@ impl Core {
         self.jobs.get_mut(&id).expect("it is known").shunned.note(node);
     }
 
-    /// Nodes that stand in for those of these members that are out or shunned; `None` when some
-    /// cannot be had, or when others have a claim on one that is there.
+    /// Nodes that stand in for those of these members that are out, and if there are others also for
+    /// those that the job keeps away from: better there than to wait, which could be for ever. `None`
+    /// when some cannot be had, or when others have a claim on one that is there.
     pub(crate) fn stand_ins(
+        &mut self,
+        id: JobId,
+        members: Range<usize>,
+    ) -> Option<Vec<(usize, NodeId, GpuSet)>> {
+        let shunned = self.jobs[&id].shunned.nodes.clone();
+        let elsewhere = self.stand_ins_but(id, members.clone(), &shunned);
+        elsewhere.or_else(|| self.stand_ins_but(id, members, &BTreeSet::new()))
+    }
+
+    fn stand_ins_but(
         &mut self,
         id: JobId,
         members: Range<usize>,
@@ -70,11 +80,13 @@ impl Core {
         let node = |member: usize| self.fleet.node(attempt.members[member].node);
         let is_claimed =
             |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
+        // Of a whole gang that is out, nothing is left to be near to.
+        let is_whole = members.len() == attempt.members.len();
         let is_kept = |member: usize| {
             node(member).in_service() && !shunned.contains(&attempt.members[member].node)
         };
         let (kept, lost): (Vec<usize>, Vec<usize>) = members.partition(|&member| is_kept(member));
-        if kept.is_empty() || kept.iter().any(|&member| is_claimed(node(member))) {
+        if (kept.is_empty() && is_whole) || kept.iter().any(|&member| is_claimed(node(member))) {
             return None;
         }
         if lost.is_empty() {

@@ -15,7 +15,6 @@ use crate::health::fleet::Allocation;
 use crate::timer::Timer;
 use lindos_model::reason::Charge;
 use lindos_model::{Column, EndReason, JobId, Millis, Time, TrailKind};
-use std::collections::BTreeSet;
 
 impl Core {
     /// A fault in one replica of a job, which for most jobs is the whole gang.
@@ -137,12 +136,7 @@ impl Core {
     /// Launches a replica of which nothing lives under the next epoch, if it has all its nodes.
     fn launch_replica(&mut self, id: JobId, index: usize, out: &mut Effects) -> bool {
         let members = self.jobs[&id].attempt.as_ref().expect("it is alive").members_of(index);
-        // It keeps away from a node that fails it while there is another, and never waits for one:
-        // that could be for ever.
-        let shunned = self.jobs[&id].shunned.nodes.clone();
-        let elsewhere = self.stand_ins(id, members.clone(), &shunned);
-        let anywhere = || self.stand_ins(id, members.clone(), &BTreeSet::new());
-        let Some(stand_ins) = elsewhere.or_else(anywhere) else { return false };
+        let Some(stand_ins) = self.stand_ins(id, members.clone()) else { return false };
         self.forget_members(id, members.clone(), out);
         let (now, master_port) = (self.now, self.next_port(self.jobs[&id].spec.replicas));
         for &(member, node, gpus) in &stand_ins {

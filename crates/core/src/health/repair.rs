@@ -182,8 +182,7 @@ impl Core {
         let attempt = self.attempt_of(id).filter(|attempt| !attempt.is_stopping())?;
         let &node = attempt.leaves.first()?;
         let members = 0..attempt.members.len();
-        let shunned = self.jobs[&id].shunned.nodes.clone();
-        self.stand_ins(id, members, &shunned)?;
+        self.stand_ins(id, members)?;
         Some(self.out_reason(node, true))
     }
 
