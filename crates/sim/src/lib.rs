@@ -9,6 +9,7 @@ pub mod bench;
 mod check;
 mod control;
 pub mod fault;
+mod host;
 mod page;
 mod random;
 pub mod reliability;

@@ -3,9 +3,10 @@
 use super::story::{Story, job, killed, stepped};
 use crate::effect::Effect;
 use crate::event::{Event, GangWord};
+use lindos_model::policy::Repair;
 use lindos_model::{
-    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, RequestId, Time,
-    TrailKind,
+    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, Policy, RequestId,
+    Time, TrailKind,
 };
 
 fn replicated(nodes: u32, replicas: u32, replicas_min: u32) -> JobSpec {
@@ -155,6 +156,23 @@ fn a_replica_that_fails_twice_on_a_node_before_it_trains_comes_back_on_another()
     let after = story.gang(id);
     assert!(after[0] != gang[0] && after[1..] == gang[1..], "{after:?}");
     assert_eq!(story.state(id), JobState::Running);
+}
+
+#[test]
+fn a_replica_that_fails_again_and_again_comes_back_where_it_was_when_there_is_no_other_node() {
+    // Lindos would take the node out.
+    let repair = Repair { automatic: false, ..Repair::default() };
+    let mut story = Story::under(Policy { repair, ..Policy::default() }, 8);
+    let id = story.submit(replicated(8, 4, 2));
+    story.all_up(id);
+    story.step(id, 1);
+    let gang = story.gang(id);
+    for epoch in 2..6 {
+        kill_replica(&mut story, id, [0, 1]);
+        story.wait(60_000);
+        assert_eq!(story.gang(id), gang);
+        assert_eq!(epochs(&story, id), [epoch, 1, 1, 1]);
+    }
 }
 
 #[test]

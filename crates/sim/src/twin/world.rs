@@ -8,13 +8,16 @@ use lindos_core::effect::{Command, Effects, Order, Reply};
 use lindos_core::event::GangWord;
 use lindos_core::{Core, Effect, Event};
 use lindos_model::{
-    EffectId, Epoch, JobId, Millis, NodeId, RequestId, Time, TrailEntry, TrailKind,
+    EffectId, Epoch, JobId, Millis, NodeId, Outcome as RemedyOutcome, RequestId, Time, TrailEntry,
+    TrailKind,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 /// What the core need not remember here: nobody asks for it.
 const REMEMBERED: u32 = 256;
+/// How long the vendor's diagnostics and what follows from them take.
+const REMEDY: Millis = Millis::from_secs(3600);
 /// How often it is told how far the world is.
 const MOMENTS_A_TELLING: u64 = 4096;
 
@@ -62,6 +65,11 @@ pub(super) enum Happening {
     Fenced {
         node: NodeId,
         fence: EffectId,
+    },
+    /// What Lindos itself has tried on a node is over.
+    Remedied {
+        node: NodeId,
+        remedy: EffectId,
     },
     /// A pause is over, or a slow node is as it was.
     Resumes {
@@ -243,6 +251,9 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::Mended(place) => self.on_mended(place),
             Happening::Silent { node, since } => self.on_silent(node, since),
             Happening::Fenced { node, fence } => self.tell(&Event::NodeFenced { node, fence }),
+            Happening::Remedied { node, remedy } => {
+                self.tell(&Event::RemedyOver { node, remedy, outcome: RemedyOutcome::Done });
+            }
             Happening::Resumes { job, plan } => self.on_resumes(job, plan),
         }
     }
@@ -295,6 +306,14 @@ impl<'s, 'r> World<'s, 'r> {
             Effect::Command(command) => self.obey(&command),
             Effect::Fence { id: fence, node } => {
                 self.put(self.setup.delays.fence, Happening::Fenced { node, fence });
+            }
+            // The faults of the plan are mended by people ([`super::harm`]); what the core finds
+            // by itself, a node that is to blame too often, is mended by what it tries first.
+            Effect::Remedy { id: remedy, node, .. } => {
+                self.put(REMEDY, Happening::Remedied { node, remedy });
+            }
+            Effect::BurnIn { id: remedy, node, span } => {
+                self.put(span, Happening::Remedied { node, remedy });
             }
             Effect::Trail(entry) => self.on_trail(&entry),
         }
