@@ -4,6 +4,7 @@
 //! of an epoch that is not above the job's floor is refused, whatever is gone is reported until
 //! the core says `Forget`.
 
+use crate::fault::Plant;
 use lindos_core::effect::{Command, Launch, Order, Target};
 use lindos_model::report::Refusal;
 use lindos_model::{
@@ -29,9 +30,8 @@ pub struct SimNode {
     /// Messages to and from it are lost until then.
     pub cut_off_until: Option<Time>,
     next_pid: u32,
-    /// Planted bugs.
-    pub forgets_floors: bool,
-    pub counts_from_one: bool,
+    /// A bug that is put into its agent.
+    pub plant: Option<Plant>,
 }
 
 /// An order as one agent hears it.
@@ -99,7 +99,7 @@ impl SimNode {
     /// The number of a start is above all before it, on whatever disk: it is the time at least.
     pub fn start_agent(&mut self, now: Time) {
         self.incarnation += 1;
-        if !self.counts_from_one {
+        if self.plant != Some(Plant::IncarnationReset) {
             self.incarnation = self.incarnation.max(now.0);
         }
         self.seq = 0;
@@ -118,7 +118,7 @@ impl SimNode {
             Order::Forget => {
                 if self.attempts.get(&key).is_some_and(|attempt| !attempt.is_alive()) {
                     self.attempts.remove(&key);
-                    if self.forgets_floors {
+                    if self.plant == Some(Plant::FloorsForgotten) {
                         self.floors.remove(&key.0);
                     }
                 }
