@@ -18,6 +18,7 @@ pub mod script;
 pub mod swarm;
 pub mod trace;
 pub mod twin;
+pub mod validate;
 pub mod world;
 
 pub use fault::Plant;

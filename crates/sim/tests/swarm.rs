@@ -5,7 +5,7 @@ use lindos_sim::swarm::shrink::shrink;
 use lindos_sim::{Plant, Setup, swarm};
 use std::path::Path;
 
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 250;
 /// A planted bug is found within so many seeds.
 const SEEDS_PLANTED: u64 = 60;
 

@@ -7,6 +7,7 @@ mod soak;
 mod swarm;
 mod sweep;
 mod trace;
+mod validate;
 
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -38,6 +39,8 @@ enum SimCommand {
     Soak(soak::SoakArgs),
     /// Replay a trace of jobs against a fleet and a policy; print waits and utilisation
     Trace(Box<trace::TraceArgs>),
+    /// Hold the twin against published figures; print both, and whether they agree
+    Validate(validate::ValidateArgs),
 }
 
 #[derive(Args, Debug)]
@@ -65,6 +68,7 @@ pub fn run(args: SimArgs) -> Result<(), Failure> {
         SimCommand::Swarm(args) => swarm::run(&args),
         SimCommand::Soak(args) => soak::run(&args),
         SimCommand::Trace(args) => trace::run(&args),
+        SimCommand::Validate(args) => validate::run(&args),
     }
 }
 

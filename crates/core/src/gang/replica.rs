@@ -15,7 +15,6 @@ use crate::health::fleet::Allocation;
 use crate::timer::Timer;
 use lindos_model::reason::Charge;
 use lindos_model::{Column, EndReason, JobId, Millis, Time, TrailKind};
-use std::collections::BTreeSet;
 
 impl Core {
     /// A fault in one replica of a job, which for most jobs is the whole gang.
@@ -59,6 +58,7 @@ impl Core {
         if let Some(node) = node.filter(|_| !has_trained) {
             self.shun(id, node);
         }
+        self.struck.extend(node.filter(|_| reason.charge() == Charge::Infrastructure));
         let what = TrailKind::ReplicaLost { replica: index as u32, reason, left };
         self.say(Some((id, Some(epoch))), node, what, out);
         self.order(id, index..index + 1, None, out);
@@ -136,12 +136,7 @@ impl Core {
     /// Launches a replica of which nothing lives under the next epoch, if it has all its nodes.
     fn launch_replica(&mut self, id: JobId, index: usize, out: &mut Effects) -> bool {
         let members = self.jobs[&id].attempt.as_ref().expect("it is alive").members_of(index);
-        // It keeps away from a node that fails it while there is another, and never waits for one:
-        // that could be for ever.
-        let shunned = self.jobs[&id].shunned.nodes.clone();
-        let elsewhere = self.stand_ins(id, members.clone(), &shunned);
-        let anywhere = || self.stand_ins(id, members.clone(), &BTreeSet::new());
-        let Some(stand_ins) = elsewhere.or_else(anywhere) else { return false };
+        let Some(stand_ins) = self.stand_ins(id, members.clone()) else { return false };
         self.forget_members(id, members.clone(), out);
         let (now, master_port) = (self.now, self.next_port(self.jobs[&id].spec.replicas));
         for &(member, node, gpus) in &stand_ins {
@@ -191,7 +186,9 @@ impl Core {
         let attempt = job.attempt.as_mut().expect("it is alive");
         let before = std::mem::replace(&mut attempt.members[member].node, node);
         attempt.members[member].gpus = gpus;
+        attempt.leaves.remove(&before);
         self.fleet.release(before, id);
+        self.lose_spare(node);
         let member = member as u32;
         self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });
     }
@@ -208,7 +205,7 @@ impl Core {
 }
 
 impl Attempt {
-    fn can_go_on_without(&self, index: usize) -> bool {
+    pub(crate) fn can_go_on_without(&self, index: usize) -> bool {
         let replica = &self.replicas[index];
         let has_trained = replica.first_step_at.is_some();
         // Those that begin together count once they are launched, and later those that train.

@@ -38,6 +38,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
         jobs.push(job);
     }
     make_replicas(seed, &mut jobs);
+    keep_spares(seed, &mut jobs);
     let reservations = random_reservations(seed, &nodes[..nodes.len().min(RESERVED_MAX)]);
     let mut setup = Setup {
         seed,
@@ -236,6 +237,17 @@ fn make_replicas(seed: u64, jobs: &mut [SimJob]) {
             let spec = Arc::make_mut(&mut job.spec);
             spec.replicas = *chance.pick(&counts);
             spec.replicas_min = chance.between(1, u64::from(spec.replicas)) as u32;
+        }
+    }
+}
+
+/// Some jobs keep spares for themselves. A stream of their own: without them, a seed is what it was.
+fn keep_spares(seed: u64, jobs: &mut [SimJob]) {
+    let chance = &mut Stream::new(seed, "spares of jobs");
+    for job in jobs {
+        if chance.chance(250_000) {
+            let most = u64::from(job.spec.nodes.min(3));
+            Arc::make_mut(&mut job.spec).spares = chance.between(1, most) as u32;
         }
     }
 }

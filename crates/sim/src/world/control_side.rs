@@ -1,7 +1,8 @@
 //! The control plane's side of the world: what it hears, writes down and sends, and its users.
 
 use super::{
-    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, Down, FENCE, Happening, SimReservation, ToControl, World,
+    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, Down, FENCE, Happening, REMEDY, SimReservation, ToControl,
+    World,
 };
 use crate::agent::Told;
 use crate::control::{Control, Reads, read_record};
@@ -11,7 +12,7 @@ use lindos_core::{Effect, Event};
 use lindos_journal::EventRecord;
 use lindos_model::job::After;
 use lindos_model::reservation::Reservation;
-use lindos_model::{EndReason, JobSpec, Millis, NodeId, Time, TrailEntry, TrailKind};
+use lindos_model::{EndReason, JobSpec, Millis, NodeId, Outcome, Time, TrailEntry, TrailKind};
 use std::sync::Arc;
 
 /// A control plane that was deposed in the middle of its work has so many commands on their way.
@@ -84,6 +85,13 @@ impl World {
                 }
                 if let Some(event) = event {
                     self.take(event);
+                }
+            }
+            ToControl::RemedyOver(node, remedy) => {
+                let name = &self.setup.nodes[node].name;
+                if let Some(node) = self.control.as_ref().and_then(|c| c.core.node_by_name(name)) {
+                    let outcome = Outcome::Done;
+                    self.take(Event::RemedyOver { node, remedy, outcome });
                 }
             }
             ToControl::NodeFenced(node, fence) => {
@@ -222,6 +230,10 @@ impl World {
             Effect::Fence { id, node } => {
                 let node = self.index_of(node);
                 self.put(FENCE, Happening::Fenced(node, id));
+            }
+            Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
+                let node = self.index_of(node);
+                self.put(REMEDY, Happening::Remedied(node, id));
             }
         }
     }

@@ -32,6 +32,7 @@ const ASK_AGAIN: Millis = Millis::from_secs(2);
 const COMMIT_AGAIN: Millis = Millis(500);
 /// The fence takes so long, and the node so long to come back after it.
 const FENCE: Millis = Millis::from_secs(3);
+const REMEDY: Millis = Millis::from_secs(30);
 const REBOOT: Millis = Millis::from_secs(60);
 
 #[derive(Clone, Debug)]
@@ -132,6 +133,7 @@ enum Happening {
     TrainingDone(Key),
     BugHits(Key),
     Fenced(usize, EffectId),
+    Remedied(usize, EffectId),
     PowerOn(usize),
     AgentBack {
         node: usize,
@@ -155,6 +157,7 @@ enum ToControl {
     },
     Ask(usize),
     NodeFenced(usize, EffectId),
+    RemedyOver(usize, EffectId),
 }
 
 /// A request of a user, repeated until it is answered.
@@ -408,6 +411,9 @@ impl World {
             Happening::TrainingDone(key) => self.on_training_done(key),
             Happening::BugHits(key) => self.on_bug(key),
             Happening::Fenced(node, fence) => self.on_fenced(node, fence),
+            Happening::Remedied(node, remedy) => {
+                self.send(&Happening::ToControl(ToControl::RemedyOver(node, remedy)));
+            }
             Happening::PowerOn(node) => {
                 if !self.nodes[node].powered {
                     self.nodes[node].powered = true;
