@@ -35,6 +35,17 @@ impl KernelLog {
         KernelLog { classifier: self.classifier.trusting_user_space(), ..self }
     }
 
+    fn words(&self, just_now: u64) -> String {
+        let (lines, lost) = (self.lines, self.lost);
+        match (lost, just_now) {
+            (0, _) => format!("{lines} lines read"),
+            (_, 0) => format!("{lines} lines read, {lost} lost before they were read"),
+            _ => format!(
+                "{lines} lines read, {lost} lost before they were read ({just_now} just now)"
+            ),
+        }
+    }
+
     fn read_lines(&mut self) -> std::io::Result<Vec<Finding>> {
         if self.source.is_none() {
             self.source = Some(source::open(&self.path, self.from)?);
@@ -81,14 +92,8 @@ impl Check for KernelLog {
         let lost_before = self.lost;
         match self.read_lines() {
             Ok(happened) => {
-                let mut words = format!("{} lines read", self.lines);
-                if self.lost > 0 {
-                    words += &format!(", {} lost before they were read", self.lost);
-                }
-                if self.lost > lost_before {
-                    words += &format!(" ({} just now)", self.lost - lost_before);
-                }
-                Reading::Seen { words, open: Vec::new(), happened }
+                let just_now = self.lost - lost_before;
+                Reading::Seen { words: self.words(just_now), open: Vec::new(), happened }
             }
             Err(error) => {
                 self.source = None;

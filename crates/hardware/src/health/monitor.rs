@@ -134,7 +134,7 @@ impl Slot {
         let reading = self.doubt(reading);
         let (state, words) = match reading {
             Reading::Unknown(why) => {
-                self.settle(vec![unreadable(&self.about, &why)], true, edges);
+                self.settle(&[unreadable(&self.about, &why)], true, edges);
                 (State::Unknown, why)
             }
             Reading::Absent(words) => (State::Absent, words),
@@ -144,7 +144,7 @@ impl Slot {
                 for finding in happened {
                     edges.push(self.edge(EdgeKind::Happened, finding));
                 }
-                self.settle(open, false, edges);
+                self.settle(&open, false, edges);
                 (if all.is_empty() { State::Ok } else { State::Found(all) }, words)
             }
         };
@@ -163,10 +163,10 @@ impl Slot {
 
     /// Tells what is new and what is over. A monitor that is blind clears nothing, and is known to
     /// be blind at once.
-    fn settle(&mut self, seen: Vec<Finding>, is_blind: bool, edges: &mut Vec<Edge>) {
+    fn settle(&mut self, seen: &[Finding], is_blind: bool, edges: &mut Vec<Edge>) {
         let needed = if is_blind { 1 } else { self.about.confirmations };
         self.rising.retain(|(known, _)| seen.iter().any(|now| now.is_about_the_same(known)));
-        for finding in &seen {
+        for finding in seen {
             self.falling.retain(|(known, _)| !known.is_about_the_same(finding));
             if self.open.iter().any(|known| known.is_about_the_same(finding)) {
                 continue;
@@ -201,16 +201,13 @@ impl Slot {
 }
 
 fn count(counted: &mut Vec<(Finding, u32)>, finding: &Finding) -> u32 {
-    match counted.iter_mut().find(|(known, _)| known.is_about_the_same(finding)) {
-        Some((_, times)) => {
-            *times += 1;
-            *times
-        }
-        None => {
-            counted.push((finding.clone(), 1));
-            1
-        }
+    if let Some((_, times)) = counted.iter_mut().find(|(known, _)| known.is_about_the_same(finding))
+    {
+        *times += 1;
+        return *times;
     }
+    counted.push((finding.clone(), 1));
+    1
 }
 
 /// `monitor.kernel_log_unreadable`
