@@ -107,6 +107,16 @@ fn this_machine_is_checked_and_every_check_says_how_it_stands() {
 }
 
 #[test]
+fn an_idle_agent_with_all_checks_on_is_measured() {
+    let lab = Lab::new();
+    let result = lab.json(["bench", "agent", "--seconds", "5"]);
+    assert!(result["cpu_percent"].as_f64().unwrap() >= 0.0, "{result}");
+    assert!(result["rss_mb"].as_f64().unwrap() > 1.0, "{result}");
+    let checks = lab.json(["health", "checks"]);
+    assert_eq!(result["checks"], checks.as_array().unwrap().len());
+}
+
+#[test]
 fn what_a_machine_should_have_is_compared() {
     let lab = Lab::new();
     let file = lab.path("expect.toml");

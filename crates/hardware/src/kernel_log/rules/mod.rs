@@ -175,6 +175,18 @@ mod tests {
     }
 
     #[test]
+    fn every_class_stands_in_the_documents() {
+        let text = include_str!("../../../../../docs/health.md");
+        let is_missing = |class: &&str| {
+            let name = class.rsplit('.').next().unwrap_or_default();
+            let short = name.trim_start_matches("machine_check");
+            !text.contains(&format!("{name}`")) && !text.contains(&format!("`{short}`"))
+        };
+        let missing: Vec<&str> = all().filter_map(|rule| rule.class).filter(is_missing).collect();
+        assert_eq!(missing, Vec::<&str>::new());
+    }
+
+    #[test]
     fn clocks_and_versions_are_no_pci_addresses() {
         assert_eq!(first_pci("at 2025-01-21 12:30:05.5 version 12.0:01:02.3"), None);
         let found = first_pci("mlx5_core 0000:5c:00.0: poll_health").unwrap();
