@@ -16,7 +16,7 @@ mod storage;
 mod system;
 
 use lindos_model::{Action, Device, Finding, FindingClass, FindingSource, Severity, Suspect};
-use regex::{Captures, Regex};
+use regex_lite::{Captures, Regex};
 use std::sync::OnceLock;
 
 /// All rules; numbers of the NVIDIA driver come before them ([`super::xid`]).
