@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A log that is written faster than this is read on in the next reading.
-const LINES_A_READING_MAX: usize = 20_000;
+const LINES_A_READING_MAX: usize = 5_000;
 /// A storm of errors is not told line by line.
 const FINDINGS_A_READING_MAX: usize = 256;
 
