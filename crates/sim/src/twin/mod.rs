@@ -17,6 +17,8 @@ pub mod measure;
 pub mod metric;
 pub mod scenario;
 pub mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod work;
 mod world;
 
@@ -25,7 +27,7 @@ use lindos_core::Event;
 use lindos_model::{JobSpec, Millis, NodeSpec, Policy, Time};
 use std::sync::Arc;
 pub use work::Work;
-pub use world::run;
+pub use world::{Joined, run};
 
 /// How long what Lindos does takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
