@@ -17,6 +17,7 @@ pub mod script;
 pub mod swarm;
 pub mod trace;
 pub mod twin;
+pub mod whatif;
 pub mod world;
 
 pub use fault::Plant;

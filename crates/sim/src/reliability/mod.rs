@@ -10,7 +10,7 @@
 //! `docs/fault-profile.md` is the manual. Nothing here knows the world or the core: a plan says what
 //! fails and what it would take to mend it, and the world says what comes of that.
 
-mod chance;
+pub(crate) mod chance;
 pub mod delay;
 pub mod formulas;
 pub mod hazard;

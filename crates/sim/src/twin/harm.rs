@@ -23,7 +23,7 @@ pub struct Machines {
     /// Of each node's agent.
     reports: Vec<(u64, u64)>,
     /// By how many faults.
-    dead: BTreeMap<NodeId, u32>,
+    pub(super) dead: BTreeMap<NodeId, u32>,
     drained: BTreeMap<NodeId, u32>,
     /// What runs there fails: by which fault, and how often it has.
     bad: BTreeMap<NodeId, Bad>,
@@ -83,7 +83,7 @@ impl Machines {
 }
 
 /// One more, or one less.
-fn count(counts: &mut BTreeMap<NodeId, u32>, node: NodeId, is_more: bool) -> u32 {
+pub(super) fn count(counts: &mut BTreeMap<NodeId, u32>, node: NodeId, is_more: bool) -> u32 {
     let count = counts.entry(node).or_default();
     *count = if is_more { *count + 1 } else { count.saturating_sub(1) };
     let now = *count;
@@ -95,9 +95,9 @@ fn count(counts: &mut BTreeMap<NodeId, u32>, node: NodeId, is_more: bool) -> u32
 
 /// A job's part of a node.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    job: JobId,
-    replica: usize,
+pub(super) struct Part {
+    pub job: JobId,
+    pub replica: usize,
 }
 
 impl World<'_, '_> {
@@ -153,7 +153,7 @@ impl World<'_, '_> {
     }
 
     /// Those that run on a node, and have a GPU that the fault is of.
-    fn parts_on(&self, node: NodeId, target: Target) -> Vec<Part> {
+    pub(super) fn parts_on(&self, node: NodeId, target: Target) -> Vec<Part> {
         let Some(known) = self.core.node(node) else { return Vec::new() };
         let is_hit = |gpus: lindos_model::GpuSet| match target {
             Target::Gpu { gpu, .. } => gpus.0 >> gpu & 1 == 1,
@@ -209,7 +209,7 @@ impl World<'_, '_> {
     }
 
     /// One rank of a job ends, and the agent of its node tells.
-    fn end_rank(&mut self, node: NodeId, part: Part, exit: &Exit) {
+    pub(super) fn end_rank(&mut self, node: NodeId, part: Part, exit: &Exit) {
         self.break_training(part.job, part.replica as u32);
         let known = self.core.node(node).expect("it is in the fleet");
         let others: Vec<(JobId, usize)> =
@@ -245,8 +245,7 @@ impl World<'_, '_> {
             self.tallies.note_cause(part.job, cause);
             self.break_training(part.job, part.replica as u32);
         }
-        let since = self.now;
-        self.put(Millis(self.setup.policy.node_silent_ms), Happening::Silent { node, since });
+        self.expect_silence(node);
     }
 
     pub fn on_silent(&mut self, node: NodeId, since: Time) {
@@ -301,10 +300,17 @@ impl World<'_, '_> {
         self.put(repair.takes, Happening::Mended(place));
     }
 
-    fn drain(&mut self, node: NodeId, reason: String) {
+    pub(super) fn drain(&mut self, node: NodeId, reason: String) {
         if count(&mut self.machines.drained, node, true) == 1 {
             let request = self.next_request();
             self.tell(&Event::NodeDrained { request, node, reason });
+        }
+    }
+
+    pub(super) fn undrain(&mut self, node: NodeId) {
+        if count(&mut self.machines.drained, node, false) == 0 {
+            let request = self.next_request();
+            self.tell(&Event::NodeUndrained { request, node });
         }
     }
 
@@ -325,9 +331,8 @@ impl World<'_, '_> {
                 _ => {}
             }
             let is_drained = was_out && fault.effect != Effect::NodeDown;
-            if is_drained && count(&mut self.machines.drained, node, false) == 0 {
-                let request = self.next_request();
-                self.tell(&Event::NodeUndrained { request, node });
+            if is_drained {
+                self.undrain(node);
             }
         }
         if let Some(again) = self.setup.faults.again(&fault, self.now) {
@@ -338,7 +343,7 @@ impl World<'_, '_> {
     }
 
     /// A node is there again, and nothing runs on it.
-    fn rise(&mut self, node: NodeId) {
+    pub(super) fn rise(&mut self, node: NodeId) {
         if count(&mut self.machines.dead, node, false) == 0 {
             let (incarnation, seq) = &mut self.machines.reports[node.index()];
             (*incarnation, *seq) = (*incarnation + 1, 0);

@@ -200,6 +200,8 @@ impl FleetScenario {
                     at,
                     spec: Arc::new(Self::spec(table, &name, nodes, gpus)),
                     work,
+                    tells_steps: true,
+                    fails: None,
                 });
             }
         }

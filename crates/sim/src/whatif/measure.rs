@@ -1,0 +1,242 @@
+//! What a job showed of itself, as the work that the twin is to do.
+
+use crate::reliability::stats::quantile;
+use crate::twin::Work;
+use crate::twin::work::{Checkpoints, Every};
+use lindos_model::{Exit, Millis};
+
+/// A step of the twin is at least so long; shorter ones are taken together, so that whole
+/// milliseconds are exact enough.
+const STEP_MIN_US: u64 = 50_000;
+/// The work of a job that nobody saw the end of: more than any replay has time for.
+const FOR_EVER: Millis = Millis::from_secs(100 * 365 * 86_400);
+/// An estimate of a job's steps that is so near to what the job said is what it said.
+const STEPS_TOLERANCE: f64 = 0.01;
+
+/// Everything that was seen of one job, over all its attempts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// From when all ranks ran to the first step.
+    pub fresh_starts: Vec<u64>,
+    pub resumed_starts: Vec<u64>,
+    /// Of replicas that came back.
+    pub joins: Vec<u64>,
+    /// Training without checkpoints: milliseconds, and the steps done in them.
+    pub pace: (u64, u64),
+    /// The same between any two words of the job: where there are no checkpoints.
+    pub rough_pace: (u64, u64),
+    /// What each checkpoint blocked, how much later it was durable, and the steps since the last.
+    pub blocks: Vec<u64>,
+    pub lags: Vec<u64>,
+    pub gaps: Vec<u64>,
+    /// Of those that came when Lindos had advised them.
+    pub advised: u64,
+    pub total_steps: Option<u64>,
+    pub has_told_steps: bool,
+}
+
+/// How the job came to its end, if it did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// Nobody knows how much work was left: it ran on, was cancelled, or faults were its end.
+    Open,
+    Completed(Reached),
+    /// It ended by a fault of its own.
+    Failed(Reached, Exit),
+}
+
+/// How far it was at its end: these steps, and then so many milliseconds of training; of a job that
+/// tells no steps, the milliseconds that its last attempt ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    pub steps: u64,
+    pub more_ms: u64,
+}
+
+/// The work of a job, and what of it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastWork {
+    pub work: Work,
+    pub tells_steps: bool,
+    pub fails: Option<Exit>,
+    /// Nobody saw it end: it goes on for as long as it may.
+    pub is_open: bool,
+    /// Steps of the job in one of the twin's.
+    pub steps_in_one: u64,
+    /// It was never seen to start: its start-up is that of the others.
+    pub is_start_known: bool,
+}
+
+fn median(values: &[u64]) -> Option<Millis> {
+    let values: Vec<f64> = values.iter().map(|&value| value as f64).collect();
+    quantile(&values, 0.5).map(|value| Millis(value.round() as u64))
+}
+
+impl Samples {
+    pub fn work(&self, ending: &Ending) -> PastWork {
+        if self.has_told_steps { self.stepping(ending) } else { silent(ending) }
+    }
+
+    fn stepping(&self, ending: &Ending) -> PastWork {
+        let step_us = self.step_us();
+        let steps_in_one = if step_us >= STEP_MIN_US { 1 } else { STEP_MIN_US.div_ceil(step_us) };
+        let step_ms = ((step_us * steps_in_one + 500) / 1000).max(1);
+        // Time is kept, whatever the rounding of a step.
+        let convert =
+            |steps: u64| (steps as f64 * step_us as f64 / 1000.0 / step_ms as f64).round();
+        let of = |steps: u64| (convert(steps) as u64).max(1);
+        let (steps, fails) = match ending {
+            Ending::Open => (self.total_steps.map_or(FOR_EVER.0 / step_ms, of), None),
+            Ending::Completed(reached) => (of(self.steps_at(*reached, step_us)), None),
+            Ending::Failed(reached, exit) => {
+                (of(reached.steps + reached.more_ms * 1000 / step_us), Some(exit.clone()))
+            }
+        };
+        let startup = median(&self.fresh_starts).or(median(&self.resumed_starts));
+        let start = startup.unwrap_or(Millis::ZERO);
+        let restore = median(&self.resumed_starts).map_or(Millis::ZERO, |all| all - start);
+        let join = median(&self.joins).map_or(Millis::ZERO, |all| all - start);
+        let work = Work {
+            startup: start,
+            restore,
+            join,
+            checkpoints: Checkpoints {
+                every: self.every(of),
+                blocks: median(&self.blocks).unwrap_or(Millis::ZERO),
+                durable_after: median(&self.lags).unwrap_or(Millis::ZERO),
+            },
+            ..Work::of(steps, Millis(step_ms))
+        };
+        PastWork {
+            work,
+            tells_steps: true,
+            fails,
+            is_open: *ending == Ending::Open && self.total_steps.is_none(),
+            steps_in_one,
+            is_start_known: startup.is_some(),
+        }
+    }
+
+    fn step_us(&self) -> u64 {
+        let of = |(ms, steps): (u64, u64)| (ms * 1000).checked_div(steps).filter(|&us| us > 0);
+        of(self.pace).or(of(self.rough_pace)).unwrap_or(1_000_000)
+    }
+
+    /// All steps of a job that has completed.
+    fn steps_at(&self, reached: Reached, step_us: u64) -> u64 {
+        let seen = reached.steps as f64 + reached.more_ms as f64 * 1000.0 / step_us as f64;
+        match self.total_steps {
+            Some(total) if (seen - total as f64).abs() <= STEPS_TOLERANCE * total as f64 + 1.0 => {
+                total
+            }
+            _ => seen.round() as u64,
+        }
+    }
+
+    /// As it did, or as Lindos advised, if that is what it did.
+    fn every(&self, of: impl Fn(u64) -> u64) -> Every {
+        let seen = self.gaps.len() as u64;
+        if seen > 0 && self.advised * 10 >= seen * 9 {
+            return Every::Advised;
+        }
+        median(&self.gaps).map_or(Every::Never, |steps| Every::Steps(of(steps.0)))
+    }
+}
+
+/// Of a job that tells no steps, only how long it ran is known: it is counted in milliseconds.
+fn silent(ending: &Ending) -> PastWork {
+    let (ms, fails) = match ending {
+        Ending::Open => (FOR_EVER.0, None),
+        Ending::Completed(reached) => (reached.more_ms.max(1), None),
+        Ending::Failed(reached, exit) => (reached.more_ms.max(1), Some(exit.clone())),
+    };
+    PastWork {
+        work: Work::of(ms, Millis(1)),
+        tells_steps: false,
+        fails,
+        is_open: *ending == Ending::Open,
+        steps_in_one: 1,
+        is_start_known: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_told_all_is_known_to_the_millisecond() {
+        let samples = Samples {
+            fresh_starts: vec![120_000],
+            resumed_starts: vec![180_000, 180_000],
+            pace: (5_000_000, 500),
+            blocks: vec![10_000, 10_000],
+            lags: vec![60_000],
+            gaps: vec![120, 120, 7],
+            total_steps: Some(1000),
+            has_told_steps: true,
+            ..Samples::default()
+        };
+        let past = samples.work(&Ending::Completed(Reached { steps: 960, more_ms: 400_000 }));
+        let expected = Work {
+            startup: Millis(120_000),
+            restore: Millis(60_000),
+            checkpoints: Checkpoints {
+                every: Every::Steps(120),
+                blocks: Millis(10_000),
+                durable_after: Millis(60_000),
+            },
+            ..Work::of(1000, Millis(10_000))
+        };
+        assert_eq!((past.work, past.steps_in_one), (expected, 1));
+    }
+
+    #[test]
+    fn short_steps_are_taken_together_and_keep_their_time() {
+        let samples = Samples {
+            rough_pace: (1000, 300),
+            gaps: vec![150],
+            has_told_steps: true,
+            ..Samples::default()
+        };
+        let past = samples.work(&Ending::Completed(Reached { steps: 600, more_ms: 0 }));
+        assert_eq!(past.steps_in_one, 16);
+        let (steps, step) = (past.work.steps, past.work.step.0);
+        assert!((steps * step).abs_diff(2000) <= step / 2, "{steps} steps of {step} ms");
+        let Every::Steps(every) = past.work.checkpoints.every else { panic!("{past:?}") };
+        assert!((every * step).abs_diff(500) <= step / 2);
+    }
+
+    #[test]
+    fn a_job_that_stopped_before_its_told_end_has_done_what_it_has_done() {
+        let samples = Samples {
+            pace: (100_000, 100),
+            total_steps: Some(10_000),
+            has_told_steps: true,
+            ..Samples::default()
+        };
+        let early = samples.work(&Ending::Completed(Reached { steps: 500, more_ms: 0 }));
+        assert_eq!(early.work.steps, 500);
+        let open = samples.work(&Ending::Open);
+        assert_eq!((open.work.steps, open.is_open), (10_000, false));
+        let failed = samples.work(&Ending::Failed(
+            Reached { steps: 40, more_ms: 2500 },
+            lindos_model::Exit::Code(3),
+        ));
+        assert_eq!((failed.work.steps, failed.fails), (42, Some(lindos_model::Exit::Code(3))));
+    }
+
+    #[test]
+    fn who_saves_when_lindos_says_so_goes_on_to_do_so() {
+        let mut samples = Samples {
+            pace: (1000, 1),
+            gaps: vec![10; 20],
+            advised: 20,
+            has_told_steps: true,
+            ..Samples::default()
+        };
+        assert_eq!(samples.work(&Ending::Open).work.checkpoints.every, Every::Advised);
+        samples.advised = 10;
+        assert_eq!(samples.work(&Ending::Open).work.checkpoints.every, Every::Steps(10));
+    }
+}

@@ -1,0 +1,208 @@
+//! The end of a replay: what was seen one by one becomes a history.
+
+use super::history::{Drain, History, Incident, PastJob, PastWhat, Strike};
+use super::measure::{Ending, PastWork};
+use super::tale::Tale;
+use super::watch::{PastDrain, Watch, median};
+use crate::twin::Delays;
+use crate::twin::script::What;
+use lindos_core::Core;
+use lindos_model::{JobId, Millis, NodeId, Time};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A node that is drained within this time after something broke there is drained for that.
+const DRAINED_FOR: Millis = Millis::from_secs(24 * 3600);
+
+impl Watch {
+    /// `core` is the replayed one, at the last record.
+    pub fn into_history(mut self, core: &Core) -> History {
+        let began = self.began.unwrap_or(Time::ZERO);
+        let until = self.now;
+        for job in self.jobs.values_mut() {
+            job.settle(until);
+        }
+        self.drop_own_faults();
+        let (mut incidents, deeds) = self.settle_drains();
+        self.deeds.extend(deeds);
+        incidents.sort_by_key(|incident| (incident.at, incident.seq));
+        self.deeds.sort_by_key(|deed| (deed.at, deed.seq));
+        let usual = Delays::default();
+        let delays = Delays {
+            launch: median(&self.launches).unwrap_or(usual.launch),
+            stop: median(&self.stops).unwrap_or(usual.stop),
+            fence: median(&self.fenced).unwrap_or(usual.fence),
+        };
+        let node_ms = self.joined.iter().map(|joined| until.since(*joined).0).sum();
+        let alive = self.jobs.iter().map(|(id, job)| job.held(core.job(*id), until)).sum::<u64>();
+        let tale = Tale::recorded(core.ledger_at(until), self.jobs.values(), until);
+        let mut history = History {
+            began,
+            until,
+            policy: self.policy,
+            nodes: self.nodes,
+            deeds: self.deeds,
+            incidents,
+            jobs: jobs(&self.jobs),
+            delays,
+            node_ms,
+            busy_node_ms: self.held_ms.saturating_add(alive).min(node_ms),
+            unplayed: self.unplayed,
+            tale,
+        };
+        history.shift(began);
+        history
+    }
+
+    /// What a job did by itself is no incident of a node: it was the end of the job, or the same as
+    /// that at the same step.
+    fn drop_own_faults(&mut self) {
+        let mut own = BTreeSet::new();
+        let mut last: BTreeMap<JobId, &super::watch::Suspect> = BTreeMap::new();
+        for suspect in &self.suspects {
+            last.insert(suspect.job, suspect);
+        }
+        for suspect in &self.suspects {
+            let has_failed = matches!(self.jobs[&suspect.job].ending(), Ending::Failed(..));
+            let end = last[&suspect.job];
+            let is_alike = (suspect.step, &suspect.exit, suspect.is_early)
+                == (end.step, &end.exit, end.is_early);
+            if has_failed && is_alike {
+                own.insert(suspect.incident);
+            }
+        }
+        let mut place = 0;
+        self.incidents.retain(|_| {
+            place += 1;
+            !own.contains(&(place - 1))
+        });
+    }
+
+    /// Each drain belongs to what broke on its node shortly before. So do those that give a reason
+    /// which was given for faults elsewhere; the others are what people wanted.
+    fn settle_drains(&mut self) -> (Vec<Incident>, Vec<super::history::PastDeed>) {
+        self.drains.extend(std::mem::take(&mut self.drained).into_values());
+        self.drains.sort_by_key(|drain| (drain.at, drain.seq));
+        let mut by_node: BTreeMap<NodeId, Vec<Incident>> = BTreeMap::new();
+        let (mut incidents, mut rest) = (Vec::new(), Vec::new());
+        for incident in std::mem::take(&mut self.incidents) {
+            if incident.silence.is_some() {
+                incidents.push(incident);
+            } else {
+                by_node.entry(incident.node).or_default().push(incident);
+            }
+        }
+        let mut reasons = BTreeSet::new();
+        for drain in std::mem::take(&mut self.drains) {
+            let open = by_node.get_mut(&drain.node);
+            let broke = open.map_or_else(Vec::new, |open| take_before(open, &drain));
+            match merge(broke, &drain) {
+                Some(incident) => {
+                    reasons.insert(drain.reason.clone());
+                    incidents.push(incident);
+                }
+                None => rest.push(drain),
+            }
+        }
+        incidents.extend(by_node.into_values().flatten());
+        let mut deeds = Vec::new();
+        for drain in rest {
+            if reasons.contains(&drain.reason) {
+                let kept = Some(drain.as_kept(drain.at));
+                let (at, seq, node) = (drain.at, drain.seq, drain.node);
+                let strikes = Vec::new();
+                incidents.push(Incident { at, seq, node, strikes, silence: None, drain: kept });
+            } else {
+                deeds.extend(drain.as_deeds());
+            }
+        }
+        (incidents, deeds)
+    }
+}
+
+/// Takes out what broke within a day before a drain.
+fn take_before(open: &mut Vec<Incident>, drain: &PastDrain) -> Vec<Incident> {
+    let (taken, left) = std::mem::take(open).into_iter().partition(|incident: &Incident| {
+        (incident.at, incident.seq) <= (drain.at, drain.seq + 1)
+            && drain.at.since(incident.at) <= DRAINED_FOR
+    });
+    *open = left;
+    taken
+}
+
+/// One incident of several that were mended together; `None` of none.
+fn merge(broke: Vec<Incident>, drain: &PastDrain) -> Option<Incident> {
+    let first = broke.iter().min_by_key(|incident| (incident.at, incident.seq))?;
+    let (at, seq, node) = (first.at, first.seq, first.node);
+    let strikes = broke.iter().flat_map(|incident| {
+        let offset = incident.at.since(at);
+        incident.strikes.iter().map(move |strike| Strike { after: offset, ..strike.clone() })
+    });
+    let strikes = strikes.collect();
+    Some(Incident { at, seq, node, strikes, silence: None, drain: Some(drain.as_kept(at)) })
+}
+
+impl PastDrain {
+    fn as_kept(&self, from: Time) -> Drain {
+        Drain {
+            after: self.at.since(from),
+            seq: self.seq,
+            reason: self.reason.clone(),
+            lasts: self.over.map(|(over, _)| over.since(self.at)),
+        }
+    }
+
+    fn as_deeds(&self) -> impl Iterator<Item = super::history::PastDeed> {
+        let (node, reason) = (self.node, self.reason.clone());
+        let began = Some((self.at, self.seq, What::Drains { node, reason }));
+        let over = self.over.map(|(at, seq)| (at, seq, What::Undrains(node)));
+        began.into_iter().chain(over).map(|(at, seq, what)| super::history::PastDeed {
+            at,
+            seq,
+            what: PastWhat::Does(what),
+        })
+    }
+}
+
+/// Jobs with the work that they showed. Of those that never started, the start-up is as the others
+/// took, in the middle.
+fn jobs(watched: &BTreeMap<JobId, super::jobs::JobWatch>) -> Vec<PastJob> {
+    let mut jobs: Vec<PastJob> = watched
+        .iter()
+        .map(|(&id, job)| {
+            let (at, spec) = (job.at, std::sync::Arc::clone(&job.spec));
+            PastJob { id, at, spec, work: job.samples.work(&job.ending()) }
+        })
+        .collect();
+    let known: Vec<u64> = jobs
+        .iter()
+        .filter(|job| job.work.is_start_known && job.work.tells_steps)
+        .map(|job| job.work.work.startup.0)
+        .collect();
+    let usual = median(&known).unwrap_or(Millis::ZERO);
+    for job in jobs.iter_mut().filter(|job| !job.work.is_start_known) {
+        let PastWork { work, .. } = &mut job.work;
+        work.startup = usual;
+    }
+    jobs
+}
+
+impl History {
+    /// Times count from the first record.
+    fn shift(&mut self, began: Time) {
+        let shifted = |at: Time| Time::ZERO + at.since(began);
+        self.until = shifted(self.until);
+        for deed in &mut self.deeds {
+            deed.at = shifted(deed.at);
+            if let PastWhat::Does(What::Reserves(reservation)) = &mut deed.what {
+                reservation.from = shifted(reservation.from);
+                reservation.until = shifted(reservation.until);
+            }
+        }
+        for incident in &mut self.incidents {
+            incident.at = shifted(incident.at);
+        }
+        for job in &mut self.jobs {
+            job.at = shifted(job.at);
+        }
+    }
+}
