@@ -80,6 +80,7 @@ mod tests {
           goodput       Show where the fleet's GPU-time went
           fleet         Draw, check and import fleet files
           sim           Try a fleet, a policy or a fault in virtual time
+          whatif        Play a recorded journal again under a change; print what that would have come to
           bench         Measure the control plane
           help          Print this message or the help of the given subcommand(s)
 

@@ -130,6 +130,18 @@ pub fn hours(gpu_ms: u64) -> f64 {
 }
 
 impl Row {
+    /// In money, for so much a GPU-hour.
+    pub fn times(&self, price: f64) -> Row {
+        let Estimate { value, low, high } = self.difference;
+        Row {
+            recorded: self.recorded * price,
+            before: self.before * price,
+            after: self.after * price,
+            difference: Estimate { value: value * price, low: low * price, high: high * price },
+            ..self.clone()
+        }
+    }
+
     /// Whether the seeds tell the two apart.
     pub fn is_told_apart(&self) -> bool {
         !self.difference.contains(0.0)

@@ -262,6 +262,14 @@ impl JobWatch {
         }
     }
 
+    /// Whether nobody has seen it at work.
+    pub fn is_unseen(&self) -> bool {
+        let is_to_tell =
+            self.spec.startup_timeout.is_some() || self.spec.progress_pattern.is_some();
+        let has_ended = matches!(self.ending(), Ending::Completed(_) | Ending::Failed(..));
+        !self.samples.has_told_steps && !has_ended && (self.started.is_none() || is_to_tell)
+    }
+
     /// Whether the core charged such an end to the user.
     fn is_own(&self, exit: &Exit) -> bool {
         let (rank, node) = (lindos_model::Rank(0), String::new());

@@ -63,8 +63,8 @@ pub struct PastWork {
     pub is_open: bool,
     /// Steps of the job in one of the twin's.
     pub steps_in_one: u64,
-    /// It was never seen to start: its start-up is that of the others.
-    pub is_start_known: bool,
+    /// It was never seen at work: this is the work of another.
+    pub is_guess: bool,
 }
 
 fn median(values: &[u64]) -> Option<Millis> {
@@ -113,7 +113,7 @@ impl Samples {
             fails,
             is_open: *ending == Ending::Open && self.total_steps.is_none(),
             steps_in_one,
-            is_start_known: startup.is_some(),
+            is_guess: false,
         }
     }
 
@@ -156,7 +156,7 @@ fn silent(ending: &Ending) -> PastWork {
         fails,
         is_open: *ending == Ending::Open,
         steps_in_one: 1,
-        is_start_known: true,
+        is_guess: false,
     }
 }
 

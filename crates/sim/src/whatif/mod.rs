@@ -8,6 +8,7 @@
 //!
 //! Nothing here opens a file or knows a clock.
 
+pub mod assume;
 pub mod change;
 pub mod compare;
 pub mod draw;
@@ -23,6 +24,7 @@ pub mod tale;
 #[cfg(test)]
 mod tests;
 pub mod watch;
+pub mod words;
 
 pub use change::Change;
 pub use compare::Comparison;

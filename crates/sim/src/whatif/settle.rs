@@ -1,14 +1,16 @@
 //! The end of a replay: what was seen one by one becomes a history.
 
-use super::history::{Drain, History, Incident, PastJob, PastWhat, Strike};
+use super::history::{Drain, History, Incident, PastDeed, PastJob, PastWhat, Strike};
+use super::jobs::JobWatch;
 use super::measure::{Ending, PastWork};
 use super::tale::Tale;
-use super::watch::{PastDrain, Watch, median};
+use super::watch::{PastDrain, Suspect, Watch, median};
 use crate::twin::Delays;
 use crate::twin::script::What;
 use lindos_core::Core;
 use lindos_model::{JobId, Millis, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A node that is drained within this time after something broke there is drained for that.
 const DRAINED_FOR: Millis = Millis::from_secs(24 * 3600);
@@ -57,7 +59,7 @@ impl Watch {
     /// that at the same step.
     fn drop_own_faults(&mut self) {
         let mut own = BTreeSet::new();
-        let mut last: BTreeMap<JobId, &super::watch::Suspect> = BTreeMap::new();
+        let mut last: BTreeMap<JobId, &Suspect> = BTreeMap::new();
         for suspect in &self.suspects {
             last.insert(suspect.job, suspect);
         }
@@ -79,7 +81,7 @@ impl Watch {
 
     /// Each drain belongs to what broke on its node shortly before. So do those that give a reason
     /// which was given for faults elsewhere; the others are what people wanted.
-    fn settle_drains(&mut self) -> (Vec<Incident>, Vec<super::history::PastDeed>) {
+    fn settle_drains(&mut self) -> (Vec<Incident>, Vec<PastDeed>) {
         self.drains.extend(std::mem::take(&mut self.drained).into_values());
         self.drains.sort_by_key(|drain| (drain.at, drain.seq));
         let mut by_node: BTreeMap<NodeId, Vec<Incident>> = BTreeMap::new();
@@ -94,7 +96,7 @@ impl Watch {
         let mut reasons = BTreeSet::new();
         for drain in std::mem::take(&mut self.drains) {
             let open = by_node.get_mut(&drain.node);
-            let broke = open.map_or_else(Vec::new, |open| take_before(open, &drain));
+            let broke = open.map_or_else(Vec::new, |open| take_around(open, &drain));
             match merge(broke, &drain) {
                 Some(incident) => {
                     reasons.insert(drain.reason.clone());
@@ -119,10 +121,11 @@ impl Watch {
     }
 }
 
-/// Takes out what broke within a day before a drain.
-fn take_before(open: &mut Vec<Incident>, drain: &PastDrain) -> Vec<Incident> {
+/// Takes out what broke within a day before a drain, and what broke while it lasted: whoever was
+/// still there, or was on the way, met the same.
+fn take_around(open: &mut Vec<Incident>, drain: &PastDrain) -> Vec<Incident> {
     let (taken, left) = std::mem::take(open).into_iter().partition(|incident: &Incident| {
-        (incident.at, incident.seq) <= (drain.at, drain.seq + 1)
+        drain.over.is_none_or(|(over, _)| incident.at < over)
             && drain.at.since(incident.at) <= DRAINED_FOR
     });
     *open = left;
@@ -132,7 +135,9 @@ fn take_before(open: &mut Vec<Incident>, drain: &PastDrain) -> Vec<Incident> {
 /// One incident of several that were mended together; `None` of none.
 fn merge(broke: Vec<Incident>, drain: &PastDrain) -> Option<Incident> {
     let first = broke.iter().min_by_key(|incident| (incident.at, incident.seq))?;
-    let (at, seq, node) = (first.at, first.seq, first.node);
+    // Some of it may come after the drain, and none of it before.
+    let at = first.at.min(drain.at);
+    let (seq, node) = (first.seq, first.node);
     let strikes = broke.iter().flat_map(|incident| {
         let offset = incident.at.since(at);
         incident.strikes.iter().map(move |strike| Strike { after: offset, ..strike.clone() })
@@ -151,11 +156,11 @@ impl PastDrain {
         }
     }
 
-    fn as_deeds(&self) -> impl Iterator<Item = super::history::PastDeed> {
+    fn as_deeds(&self) -> impl Iterator<Item = PastDeed> {
         let (node, reason) = (self.node, self.reason.clone());
         let began = Some((self.at, self.seq, What::Drains { node, reason }));
         let over = self.over.map(|(at, seq)| (at, seq, What::Undrains(node)));
-        began.into_iter().chain(over).map(|(at, seq, what)| super::history::PastDeed {
+        began.into_iter().chain(over).map(|(at, seq, what)| PastDeed {
             at,
             seq,
             what: PastWhat::Does(what),
@@ -163,27 +168,37 @@ impl PastDrain {
     }
 }
 
-/// Jobs with the work that they showed. Of those that never started, the start-up is as the others
-/// took, in the middle.
-fn jobs(watched: &BTreeMap<JobId, super::jobs::JobWatch>) -> Vec<PastJob> {
+/// Jobs with the work that they showed.
+fn jobs(watched: &BTreeMap<JobId, JobWatch>) -> Vec<PastJob> {
     let mut jobs: Vec<PastJob> = watched
         .iter()
         .map(|(&id, job)| {
-            let (at, spec) = (job.at, std::sync::Arc::clone(&job.spec));
+            let (at, spec) = (job.at, Arc::clone(&job.spec));
             PastJob { id, at, spec, work: job.samples.work(&job.ending()) }
         })
         .collect();
-    let known: Vec<u64> = jobs
-        .iter()
-        .filter(|job| job.work.is_start_known && job.work.tells_steps)
-        .map(|job| job.work.work.startup.0)
-        .collect();
-    let usual = median(&known).unwrap_or(Millis::ZERO);
-    for job in jobs.iter_mut().filter(|job| !job.work.is_start_known) {
-        let PastWork { work, .. } = &mut job.work;
-        work.startup = usual;
+    let unseen: Vec<usize> =
+        (0..jobs.len()).filter(|&p| watched[&jobs[p].id].is_unseen()).collect();
+    let middle = middle(&jobs, watched);
+    for place in unseen {
+        if let Some(like) = &middle {
+            jobs[place].work = PastWork { is_guess: true, ..like.clone() };
+        }
     }
     jobs
+}
+
+/// The work of the job in the middle, by its time, of those that have completed; of those that were
+/// seen at work, if none has.
+fn middle(jobs: &[PastJob], watched: &BTreeMap<JobId, JobWatch>) -> Option<PastWork> {
+    let has_completed = |job: &&PastJob| matches!(watched[&job.id].ending(), Ending::Completed(..));
+    let mut seen: Vec<&PastJob> = jobs.iter().filter(has_completed).collect();
+    if seen.is_empty() {
+        seen = jobs.iter().filter(|job| !watched[&job.id].is_unseen()).collect();
+    }
+    let time = |job: &&PastJob| (job.work.work.steps.saturating_mul(job.work.work.step.0), job.id);
+    seen.sort_by_key(time);
+    seen.get(seen.len() / 2).map(|job| job.work.clone())
 }
 
 impl History {
