@@ -299,6 +299,9 @@ impl World<'_, '_> {
         debug_assert!(training.save_step >= step);
         let life = self.life(job);
         life.saved = life.saved.max(step);
+        if !self.twin_job(job).tells_saves {
+            return;
+        }
         self.tell(&Event::CheckpointSaved { job, epoch, step, blocked_ms: blocked.0 });
     }
 

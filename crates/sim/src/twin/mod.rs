@@ -53,6 +53,8 @@ pub struct TwinJob {
     pub work: Work,
     /// Whether anybody hears of its steps.
     pub tells_steps: bool,
+    /// Whether anybody hears of its checkpoints.
+    pub tells_saves: bool,
     /// When its work is done, a rank ends so: the job has a fault of its own there.
     pub fails: Option<Exit>,
 }

@@ -4,6 +4,7 @@ use super::change::Change;
 use super::compare::{Comparison, hours};
 use super::history::History;
 use super::words::grouped;
+use crate::twin::work::Every;
 use lindos_model::{Column, Millis};
 
 /// What a GPU-hour costs if nobody says.
@@ -45,6 +46,7 @@ fn work(history: &History) -> String {
     let open = count(&|work| work.is_open && !work.is_guess);
     let silent = count(&|work| !work.tells_steps && !work.is_guess);
     let unknown = count(&|work| work.is_guess);
+    let untold = count(&|work| !work.tells_saves && work.work.checkpoints.every != Every::Never);
     let failed = count(&|work| work.fails.is_some());
     let mut text = "A job's step, start-up, restore and checkpoints take what they took in the \
                     middle of its own attempts; nodes that were slow for a while and pauses are in \
@@ -64,6 +66,11 @@ fn work(history: &History) -> String {
     add(
         unknown,
         "never got to work: each does what the one in the middle of those that completed did",
+    );
+    add(
+        untold,
+        "saved and did not say so: how often is guessed from where they went on, and Lindos holds \
+         their work for lost as it did",
     );
     add(failed, "failed by a fault of their own, and do so again at the same step");
     text

@@ -25,6 +25,8 @@ pub(super) struct JobWatch {
     attempt: Option<AttemptWatch>,
     /// What ended an attempt, until all evidence is in.
     pub pending: Option<Pending>,
+    /// The last step that was told of an attempt which is over.
+    last_told: Option<u64>,
     /// How far the attempt was that came last to its end.
     reached: Reached,
     failure: Option<Exit>,
@@ -97,6 +99,7 @@ impl JobWatch {
             replicas_lost: 0,
             attempt: None,
             pending: None,
+            last_told: None,
             reached: Reached::default(),
             failure: None,
         }
@@ -145,9 +148,14 @@ impl JobWatch {
             watch.saved = Some(attempt.resumed_from.unwrap_or(0));
             watch.is_whole = attempt.training() == attempt.replicas.len();
             let start = first.since(watch.up_at.unwrap_or(now)).0;
+            let began_with = attempt.resumed_from.or((job.history.is_empty()).then_some(0));
+            self.samples.leads.extend(began_with.map(|from| step.saturating_sub(from)));
             match attempt.resumed_from {
                 Some(step) if step > 0 => self.samples.resumed_starts.push(start),
-                _ => self.samples.fresh_starts.push(start),
+                _ => {
+                    self.samples.fresh_starts.push(start);
+                    self.samples.went_on.extend(self.last_told.map(|reached| (reached, step)));
+                }
             }
         }
         launch
@@ -225,10 +233,8 @@ impl JobWatch {
         if let Some(stopped_at) = watch.stopped_at.filter(|_| is_clean) {
             looked.stop = Some(past.ended_at.since(stopped_at));
         }
-        if let (Some((from, first)), Some((to, last))) = (watch.first_word, watch.last_word) {
-            self.samples.rough_pace.0 += to.since(from).0.saturating_sub(watch.blocked);
-            self.samples.rough_pace.1 += last - first.min(last);
-        }
+        self.note_rough_pace(&watch);
+        self.last_told = watch.last_word.map(|(_, step)| step).or(self.last_told);
         let pending = self.pending.take_if(|pending| pending.epoch == past.epoch);
         let work_ended = pending.as_ref().map_or(past.ended_at, |pending| pending.at);
         self.reached = watch.reached(work_ended);
@@ -244,10 +250,14 @@ impl JobWatch {
     pub fn settle(&mut self, until: Time) {
         if let Some(watch) = self.attempt.take() {
             self.reached = watch.reached(until);
-            if let (Some((from, first)), Some((to, last))) = (watch.first_word, watch.last_word) {
-                self.samples.rough_pace.0 += to.since(from).0.saturating_sub(watch.blocked);
-                self.samples.rough_pace.1 += last - first.min(last);
-            }
+            self.note_rough_pace(&watch);
+        }
+    }
+
+    fn note_rough_pace(&mut self, watch: &AttemptWatch) {
+        if let (Some((from, first)), Some((to, last))) = (watch.first_word, watch.last_word) {
+            self.samples.rough_pace.0 += to.since(from).0.saturating_sub(watch.blocked);
+            self.samples.rough_pace.1 += last - first.min(last);
         }
     }
 

@@ -10,6 +10,8 @@ use lindos_model::{Exit, Millis};
 const STEP_MIN_US: u64 = 50_000;
 /// The work of a job that nobody saw the end of: more than any replay has time for.
 const FOR_EVER: Millis = Millis::from_secs(100 * 365 * 86_400);
+/// Whoever goes on within this part of the way has begun anew, and was not looked at at once.
+const FROM_THE_BEGINNING: u64 = 10;
 /// An estimate of a job's steps that is so near to what the job said is what it said.
 const STEPS_TOLERANCE: f64 = 0.01;
 
@@ -21,6 +23,8 @@ pub struct Samples {
     pub resumed_starts: Vec<u64>,
     /// Of replicas that came back.
     pub joins: Vec<u64>,
+    /// Steps that were done when the first was told, since those that the attempt began with.
+    pub leads: Vec<u64>,
     /// Training without checkpoints: milliseconds, and the steps done in them.
     pub pace: (u64, u64),
     /// The same between any two words of the job: where there are no checkpoints.
@@ -31,6 +35,9 @@ pub struct Samples {
     pub gaps: Vec<u64>,
     /// Of those that came when Lindos had advised them.
     pub advised: u64,
+    /// Of attempts that went on from a checkpoint of which nobody had said anything, or from the
+    /// beginning: the step that the one before had reached, and the first that this one told.
+    pub went_on: Vec<(u64, u64)>,
     pub total_steps: Option<u64>,
     pub has_told_steps: bool,
 }
@@ -58,6 +65,8 @@ pub struct Reached {
 pub struct PastWork {
     pub work: Work,
     pub tells_steps: bool,
+    /// Whether anybody hears of its checkpoints.
+    pub tells_saves: bool,
     pub fails: Option<Exit>,
     /// Nobody saw it end: it goes on for as long as it may.
     pub is_open: bool,
@@ -85,11 +94,14 @@ impl Samples {
         let convert =
             |steps: u64| (steps as f64 * step_us as f64 / 1000.0 / step_ms as f64).round();
         let of = |steps: u64| (convert(steps) as u64).max(1);
+        // Work that is done before the first step is told is part of the start.
+        let lead = median(&self.leads).map_or(0, |steps| steps.0);
+        let after = |steps: u64| of(steps.saturating_sub(lead));
         let (steps, fails) = match ending {
-            Ending::Open => (self.total_steps.map_or(FOR_EVER.0 / step_ms, of), None),
-            Ending::Completed(reached) => (of(self.steps_at(*reached, step_us)), None),
+            Ending::Open => (self.total_steps.map_or(FOR_EVER.0 / step_ms, after), None),
+            Ending::Completed(reached) => (after(self.steps_at(*reached, step_us)), None),
             Ending::Failed(reached, exit) => {
-                (of(reached.steps + reached.more_ms * 1000 / step_us), Some(exit.clone()))
+                (after(reached.steps + reached.more_ms * 1000 / step_us), Some(exit.clone()))
             }
         };
         let startup = median(&self.fresh_starts).or(median(&self.resumed_starts));
@@ -110,6 +122,7 @@ impl Samples {
         PastWork {
             work,
             tells_steps: true,
+            tells_saves: !self.blocks.is_empty(),
             fails,
             is_open: *ending == Ending::Open && self.total_steps.is_none(),
             steps_in_one,
@@ -139,7 +152,20 @@ impl Samples {
         if seen > 0 && self.advised * 10 >= seen * 9 {
             return Every::Advised;
         }
-        median(&self.gaps).map_or(Every::Never, |steps| Every::Steps(of(steps.0)))
+        let told = median(&self.gaps).map(|steps| steps.0);
+        told.or_else(|| self.untold_gap()).map_or(Every::Never, |steps| Every::Steps(of(steps)))
+    }
+
+    /// How often it saves, by how far it fell back: between nothing and the whole interval, each as
+    /// likely, so that the most of n is about n / (n + 1) of it.
+    fn untold_gap(&self) -> Option<u64> {
+        let is_from_checkpoint =
+            |&&(reached, first): &&(u64, u64)| first > reached / FROM_THE_BEGINNING + 2;
+        let back = self.went_on.iter().filter(is_from_checkpoint);
+        let back: Vec<u64> =
+            back.map(|(reached, first)| (reached + 1).saturating_sub(*first)).collect();
+        let (most, count) = (*back.iter().max()?, back.len() as u64);
+        Some((most * (count + 1)).div_ceil(count).max(1))
     }
 }
 
@@ -153,6 +179,7 @@ fn silent(ending: &Ending) -> PastWork {
     PastWork {
         work: Work::of(ms, Millis(1)),
         tells_steps: false,
+        tells_saves: false,
         fails,
         is_open: *ending == Ending::Open,
         steps_in_one: 1,
@@ -224,6 +251,22 @@ mod tests {
             lindos_model::Exit::Code(3),
         ));
         assert_eq!((failed.work.steps, failed.fails), (42, Some(lindos_model::Exit::Code(3))));
+    }
+
+    #[test]
+    fn a_job_that_says_nothing_of_its_checkpoints_is_known_by_where_it_goes_on() {
+        let with = |went_on: &[(u64, u64)]| {
+            let went_on = went_on.to_vec();
+            let samples =
+                Samples { pace: (1000, 1), went_on, has_told_steps: true, ..<_>::default() };
+            let past = samples.work(&Ending::Open);
+            assert!(!past.tells_saves);
+            past.work.checkpoints.every
+        };
+        assert_eq!(with(&[]), Every::Never);
+        assert_eq!(with(&[(25, 21)]), Every::Steps(10));
+        assert_eq!(with(&[(25, 21), (48, 41), (33, 31)]), Every::Steps(11));
+        assert_eq!(with(&[(100, 2), (500, 1)]), Every::Never, "it begins anew");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod assume;
 pub mod change;
+mod chart;
 pub mod compare;
 pub mod draw;
 pub mod history;

@@ -3,6 +3,7 @@
 use super::change::{BadChange, Change};
 use super::draw::{Faults, incidents};
 use super::history::{History, Incident, PastWhat, StrikeKind};
+use super::measure::PastWork;
 use super::tale::Tale;
 use crate::reliability::{FaultPlan, Profile};
 use crate::twin::script::{Deed, Script, What};
@@ -111,8 +112,9 @@ fn jobs(history: &History, change: &Change) -> (Vec<TwinJob>, BTreeMap<JobId, us
         let (spec, work) = change.job(&job.spec, &job.work.work);
         // Each job of an array does its own work.
         let spec = JobSpec { array: None, ..(*spec).clone() };
-        let (tells_steps, fails) = (job.work.tells_steps, job.work.fails.clone());
-        TwinJob { at: job.at, spec: Arc::new(spec), work, tells_steps, fails }
+        let PastWork { tells_steps, tells_saves, ref fails, .. } = job.work;
+        let (at, spec, fails) = (job.at, Arc::new(spec), fails.clone());
+        TwinJob { at, spec, work, tells_steps, tells_saves, fails }
     });
     let added = change.jobs.iter().map(|job| {
         let (spec, work) = change.job(&job.spec, &job.work);

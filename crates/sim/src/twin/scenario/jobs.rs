@@ -201,6 +201,7 @@ impl FleetScenario {
                     spec: Arc::new(Self::spec(table, &name, nodes, gpus)),
                     work,
                     tells_steps: true,
+                    tells_saves: true,
                     fails: None,
                 });
             }
