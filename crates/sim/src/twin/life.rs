@@ -139,7 +139,7 @@ impl World<'_, '_> {
             replica.epoch == epoch && replica.state == ReplicaState::Launched
         };
         let replicas: Vec<usize> = match attempt.back.get(&epoch) {
-            Some(&replica) => vec![replica as usize],
+            Some(&replica) => vec![replica as usize].into_iter().filter(is_of_it).collect(),
             None => (0..attempt.replicas.len()).filter(is_of_it).collect(),
         };
         let members = replicas.into_iter().flat_map(|index| attempt.members_of(index));
@@ -351,6 +351,15 @@ impl World<'_, '_> {
         let (plan, next) = (training.plan, training.pace.steps_at(millis(now)) + 1);
         let at = Time::ZERO + training.pace.reaches(next);
         self.put_at(at, Happening::Resumes { job, plan });
+    }
+
+    /// All of a training stands still for a while that is no longer than its steps now and then are.
+    pub fn stall_training(&mut self, job: JobId, span: Millis) {
+        let now = self.now;
+        if let Some(training) = self.trains(job) {
+            training.pace.pause(millis(now), span);
+            self.plan_next(job);
+        }
     }
 
     /// A training stands still and nobody knows, until the core finds it too long.

@@ -49,6 +49,11 @@ pub enum What {
     },
     /// What trains there gets no further, and nobody says so.
     Hangs(NodeId),
+    /// What trains there stands still for so long, and nobody calls it a fault.
+    Stalls {
+        node: NodeId,
+        span: Millis,
+    },
     Dies(NodeId),
     Rises(NodeId),
 }
@@ -56,7 +61,7 @@ pub enum What {
 impl What {
     /// Whether it is felt only where something runs.
     fn strikes_jobs(&self) -> bool {
-        matches!(self, What::RankEnds { .. } | What::Hangs(_))
+        matches!(self, What::RankEnds { .. } | What::Hangs(_) | What::Stalls { .. })
     }
 }
 
@@ -98,6 +103,7 @@ impl World<'_, '_> {
             }
             What::RankEnds { node, gpu, exit } => return self.end_a_rank(node, gpu, &exit),
             What::Hangs(node) => return self.hang_on(node),
+            What::Stalls { node, span } => return self.stall_on(node, span),
             What::Dies(node) => self.die_for_now(node),
             What::Rises(node) => self.rise(node),
         }
@@ -138,6 +144,14 @@ impl World<'_, '_> {
         let parts = self.parts_on(node, Target::Node(node));
         for part in &parts {
             self.hang_training(part.job);
+        }
+        !parts.is_empty()
+    }
+
+    fn stall_on(&mut self, node: NodeId, span: Millis) -> bool {
+        let parts = self.parts_on(node, Target::Node(node));
+        for part in &parts {
+            self.stall_training(part.job, span);
         }
         !parts.is_empty()
     }

@@ -73,8 +73,13 @@ pub struct Strike {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum StrikeKind {
-    RankEnds { gpu: Option<u16>, exit: Exit },
+    RankEnds {
+        gpu: Option<u16>,
+        exit: Exit,
+    },
     Hangs,
+    /// It got on by so much less than it usually does.
+    Stalls(Millis),
 }
 
 /// The node was taken out of service for it.
@@ -93,6 +98,7 @@ impl Incident {
         match (&self.silence, self.strikes.first().map(|strike| &strike.what)) {
             (Some(_), _) => "node silent",
             (None, Some(StrikeKind::Hangs)) => "hang",
+            (None, Some(StrikeKind::Stalls(_))) => "slow for a while",
             (None, Some(StrikeKind::RankEnds { .. })) => "rank ended",
             (None, None) => "drained for a fault",
         }

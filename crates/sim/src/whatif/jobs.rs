@@ -1,7 +1,7 @@
 //! One job, watched through a replay.
 
-use super::measure::{Ending, Reached, Samples};
-use lindos_core::gang::attempt::Attempt;
+use super::measure::{Ending, Reached, Samples, Stretch};
+use lindos_core::gang::attempt::{Attempt, ReplicaState};
 use lindos_core::job::{Job, PastAttempt};
 use lindos_model::reason::Charge;
 use lindos_model::{EndReason, Epoch, Exit, JobSpec, JobState, Millis, NodeId, Time};
@@ -38,6 +38,7 @@ pub(super) struct Pending {
     pub epoch: Epoch,
     pub at: Time,
     pub seq: u64,
+    pub reason: EndReason,
     /// Where its first rank was.
     pub first: Option<NodeId>,
     /// The first GPU that it had on each of its nodes.
@@ -63,15 +64,16 @@ struct AttemptWatch {
     first_step: Option<(Time, u64)>,
     /// As Lindos advised.
     save_every: Option<Millis>,
-    /// From where the next stretch without a checkpoint counts; the steps, and since when.
-    anchor: Option<(Time, u64)>,
+    /// From where the next stretch without a checkpoint counts: since when, the steps, and a node
+    /// on which it trains.
+    anchor: Option<(Time, u64, NodeId)>,
     /// The same for the rough pace.
     first_word: Option<(Time, u64)>,
     last_word: Option<(Time, u64)>,
     /// The step of the newest checkpoint, or where the attempt began.
     saved: Option<u64>,
-    /// Since the anchor, all replicas were there.
-    is_whole: bool,
+    /// Which share of the replicas trained, from when on.
+    shares: Vec<(Time, f64)>,
     blocked: u64,
     words: Vec<(u64, Time)>,
     stopped_at: Option<Time>,
@@ -134,7 +136,7 @@ impl JobWatch {
             self.attempt = Some(AttemptWatch::new(attempt));
         }
         let watch = self.attempt.as_mut().expect("it was just made");
-        watch.is_whole &= attempt.training() == attempt.replicas.len();
+        watch.note_share(now, attempt);
         let mut launch = None;
         if let (false, Some(up_at)) = (watch.is_up, attempt.all_up_at) {
             watch.is_up = true;
@@ -144,9 +146,9 @@ impl JobWatch {
         if let (None, Some(first)) = (watch.first_step, attempt.first_step_at) {
             let step = attempt.pace.step.unwrap_or(0);
             watch.first_step = Some((first, step));
-            watch.anchor = Some((first, step));
+            watch.anchor = Some((first, step, training_on(attempt)));
             watch.saved = Some(attempt.resumed_from.unwrap_or(0));
-            watch.is_whole = attempt.training() == attempt.replicas.len();
+            watch.note_share(first, attempt);
             let start = first.since(watch.up_at.unwrap_or(now)).0;
             let began_with = attempt.resumed_from.or((job.history.is_empty()).then_some(0));
             self.samples.leads.extend(began_with.map(|from| step.saturating_sub(from)));
@@ -175,7 +177,8 @@ impl JobWatch {
     }
 
     /// A checkpoint of the present attempt is durable. `blocked`: what all of them have, so far.
-    pub fn on_saved(&mut self, now: Time, step: u64, blocked: u64, is_stopping: bool) {
+    pub fn on_saved(&mut self, now: Time, seq: u64, step: u64, blocked: u64, attempt: &Attempt) {
+        let is_stopping = attempt.is_stopping();
         let Some(watch) = &mut self.attempt else { return };
         let blocks = blocked.saturating_sub(watch.blocked);
         watch.blocked = watch.blocked.max(blocked);
@@ -183,25 +186,25 @@ impl JobWatch {
         let begun = told.map_or(now, |(_, at)| *at);
         self.samples.blocks.push(blocks);
         self.samples.lags.push(now.since(begun).0.saturating_sub(blocks));
-        if let Some((from, steps)) = watch.anchor.filter(|_| watch.is_whole && !is_stopping) {
-            self.samples.pace.0 += begun.since(from).0;
-            self.samples.pace.1 += step.saturating_sub(steps);
+        if let Some((from, steps, node)) = watch.anchor.filter(|_| !is_stopping) {
+            let (ms, steps) = (watch.trained(from, begun), step.saturating_sub(steps));
+            self.samples.stretches.push(Stretch { at: from, seq, ms, steps, node });
         }
         if let Some(gap) = watch.saved.map(|saved| step.saturating_sub(saved))
             && !is_stopping
         {
             self.samples.gaps.push(gap);
-            let (ms, steps) = self.samples.pace;
-            let span = ms as f64 * gap as f64 / steps.max(1) as f64;
+            let a_step = self.samples.stretches.last().map_or(0.0, Stretch::step_ms);
+            let span = a_step * gap as f64;
             let is_advised = watch.save_every.is_some_and(|advised| {
-                let a_step = ms as f64 / steps.max(1) as f64;
                 (span - advised.0 as f64).abs() <= advised.0 as f64 * ADVICE_TOLERANCE + a_step
             });
             self.samples.advised += u64::from(is_advised);
         }
-        watch.anchor = Some((begun + Millis(blocks), step));
+        watch.anchor = Some((begun + Millis(blocks), step, training_on(attempt)));
         watch.saved = Some(step);
-        watch.is_whole = true;
+        let past = watch.shares.partition_point(|(at, _)| *at <= begun);
+        watch.shares.drain(..past.saturating_sub(1));
         watch.words.retain(|(word, _)| *word > step);
     }
 
@@ -242,7 +245,12 @@ impl JobWatch {
             EndReason::RankExited { exit, .. } => Some(exit.clone()),
             _ => None,
         };
-        let judged = pending.map(|pending| Judged { pending, reason: past.reason.clone() });
+        // Of a gang of replicas, the blame may fall on one that was lost before, and is on record.
+        let has_replicas = self.spec.replicas > 1;
+        let judged = pending.map(|pending| {
+            let reason = if has_replicas { &pending.reason } else { &past.reason };
+            Judged { reason: reason.clone(), pending }
+        });
         (looked, judged)
     }
 
@@ -296,6 +304,13 @@ impl JobWatch {
     }
 }
 
+/// The first node of those that train.
+fn training_on(attempt: &Attempt) -> NodeId {
+    let trains = |replica: &usize| attempt.replicas[*replica].state == ReplicaState::Launched;
+    let replica = (0..attempt.replicas.len()).find(trains).unwrap_or(0);
+    attempt.members[attempt.members_of(replica).start].node
+}
+
 impl AttemptWatch {
     fn new(attempt: &Attempt) -> AttemptWatch {
         AttemptWatch {
@@ -308,16 +323,33 @@ impl AttemptWatch {
             first_word: None,
             last_word: None,
             saved: None,
-            is_whole: true,
+            shares: Vec::new(),
             blocked: 0,
             words: Vec::new(),
             stopped_at: None,
         }
     }
 
+    fn note_share(&mut self, now: Time, attempt: &Attempt) {
+        let share = attempt.training() as f64 / attempt.replicas.len() as f64;
+        if self.shares.last().is_none_or(|(_, last)| (last - share).abs() > f64::EPSILON) {
+            self.shares.push((now, share));
+        }
+    }
+
+    /// Milliseconds between two moments, those less in which not all replicas trained.
+    fn trained(&self, from: Time, to: Time) -> u64 {
+        let ends = self.shares.iter().skip(1).map(|(at, _)| *at).chain([Time(u64::MAX)]);
+        let parts = self.shares.iter().zip(ends).map(|((began, share), ended)| {
+            let (began, ended) = ((*began).max(from), ended.min(to));
+            ended.since(began).0 as f64 * share
+        });
+        parts.sum::<f64>().round() as u64
+    }
+
     fn reached(&self, at: Time) -> Reached {
         match (self.anchor, self.up_at) {
-            (Some((from, steps)), _) => Reached { steps, more_ms: at.since(from).0 },
+            (Some((from, steps, _)), _) => Reached { steps, more_ms: self.trained(from, at) },
             (None, Some(up_at)) => Reached { steps: 0, more_ms: at.since(up_at).0 },
             (None, None) => Reached::default(),
         }

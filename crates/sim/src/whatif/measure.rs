@@ -3,13 +3,17 @@
 use crate::reliability::stats::quantile;
 use crate::twin::Work;
 use crate::twin::work::{Checkpoints, Every};
-use lindos_model::{Exit, Millis};
+use lindos_model::{Exit, Millis, NodeId, Time};
 
 /// A step of the twin is at least so long; shorter ones are taken together, so that whole
 /// milliseconds are exact enough.
 const STEP_MIN_US: u64 = 50_000;
 /// The work of a job that nobody saw the end of: more than any replay has time for.
 const FOR_EVER: Millis = Millis::from_secs(100 * 365 * 86_400);
+/// A stretch was held up by something if it took longer than the middle one by at least so much, and
+/// by so many times what stretches usually differ.
+const STALL_MIN: Millis = Millis(1000);
+const FAR_OUTSIDE: f64 = 6.0;
 /// Whoever goes on within this part of the way has begun anew, and was not looked at at once.
 const FROM_THE_BEGINNING: u64 = 10;
 /// An estimate of a job's steps that is so near to what the job said is what it said.
@@ -25,8 +29,8 @@ pub struct Samples {
     pub joins: Vec<u64>,
     /// Steps that were done when the first was told, since those that the attempt began with.
     pub leads: Vec<u64>,
-    /// Training without checkpoints: milliseconds, and the steps done in them.
-    pub pace: (u64, u64),
+    /// From one checkpoint to the next, without what they blocked.
+    pub stretches: Vec<Stretch>,
     /// The same between any two words of the job: where there are no checkpoints.
     pub rough_pace: (u64, u64),
     /// What each checkpoint blocked, how much later it was durable, and the steps since the last.
@@ -40,6 +44,18 @@ pub struct Samples {
     pub went_on: Vec<(u64, u64)>,
     pub total_steps: Option<u64>,
     pub has_told_steps: bool,
+}
+
+/// Some steps in a row, none of which a checkpoint held up; `ms` counts less where replicas were
+/// away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    pub at: Time,
+    pub seq: u64,
+    pub ms: u64,
+    pub steps: u64,
+    /// One of those on which it trained.
+    pub node: NodeId,
 }
 
 /// How the job came to its end, if it did.
@@ -79,6 +95,21 @@ pub struct PastWork {
 fn median(values: &[u64]) -> Option<Millis> {
     let values: Vec<f64> = values.iter().map(|&value| value as f64).collect();
     quantile(&values, 0.5).map(|value| Millis(value.round() as u64))
+}
+
+impl Stretch {
+    pub fn step_ms(&self) -> f64 {
+        self.step_us() / 1000.0
+    }
+
+    fn step_us(&self) -> f64 {
+        self.ms as f64 * 1000.0 / self.steps.max(1) as f64
+    }
+
+    /// Milliseconds more than at such a pace.
+    fn excess(&self, step_us: f64) -> f64 {
+        self.ms as f64 - self.steps as f64 * step_us / 1000.0
+    }
 }
 
 impl Samples {
@@ -132,7 +163,38 @@ impl Samples {
 
     fn step_us(&self) -> u64 {
         let of = |(ms, steps): (u64, u64)| (ms * 1000).checked_div(steps).filter(|&us| us > 0);
-        of(self.pace).or(of(self.rough_pace)).unwrap_or(1_000_000)
+        let usual = self.usual_pace().and_then(of);
+        usual.or(of(self.rough_pace)).unwrap_or(1_000_000)
+    }
+
+    /// Milliseconds and steps of the stretches that nothing held up.
+    fn usual_pace(&self) -> Option<(u64, u64)> {
+        let (middle, most) = self.usual()?;
+        let usual = self.stretches.iter().filter(|stretch| stretch.excess(middle) <= most);
+        Some(usual.fold((0, 0), |(ms, steps), one| (ms + one.ms, steps + one.steps)))
+    }
+
+    /// Microseconds a step in the middle one of the stretches, and by how many milliseconds a
+    /// stretch may be slower: they differ among each other, and what is far outside of that was held
+    /// up by something.
+    fn usual(&self) -> Option<(f64, f64)> {
+        let paces: Vec<f64> = self.stretches.iter().map(Stretch::step_us).collect();
+        let middle = quantile(&paces, 0.5)?;
+        let apart = self.stretches.iter().map(|stretch| stretch.excess(middle).abs());
+        let usual = quantile(&apart.collect::<Vec<f64>>(), 0.5)?;
+        Some((middle, (usual * FAR_OUTSIDE).max(STALL_MIN.0 as f64)))
+    }
+
+    /// The stretches that took longer than usual, and by how much.
+    pub fn stalls(&self) -> Vec<(Stretch, Millis)> {
+        let (Some((middle, most)), Some((ms, steps))) = (self.usual(), self.usual_pace()) else {
+            return Vec::new();
+        };
+        let stall = |one: &Stretch| {
+            let usual = u128::from(one.steps) * u128::from(ms) / u128::from(steps.max(1));
+            (*one, Millis(one.ms.saturating_sub(usual as u64)))
+        };
+        self.stretches.iter().filter(|one| one.excess(middle) > most).map(stall).collect()
     }
 
     /// All steps of a job that has completed.
@@ -191,12 +253,27 @@ fn silent(ending: &Ending) -> PastWork {
 mod tests {
     use super::*;
 
+    fn stretch(ms: u64, steps: u64) -> Vec<Stretch> {
+        vec![Stretch { at: Time(0), seq: 1, ms, steps, node: NodeId(0) }]
+    }
+
+    #[test]
+    fn what_was_slow_for_a_while_is_set_apart_from_the_usual_pace() {
+        let of = |ms| stretch(ms, 100)[0];
+        let stretches = [100_000, 100_500, 100_000, 130_000, 100_300].map(of).to_vec();
+        let samples = Samples { stretches, has_told_steps: true, ..Samples::default() };
+        assert_eq!(samples.step_us(), 1_002_000, "of the four others");
+        let stalls = samples.stalls();
+        assert_eq!(stalls.len(), 1);
+        assert_eq!((stalls[0].0.ms, stalls[0].1), (130_000, Millis(29_800)));
+    }
+
     #[test]
     fn a_job_that_told_all_is_known_to_the_millisecond() {
         let samples = Samples {
             fresh_starts: vec![120_000],
             resumed_starts: vec![180_000, 180_000],
-            pace: (5_000_000, 500),
+            stretches: stretch(5_000_000, 500),
             blocks: vec![10_000, 10_000],
             lags: vec![60_000],
             gaps: vec![120, 120, 7],
@@ -237,7 +314,7 @@ mod tests {
     #[test]
     fn a_job_that_stopped_before_its_told_end_has_done_what_it_has_done() {
         let samples = Samples {
-            pace: (100_000, 100),
+            stretches: stretch(100_000, 100),
             total_steps: Some(10_000),
             has_told_steps: true,
             ..Samples::default()
@@ -257,8 +334,12 @@ mod tests {
     fn a_job_that_says_nothing_of_its_checkpoints_is_known_by_where_it_goes_on() {
         let with = |went_on: &[(u64, u64)]| {
             let went_on = went_on.to_vec();
-            let samples =
-                Samples { pace: (1000, 1), went_on, has_told_steps: true, ..<_>::default() };
+            let samples = Samples {
+                stretches: stretch(1000, 1),
+                went_on,
+                has_told_steps: true,
+                ..<_>::default()
+            };
             let past = samples.work(&Ending::Open);
             assert!(!past.tells_saves);
             past.work.checkpoints.every
@@ -272,7 +353,7 @@ mod tests {
     #[test]
     fn who_saves_when_lindos_says_so_goes_on_to_do_so() {
         let mut samples = Samples {
-            pace: (1000, 1),
+            stretches: stretch(1000, 1),
             gaps: vec![10; 20],
             advised: 20,
             has_told_steps: true,

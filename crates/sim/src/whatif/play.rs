@@ -182,7 +182,13 @@ fn script(
     }
     // In one moment, in the order of their records.
     deeds.sort_by_key(|(seq, deed)| (deed.at, *seq));
-    Ok(Script { deeds: deeds.into_iter().map(|(_, deed)| deed).collect() })
+    let mut deeds: Vec<Deed> = deeds.into_iter().map(|(_, deed)| deed).collect();
+    for place in (1..deeds.len()).rev() {
+        let (before, deed) = (&deeds[place - 1], &deeds[place]);
+        let comes_first = deed.is_first && before.at == deed.at;
+        deeds[place - 1].is_first |= comes_first;
+    }
+    Ok(Script { deeds })
 }
 
 /// What people did, on the nodes that there are now.
@@ -217,6 +223,7 @@ fn deeds_of(incident: &Incident, node: NodeId, number: Option<u32>) -> Vec<(u64,
                 What::RankEnds { node, gpu: *gpu, exit: exit.clone() }
             }
             StrikeKind::Hangs => What::Hangs(node),
+            StrikeKind::Stalls(span) => What::Stalls { node, span: *span },
         };
         put(strike.seq, incident.at + strike.after, strike.is_early, what);
     }

@@ -1,8 +1,8 @@
 //! The end of a replay: what was seen one by one becomes a history.
 
-use super::history::{Drain, History, Incident, PastDeed, PastJob, PastWhat, Strike};
+use super::history::{Drain, History, Incident, PastDeed, PastJob, PastWhat, Strike, StrikeKind};
 use super::jobs::JobWatch;
-use super::measure::{Ending, PastWork};
+use super::measure::{Ending, PastWork, Stretch};
 use super::tale::Tale;
 use super::watch::{PastDrain, Suspect, Watch, median};
 use crate::twin::Delays;
@@ -25,6 +25,7 @@ impl Watch {
         }
         self.drop_own_faults();
         let (mut incidents, deeds) = self.settle_drains();
+        incidents.extend(self.stalls());
         self.deeds.extend(deeds);
         incidents.sort_by_key(|incident| (incident.at, incident.seq));
         self.deeds.sort_by_key(|deed| (deed.at, deed.seq));
@@ -77,6 +78,18 @@ impl Watch {
             place += 1;
             !own.contains(&(place - 1))
         });
+    }
+
+    /// Where a job got on by less than usual, something stood in its way.
+    fn stalls(&self) -> Vec<Incident> {
+        let stalls = self.jobs.values().flat_map(|job| job.samples.stalls());
+        let incident = |(stretch, span): (Stretch, Millis)| {
+            let (at, seq, node) = (stretch.at, stretch.seq, stretch.node);
+            let what = StrikeKind::Stalls(span);
+            let strikes = vec![Strike { after: Millis::ZERO, seq, what, is_early: false }];
+            Incident { at, seq, node, strikes, silence: None, drain: None }
+        };
+        stalls.map(incident).collect()
     }
 
     /// Each drain belongs to what broke on its node shortly before. So do those that give a reason

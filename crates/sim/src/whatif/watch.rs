@@ -148,7 +148,7 @@ impl Watch {
                 self.on_step(*job, *epoch, *step, *total_steps, moment.core);
             }
             Event::CheckpointSaved { job, epoch, step, blocked_ms } => {
-                self.on_saved(*job, *epoch, *step, *blocked_ms, moment.core);
+                self.on_saved(seq, *job, *epoch, (*step, *blocked_ms), moment.core);
             }
             _ => {}
         }
@@ -194,12 +194,12 @@ impl Watch {
         }
     }
 
-    fn on_saved(&mut self, id: JobId, epoch: Epoch, step: u64, blocked: u64, core: &Core) {
-        let now = self.now;
+    fn on_saved(&mut self, seq: u64, id: JobId, epoch: Epoch, saved: (u64, u64), core: &Core) {
+        let (now, (step, blocked)) = (self.now, saved);
         let attempt = core.job(id).and_then(|job| job.attempt.as_ref());
         let Some(attempt) = attempt.filter(|attempt| attempt.epoch == epoch) else { return };
         if let Some(watch) = self.jobs.get_mut(&id) {
-            watch.on_saved(now, step, blocked, attempt.is_stopping());
+            watch.on_saved(now, seq, step, blocked, attempt);
         }
     }
 
@@ -252,10 +252,12 @@ impl Watch {
                 let epoch = entry.epoch.unwrap_or(job.epoch);
                 watch.pending = Some(pending(job, watch, epoch, now, moment.seq.0));
             }
-            TrailKind::ReplicaLost { reason, .. } => {
+            TrailKind::ReplicaLost { replica, reason, .. } => {
                 watch.replicas_lost += 1;
                 let epoch = entry.epoch.unwrap_or(job.epoch);
-                let pending = pending(job, watch, epoch, now, moment.seq.0);
+                let mut pending = pending(job, watch, epoch, now, moment.seq.0);
+                let replica = job.attempt.as_ref().and_then(|a| a.replicas.get(*replica as usize));
+                pending.is_early = replica.is_some_and(|replica| replica.first_step_at.is_none());
                 let reason = reason.clone();
                 self.on_judged(id, &Judged { pending, reason }, moment.core);
             }
