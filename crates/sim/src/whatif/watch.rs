@@ -247,15 +247,15 @@ impl Watch {
             | TrailKind::Moved { .. }
             | TrailKind::MadeWay { .. }
             | TrailKind::Grows { .. } => watch.stops += 1,
-            TrailKind::Fault { .. } => {
+            TrailKind::Fault { reason, .. } => {
                 watch.interruptions += 1;
                 let epoch = entry.epoch.unwrap_or(job.epoch);
-                watch.pending = Some(pending(job, watch, epoch, now, moment.seq.0));
+                watch.pending = Some(pending(job, watch, epoch, (now, moment.seq.0), reason));
             }
             TrailKind::ReplicaLost { replica, reason, .. } => {
                 watch.replicas_lost += 1;
                 let epoch = entry.epoch.unwrap_or(job.epoch);
-                let mut pending = pending(job, watch, epoch, now, moment.seq.0);
+                let mut pending = pending(job, watch, epoch, (now, moment.seq.0), reason);
                 let replica = job.attempt.as_ref().and_then(|a| a.replicas.get(*replica as usize));
                 pending.is_early = replica.is_some_and(|replica| replica.first_step_at.is_none());
                 let reason = reason.clone();
@@ -330,7 +330,13 @@ impl Watch {
     }
 }
 
-fn pending(job: &Job, watch: &JobWatch, epoch: Epoch, at: Time, seq: u64) -> Pending {
+fn pending(
+    job: &Job,
+    watch: &JobWatch,
+    epoch: Epoch,
+    (at, seq): (Time, u64),
+    reason: &EndReason,
+) -> Pending {
     let attempt = job.attempt.as_ref().filter(|attempt| attempt.has_epoch(epoch));
     let members = attempt.map_or(&[][..], |attempt| &attempt.members);
     let gpu = |member: &Member| Some((member.node, member.gpus.0.trailing_zeros() as u16));
@@ -339,6 +345,7 @@ fn pending(job: &Job, watch: &JobWatch, epoch: Epoch, at: Time, seq: u64) -> Pen
         epoch,
         at,
         seq,
+        reason: reason.clone(),
         first: members.first().map(|member| member.node).or(job.last_nodes().first().copied()),
         gpus: few.iter().filter_map(gpu).collect(),
         is_early: !watch.has_first_step(),
