@@ -3,9 +3,11 @@
 use super::change::Change;
 use super::compare::{Comparison, hours};
 use super::history::History;
+use super::measure::Seen;
 use super::words::grouped;
 use crate::twin::work::Every;
 use lindos_model::{Column, Millis};
+use std::fmt::Write as _;
 
 /// What a GPU-hour costs if nobody says.
 pub const USUAL_PRICE: f64 = 2.0;
@@ -43,19 +45,19 @@ fn work(history: &History) -> String {
     let count = |is: &dyn Fn(&super::measure::PastWork) -> bool| {
         history.jobs.iter().filter(|job| is(&job.work)).count()
     };
-    let open = count(&|work| work.is_open && !work.is_guess);
-    let silent = count(&|work| !work.tells_steps && !work.is_guess);
-    let unknown = count(&|work| work.is_guess);
+    let open = count(&|work| work.seen == Seen::AtWork);
+    let silent = count(&|work| !work.tells_steps && work.seen != Seen::NotAtAll);
+    let unknown = count(&|work| work.seen == Seen::NotAtAll);
     let untold = count(&|work| !work.tells_saves && work.work.checkpoints.every != Every::Never);
     let failed = count(&|work| work.fails.is_some());
     let mut text = "A job's step, start-up, restore and checkpoints take what they took in the \
-                    middle of its own attempts; nodes that were slow for a while and pauses are in \
-                    the mean of its steps. A gang of another size is as fast."
+                    middle of its own attempts. Where it got on by far less than usual, it stands still \
+                    for so long again. A gang of another size is as fast."
         .to_string();
     let mut add = |count: usize, what: &str| {
         if count > 0 {
             let jobs = if count == 1 { "job" } else { "jobs" };
-            text.push_str(&format!(" {count} {jobs} {what}."));
+            let _ = write!(text, " {count} {jobs} {what}.");
         }
     };
     add(
@@ -100,15 +102,16 @@ fn faults(history: &History, comparison: &Comparison) -> String {
                      there then. What broke where nothing ran nobody has recorded.";
     let mut text = format!("Recorded faults: {}. {on_record}", kinds.join(", "));
     if comparison.is_drawn() {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             " For {} further lives they are drawn, with and without the change by the same seeds: \
              each as often as it came, at any time, on any node. What only a job notices comes as \
-             often as it came to the {:.0}% of node-time on which jobs were. {} incidents are few \
-             or many to draw from: the intervals are about chance in the lives, and not about that.",
+             often as it came to the {:.0}% of node-time on which jobs were. They are drawn from {} \
+             incidents: the intervals are about chance in the lives, not about how few these are.",
             comparison.seeds.len(),
             busy * 100.0,
             history.incidents.len()
-        ));
+        );
     }
     text.push_str(
         " A node that was not heard of was gone with all that ran there. A node that was drained \

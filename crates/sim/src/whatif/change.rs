@@ -136,7 +136,7 @@ impl Change {
                 return Err(BadChange::new(message, "1 is as it was, 2 twice as much"));
             }
         }
-        let there = history.nodes.len() as i64;
+        let there = i64::try_from(history.nodes.len()).unwrap_or(i64::MAX);
         if there + self.nodes < 1 || self.nodes > i64::from(NODES_MAX) {
             let message = format!("--nodes {:+}: the fleet has {there} nodes", self.nodes);
             return Err(BadChange::new(

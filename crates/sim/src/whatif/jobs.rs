@@ -273,7 +273,7 @@ impl JobWatch {
     pub fn ending(&self) -> Ending {
         match (&self.ended, &self.failure) {
             (Some((JobState::Completed, _)), _) => Ending::Completed(self.reached),
-            (Some((JobState::Failed, _)), Some(exit)) if self.is_own(exit) => {
+            (Some((JobState::Failed, _)), Some(exit)) if Self::is_own(exit) => {
                 Ending::Failed(self.reached, exit.clone())
             }
             _ => Ending::Open,
@@ -289,19 +289,19 @@ impl JobWatch {
     }
 
     /// Whether the core charged such an end to the user.
-    fn is_own(&self, exit: &Exit) -> bool {
+    fn is_own(exit: &Exit) -> bool {
         let (rank, node) = (lindos_model::Rank(0), String::new());
         let reason = EndReason::RankExited { rank, node, exit: exit.clone() };
         matches!(reason.charge(), Charge::User | Charge::Final)
     }
+}
 
-    /// Node-milliseconds that its present attempt has held.
-    pub fn held(&self, job: Option<&Job>, now: Time) -> u64 {
-        let attempt = job.filter(|job| !job.is_over()).and_then(|job| job.attempt.as_ref());
-        attempt.map_or(0, |attempt| {
-            now.since(attempt.launched_at).0.saturating_mul(attempt.members.len() as u64)
-        })
-    }
+/// Node-milliseconds that a job's present attempt has held.
+pub(super) fn held(job: &Job, now: Time) -> u64 {
+    let attempt = job.attempt.as_ref().filter(|_| !job.is_over());
+    attempt.map_or(0, |attempt| {
+        now.since(attempt.launched_at).0.saturating_mul(attempt.members.len() as u64)
+    })
 }
 
 /// The first node of those that train.

@@ -76,6 +76,17 @@ pub struct Reached {
     pub more_ms: u64,
 }
 
+/// How much of a job anybody saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// All of it, or it said how much there is.
+    ToItsEnd,
+    /// Not its end: it goes on for as long as it may.
+    AtWork,
+    /// It never got to work: this is the work of another.
+    NotAtAll,
+}
+
 /// The work of a job, and what of it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PastWork {
@@ -84,12 +95,13 @@ pub struct PastWork {
     /// Whether anybody hears of its checkpoints.
     pub tells_saves: bool,
     pub fails: Option<Exit>,
-    /// Nobody saw it end: it goes on for as long as it may.
-    pub is_open: bool,
+    pub seen: Seen,
     /// Steps of the job in one of the twin's.
     pub steps_in_one: u64,
-    /// It was never seen at work: this is the work of another.
-    pub is_guess: bool,
+}
+
+fn seen(is_open: bool) -> Seen {
+    if is_open { Seen::AtWork } else { Seen::ToItsEnd }
 }
 
 fn median(values: &[u64]) -> Option<Millis> {
@@ -155,9 +167,8 @@ impl Samples {
             tells_steps: true,
             tells_saves: !self.blocks.is_empty(),
             fails,
-            is_open: *ending == Ending::Open && self.total_steps.is_none(),
+            seen: seen(*ending == Ending::Open && self.total_steps.is_none()),
             steps_in_one,
-            is_guess: false,
         }
     }
 
@@ -243,9 +254,8 @@ fn silent(ending: &Ending) -> PastWork {
         tells_steps: false,
         tells_saves: false,
         fails,
-        is_open: *ending == Ending::Open,
+        seen: seen(*ending == Ending::Open),
         steps_in_one: 1,
-        is_guess: false,
     }
 }
 
@@ -322,7 +332,7 @@ mod tests {
         let early = samples.work(&Ending::Completed(Reached { steps: 500, more_ms: 0 }));
         assert_eq!(early.work.steps, 500);
         let open = samples.work(&Ending::Open);
-        assert_eq!((open.work.steps, open.is_open), (10_000, false));
+        assert_eq!((open.work.steps, open.seen), (10_000, Seen::ToItsEnd));
         let failed = samples.work(&Ending::Failed(
             Reached { steps: 40, more_ms: 2500 },
             lindos_model::Exit::Code(3),

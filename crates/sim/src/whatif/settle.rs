@@ -1,8 +1,8 @@
 //! The end of a replay: what was seen one by one becomes a history.
 
 use super::history::{Drain, History, Incident, PastDeed, PastJob, PastWhat, Strike, StrikeKind};
-use super::jobs::JobWatch;
-use super::measure::{Ending, PastWork, Stretch};
+use super::jobs::{JobWatch, held};
+use super::measure::{Ending, PastWork, Seen, Stretch};
 use super::tale::Tale;
 use super::watch::{PastDrain, Suspect, Watch, median};
 use crate::twin::Delays;
@@ -36,7 +36,7 @@ impl Watch {
             fence: median(&self.fenced).unwrap_or(usual.fence),
         };
         let node_ms = self.joined.iter().map(|joined| until.since(*joined).0).sum();
-        let alive = self.jobs.iter().map(|(id, job)| job.held(core.job(*id), until)).sum::<u64>();
+        let alive: u64 = core.jobs().map(|job| held(job, until)).sum();
         let tale = Tale::recorded(core.ledger_at(until), self.jobs.values(), until);
         let mut history = History {
             began,
@@ -110,7 +110,7 @@ impl Watch {
         for drain in std::mem::take(&mut self.drains) {
             let open = by_node.get_mut(&drain.node);
             let broke = open.map_or_else(Vec::new, |open| take_around(open, &drain));
-            match merge(broke, &drain) {
+            match merge(&broke, &drain) {
                 Some(incident) => {
                     reasons.insert(drain.reason.clone());
                     incidents.push(incident);
@@ -146,7 +146,7 @@ fn take_around(open: &mut Vec<Incident>, drain: &PastDrain) -> Vec<Incident> {
 }
 
 /// One incident of several that were mended together; `None` of none.
-fn merge(broke: Vec<Incident>, drain: &PastDrain) -> Option<Incident> {
+fn merge(broke: &[Incident], drain: &PastDrain) -> Option<Incident> {
     let first = broke.iter().min_by_key(|incident| (incident.at, incident.seq))?;
     // Some of it may come after the drain, and none of it before.
     let at = first.at.min(drain.at);
@@ -195,7 +195,7 @@ fn jobs(watched: &BTreeMap<JobId, JobWatch>) -> Vec<PastJob> {
     let middle = middle(&jobs, watched);
     for place in unseen {
         if let Some(like) = &middle {
-            jobs[place].work = PastWork { is_guess: true, ..like.clone() };
+            jobs[place].work = PastWork { seen: Seen::NotAtAll, ..like.clone() };
         }
     }
     jobs

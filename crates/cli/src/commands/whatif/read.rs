@@ -25,7 +25,7 @@ pub fn read(folder: Option<&Path>, is_quiet: bool) -> Result<Recording, Failure>
     let bar = bar(recovered.last.0, is_quiet);
     let mut watch = Watch::default();
     let replayed = replay(&reader, &mut |moment| watch.on_moment(moment), &mut |records| {
-        bar.set_position(records)
+        bar.set_position(records);
     });
     bar.finish_and_clear();
     let (proof, core) = replayed.map_err(|error: ReplayError| unusable(&error.to_string()))?;
