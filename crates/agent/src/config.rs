@@ -1,5 +1,6 @@
 //! What an agent is told at its start.
 
+use crate::health::HealthConfig;
 use anyhow::Context as _;
 use lindos_model::NodeSpec;
 use serde::Deserialize;
@@ -18,6 +19,8 @@ pub struct AgentConfig {
     pub heartbeat: Duration,
     /// The program that is started as `PROGRAM shim DIR`.
     pub program: PathBuf,
+    /// Whether, and with what in mind, it watches the health of the machine.
+    pub health: Option<HealthConfig>,
 }
 
 /// Where the control plane is.

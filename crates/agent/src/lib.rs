@@ -25,6 +25,7 @@
 pub mod config;
 pub mod environment;
 pub mod files;
+pub mod health;
 pub mod logs;
 pub mod plan;
 
@@ -35,5 +36,6 @@ mod sweep;
 
 pub use config::{AgentConfig, ServerLocation};
 pub use fence::fence;
+pub use health::HealthConfig;
 pub use node::run;
 pub use shim::run as shim;

@@ -7,6 +7,7 @@
 //! notices a control plane that is gone. Both sides ignore keys that they do not know: agent and
 //! control plane differ in version during an upgrade.
 
+use lindos_model::Finding;
 use lindos_model::report::AttemptReport;
 use lindos_model::{Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,13 @@ pub struct Report {
     pub seq: u64,
     pub attempts: Vec<AttemptReport>,
     pub progress: Vec<RankProgress>,
+    /// All that checks on the node find now, at most [`FINDINGS_MAX`]. An older agent does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
+
+/// Findings of one report; of more, the first are told.
+pub const FINDINGS_MAX: usize = 64;
 
 /// The newest readings of one rank.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

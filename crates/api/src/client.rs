@@ -5,9 +5,11 @@
 
 use crate::agent::LogChunk;
 use crate::user::{
-    ApiError, Done, DrainRequest, DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView,
-    NodeWhy, ReservationView, ReserveRequest, Status, SubmitRequest, Submitted, TeamView, Why,
+    ApiError, Done, DrainRequest, DryRun, EventView, Goodput, JobDetail, JobSummary, MendedRequest,
+    NodeView, NodeWhy, ReservationView, ReserveRequest, Status, SubmitRequest, Submitted, TeamView,
+    Why,
 };
+use lindos_model::Mended;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -179,6 +181,11 @@ impl Client {
     pub async fn drain(&self, node: &str, reason: &str) -> Result<Done, ClientError> {
         let request = DrainRequest { reason: reason.to_string() };
         self.post(&["nodes", node, "drain"], &request).await
+    }
+
+    /// Tells what became of a node that was out for repair.
+    pub async fn mended(&self, node: &str, how: Mended) -> Result<Done, ClientError> {
+        self.post(&["nodes", node, "mended"], &MendedRequest { how }).await
     }
 
     pub async fn undrain(&self, node: &str) -> Result<Done, ClientError> {

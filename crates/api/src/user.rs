@@ -2,7 +2,7 @@
 
 use lindos_model::reason::Charge;
 use lindos_model::trail::Span;
-use lindos_model::{Columns, EndReason, Exit, JobSpec, JobState, TrailEntry, WaitReason};
+use lindos_model::{Columns, EndReason, Exit, JobSpec, JobState, Mended, TrailEntry, WaitReason};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -49,6 +49,16 @@ pub struct DryRun {
     pub likely_start: Option<u64>,
     /// As in `GET /v1/jobs/{id}/why`.
     pub latest_start: Option<u64>,
+}
+
+/// `POST /v1/nodes/{name}/mended`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MendedRequest {
+    /// `repaired`, `replaced` or `released`: the last comes back at once, the others once they are
+    /// proved.
+    #[schema(value_type = String)]
+    pub how: Mended,
 }
 
 /// `POST /v1/nodes/{name}/drain`
@@ -208,6 +218,9 @@ pub struct AttemptSummary {
     /// Of the present attempt of a job that has several; otherwise empty.
     #[serde(default)]
     pub replicas: Vec<ReplicaView>,
+    /// Free nodes that are kept for it, should it lose some of its own.
+    #[serde(default)]
+    pub spares: Vec<String>,
 }
 
 /// A part of a gang that can be lost and come back while the others go on.

@@ -78,6 +78,7 @@ mod tests {
           teams         Show what the teams hold, have used, and wait for
           events        Print what happened, and why
           goodput       Show where the fleet's GPU-time went
+          health        Look for faults of this machine, and read kernel logs
           fleet         Draw, check and import fleet files
           sim           Try a fleet, a policy or a fault in virtual time
           whatif        Play a recorded journal again under a change; print what that would have come to

@@ -1,7 +1,8 @@
 //! Everything that the core can ask for. A driver carries it out; nothing else acts.
 
+use lindos_model::finding::Device;
 use lindos_model::{
-    EffectId, Epoch, GpuSet, JobId, JobSpec, Millis, NodeId, Rank, RequestId, TrailEntry,
+    EffectId, Epoch, GpuSet, JobId, JobSpec, Millis, NodeId, Rank, Remedy, RequestId, TrailEntry,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -17,6 +18,10 @@ pub enum Effect {
     Command(Command),
     /// Make sure, from outside, that nothing on the node can run; then say `NodeFenced`.
     Fence { id: EffectId, node: NodeId },
+    /// Try to mend the node so; then say `RemedyOver`. Nothing runs there.
+    Remedy { id: EffectId, node: NodeId, remedy: Remedy, device: Option<Device> },
+    /// Prove the node for so long before it takes work; then say `RemedyOver`.
+    BurnIn { id: EffectId, node: NodeId, span: Millis },
     /// Something happened that people want to read about.
     Trail(TrailEntry),
 }
@@ -106,10 +111,32 @@ pub enum Reply {
 /// Why a request was not carried out. Bad input is normal: this is no error of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rejection {
-    InvalidJob { key: String, message: String },
-    NoSuchJob { job: JobId },
-    JobIsOver { job: JobId, state: lindos_model::JobState },
-    NoSuchNode { node: NodeId },
-    InvalidReservation { key: String, message: String },
-    NoSuchReservation { name: String },
+    InvalidJob {
+        key: String,
+        message: String,
+    },
+    NoSuchJob {
+        job: JobId,
+    },
+    JobIsOver {
+        job: JobId,
+        state: lindos_model::JobState,
+    },
+    NoSuchNode {
+        node: NodeId,
+    },
+    InvalidReservation {
+        key: String,
+        message: String,
+    },
+    NoSuchReservation {
+        name: String,
+    },
+    NotInRepair {
+        node: NodeId,
+    },
+    /// Jobs have not left it yet.
+    StillInUse {
+        node: NodeId,
+    },
 }

@@ -4,9 +4,11 @@
 //! keeps it) or a **response** to a named effect (a replay lets the world generate it anew).
 //! [`Event::is_exogenous`] says which.
 
+use lindos_model::finding::{Device, Finding, FindingClass};
 use lindos_model::reservation::Reservation;
 use lindos_model::{
-    AttemptReport, EffectId, Epoch, JobId, JobSpec, NodeId, NodeSpec, Policy, RequestId, Time,
+    AttemptReport, EffectId, Epoch, JobId, JobSpec, Mended, NodeId, NodeSpec, Outcome, Policy,
+    RequestId, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -109,6 +111,30 @@ pub enum Event {
         epoch: Epoch,
         since: Time,
     },
+
+    /// A check on a node has found something: once when it appears, and again when it gets worse.
+    FindingSeen {
+        node: NodeId,
+        finding: Box<Finding>,
+    },
+    /// It holds no more.
+    FindingGone {
+        node: NodeId,
+        class: FindingClass,
+        device: Option<Device>,
+    },
+    /// Response to the `Remedy` or `BurnIn` of this id.
+    RemedyOver {
+        node: NodeId,
+        remedy: EffectId,
+        outcome: Outcome,
+    },
+    /// A person says what became of a node that was out of service.
+    NodeMended {
+        request: RequestId,
+        node: NodeId,
+        how: Mended,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -136,13 +162,17 @@ impl Event {
             | Event::JobSubmitted { .. }
             | Event::JobCancelled { .. }
             | Event::NodesReserved { .. }
-            | Event::ReservationCancelled { .. } => true,
+            | Event::ReservationCancelled { .. }
+            | Event::FindingSeen { .. }
+            | Event::FindingGone { .. }
+            | Event::NodeMended { .. } => true,
             Event::NodeReported { .. }
             | Event::NodeFenced { .. }
             | Event::StepReached { .. }
             | Event::CheckpointSaved { .. }
             | Event::GangReported { .. }
             | Event::ProgressStopped { .. }
+            | Event::RemedyOver { .. }
             | Event::Tick => false,
         }
     }
@@ -162,6 +192,10 @@ impl Event {
             Event::ReservationCancelled { .. } => "reservation_cancelled",
             Event::GangReported { .. } => "gang_reported",
             Event::ProgressStopped { .. } => "progress_stopped",
+            Event::FindingSeen { .. } => "finding_seen",
+            Event::FindingGone { .. } => "finding_gone",
+            Event::RemedyOver { .. } => "remedy_over",
+            Event::NodeMended { .. } => "node_mended",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

@@ -33,11 +33,16 @@ use explain::runtimes::Runtimes;
 use explain::trail::Trail;
 use gang::progress::Step;
 use health::fleet::Fleet;
+use health::guard::Breaker;
+use health::ladder::Urgency;
+use health::record::Health;
+use health::repair::{Faults, Ticket};
 use job::Job;
 use ledger::Ledger;
+use lindos_model::finding::{Finding, FindingClass};
 use lindos_model::{
-    Column, Columns, EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, RequestId, Time,
-    TrailKind,
+    Column, Columns, EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, Remedy, RequestId,
+    Time, TrailKind,
 };
 use queue::after::Dependants;
 use queue::hold::Hold;
@@ -76,6 +81,26 @@ pub struct Core {
     passed_at: Time,
     /// Whose turn it is to ask for the stop of others: see [`queue::preempt`].
     askers_turn: u32,
+    /// Jobs with fewer spares than they ask for.
+    short_of_spares: BTreeSet<JobId>,
+    /// The last of them that looked for some.
+    spares_turn: JobId,
+    /// Nodes, and their GPUs, that are kept for running gangs.
+    spares: (u32, u64),
+    /// By node, where anything is known.
+    health: BTreeMap<NodeId, Health>,
+    /// Nodes that are out by Lindos's own decision.
+    repairs: BTreeMap<NodeId, Ticket>,
+    /// Those of them that jobs have not left yet.
+    leaving: BTreeSet<NodeId>,
+    /// Condemned nodes that something keeps in service.
+    kept_in: BTreeMap<NodeId, (Finding, Remedy, Urgency)>,
+    breakers: BTreeMap<FindingClass, Breaker>,
+    last_ticket: u64,
+    /// Nodes that were found to blame in this step.
+    struck: Vec<NodeId>,
+    /// A node is back, and others that were kept in may go.
+    must_look_at_kept: bool,
     /// Replicas that wait for nodes.
     incomplete: BTreeSet<(JobId, u32)>,
     ledger: Ledger,
@@ -150,9 +175,8 @@ impl Core {
                 }
             }
             Event::NodeSilent { node, last_heard } => {
-                for (job, replica, reason) in self.on_node_silent(*node, *last_heard, out) {
-                    self.on_fault(job, replica, reason, out);
-                }
+                let faults = self.on_node_silent(*node, *last_heard, out);
+                self.on_faults(faults, out);
             }
             Event::NodeFenced { node, fence } => {
                 for job in self.on_node_fenced(*node, *fence, out) {
@@ -187,7 +211,9 @@ impl Core {
             }
             Event::CheckpointSaved { job, epoch, step, blocked_ms } => {
                 let is_fresh = self.on_checkpoint_saved(*job, *epoch, *step, *blocked_ms, out);
-                if let Some(reason) = self.growth(*job).filter(|_| is_fresh) {
+                if is_fresh
+                    && let Some(reason) = self.leaves_now(*job).or_else(|| self.growth(*job))
+                {
                     self.stop_attempt(*job, reason, out);
                 }
             }
@@ -199,18 +225,49 @@ impl Core {
             Event::ProgressStopped { job, epoch, since } => {
                 self.on_progress_stopped(*job, *epoch, *since);
             }
+            Event::FindingSeen { node, finding } => {
+                let faults = self.on_finding_seen(*node, finding, out);
+                self.on_faults(faults, out);
+            }
+            Event::FindingGone { node, class, device } => {
+                self.on_finding_gone(*node, class, device.as_ref(), out);
+            }
+            Event::RemedyOver { node, remedy, outcome } => {
+                self.on_remedy_over(*node, *remedy, outcome, out);
+            }
+            Event::NodeMended { request, node, how } => {
+                self.on_node_mended(*request, *node, *how, out);
+            }
             Event::Tick => {}
         }
 
         while let Some(timer) = self.timers.pop_due(at) {
             self.on_timer(timer, out);
         }
+        if !self.struck.is_empty() {
+            let faults = self.on_struck(out);
+            self.on_faults(faults, out);
+        }
+        if std::mem::take(&mut self.must_look_at_kept) {
+            let faults = self.look_at_kept(out);
+            self.on_faults(faults, out);
+        }
         if self.must_schedule {
             self.must_schedule = false;
             self.complete_replicas(out);
             self.schedule(out);
+            self.keep_spares(out);
+        }
+        if !self.leaving.is_empty() {
+            self.begin_repairs(out);
         }
         self.settle_ledger();
+    }
+
+    fn on_faults(&mut self, faults: Faults, out: &mut Effects) {
+        for (job, replica, reason) in faults {
+            self.on_fault(job, replica, reason, out);
+        }
     }
 
     /// Moves an attempt on when all of its ranks have succeeded, and ends it when all of its
@@ -227,10 +284,12 @@ impl Core {
         if is_gone {
             self.end_gang(id);
             let (reason, verdict) = self.on_attempt_over(id, out);
+            let faults = self.on_struck(out);
             if !(verdict.is_at_once(&reason) && self.restart_in_place(id, out)) {
                 self.release_gang(id, out);
                 self.on_verdict(id, reason, &verdict, out);
             }
+            self.on_faults(faults, out);
         } else if has_replicas_down {
             self.settle_replicas(id, out);
         }
@@ -262,6 +321,11 @@ impl Core {
                 }
             }
             Timer::Fence(node) => self.on_fence_overdue(node, out),
+            Timer::Repair(node) => {
+                let faults = self.on_repair_overdue(node, out);
+                self.on_faults(faults, out);
+            }
+            Timer::Kept => self.must_look_at_kept = true,
         }
     }
 
@@ -286,15 +350,16 @@ impl Core {
         self.ledger.set_rates(rates, cause);
     }
 
-    /// GPUs of the whole free nodes that are kept as spares: nodes are not told apart here, so
-    /// it is the mean size of those that are free.
+    /// GPUs of the whole free nodes that are kept as spares, for one gang or for all. The latter are
+    /// not told apart: it is the mean size of those that are free.
     fn spare_gpus(&self) -> u64 {
-        let nodes = u64::from(self.fleet.whole_free());
+        let (of_jobs, their_gpus) = self.spares;
+        let nodes = u64::from(self.fleet.whole_free() - of_jobs);
         if nodes == 0 {
-            return 0;
+            return their_gpus;
         }
         let kept = u64::from(self.policy.spares).min(nodes);
-        self.fleet.whole_free_gpus() * kept / nodes
+        their_gpus + (self.fleet.whole_free_gpus() - their_gpus) * kept / nodes
     }
 
     /// Every invariant; panics if one is broken.
@@ -306,6 +371,8 @@ impl Core {
         self.dependants.check();
         self.check_holds();
         self.check_reservations();
+        self.check_spares();
+        self.check_repairs();
         let mut queued = 0;
         let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
         let mut allocations = 0;
@@ -325,7 +392,7 @@ impl Core {
             let gang = job.attempt.as_ref().filter(|_| !job.is_over());
             assert_eq!(gang.is_some(), self.alive.contains(&job.id));
             if let Some(attempt) = gang {
-                *held.entry(job.team).or_default() += attempt.gpus;
+                *held.entry(job.team).or_default() += self.gpus_of(attempt);
             }
             allocations += self.check_job(job);
         }

@@ -10,7 +10,9 @@ mod queue_limits;
 mod queue_outlook;
 mod queue_reserved;
 mod queue_shares;
+mod repairs;
 mod replicas;
+mod spares;
 mod story;
 
 use crate::Event;

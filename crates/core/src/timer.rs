@@ -22,6 +22,10 @@ pub enum Timer {
     Reservation(u64),
     /// A fence that was not confirmed is asked for again.
     Fence(NodeId),
+    /// Jobs should have left a node that is to be mended, or its remedy should be over.
+    Repair(NodeId),
+    /// Nodes that were kept in service are looked at again.
+    Kept,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -73,8 +73,9 @@ mod tests {
     use lindos_model::report::Refusal;
     use lindos_model::reservation::{Purpose, Reservation};
     use lindos_model::{
-        AttemptReport, EffectId, Epoch, Exit, JobId, NodeId, NodeSpec, Policy, Rank, RankExit,
-        RankReport, ReportedPhase, RequestId, job,
+        Action, AttemptReport, Device, EffectId, Epoch, Exit, Finding, FindingClass, FindingSource,
+        JobId, Mended, NodeId, NodeSpec, Outcome, Policy, Rank, RankExit, RankReport,
+        ReportedPhase, RequestId, Severity, Suspect, job,
     };
     use std::sync::Arc;
 
@@ -159,6 +160,17 @@ mod tests {
             nodes: vec![node],
             ..for_team.clone()
         };
+        let finding = Finding {
+            class: FindingClass::known("gpu.xid.79"),
+            severity: Severity::NodeFatal,
+            action: Action::Reboot,
+            suspect: Suspect::Hardware,
+            device: Some(Device::Pci("0000:17:00".parse().unwrap())),
+            code: Some(79),
+            source: FindingSource::KernelLog,
+            detail: "GPU has fallen off the bus".into(),
+            cause: None,
+        };
         vec![
             Event::ControlPlaneStarted { policy: Box::new(Policy::default()) },
             Event::NodeJoined { spec: Box::new(node_spec) },
@@ -189,6 +201,18 @@ mod tests {
                 but: vec![NodeId(300)],
             },
             Event::ProgressStopped { job: JobId(9), epoch: Epoch(1), since: Time(5) },
+            Event::FindingSeen { node, finding: Box::new(finding) },
+            Event::FindingGone {
+                node,
+                class: FindingClass::known("gpu.xid.79"),
+                device: Some(Device::Gpu(3)),
+            },
+            Event::RemedyOver {
+                node,
+                remedy: EffectId(70_001),
+                outcome: Outcome::Failed { reason: "it does not boot".into() },
+            },
+            Event::NodeMended { request, node, how: Mended::Replaced },
         ]
     }
 

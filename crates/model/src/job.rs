@@ -322,6 +322,12 @@ impl<'de> Deserialize<'de> for HumanSpan {
     }
 }
 
+impl Serialize for HumanSpan {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}ms", self.0.0))
+    }
+}
+
 /// Reads a span of time with a unit; days are 24 hours.
 pub fn parse_span(text: &str) -> Result<Millis, String> {
     let wrong = || format!("`{text}` is not a span of time such as \"30s\", \"10m\" or \"2h 30m\"");

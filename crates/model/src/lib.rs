@@ -2,18 +2,20 @@
 //!
 //! Ids and time ([`id`], [`time`]), the machines ([`node`], [`fleet`]), what a user asks for
 //! ([`job`]), what an agent reports ([`report`]), where GPU-time goes ([`column`]), why a job
-//! waits or an attempt ended ([`reason`]), what happened ([`trail`]), and the settings that the
-//! core decides by ([`policy`]). Files that a person writes are read by [`file`], which points at
-//! the line and says what to do.
+//! waits or an attempt ended ([`reason`]), what a check found ([`finding`]), what happened
+//! ([`trail`]), and the settings that the core decides by ([`policy`]). Files that a person writes
+//! are read by [`file`], which points at the line and says what to do.
 
 pub mod column;
 pub mod file;
+pub mod finding;
 pub mod fleet;
 pub mod id;
 pub mod job;
 pub mod node;
 pub mod policy;
 pub mod reason;
+pub mod repair;
 pub mod report;
 pub mod reservation;
 pub mod time;
@@ -21,11 +23,15 @@ pub mod topology;
 pub mod trail;
 
 pub use column::{Column, Columns};
+pub use finding::{
+    Action, Device, Finding, FindingClass, FindingSource, PciAddress, Severity, Suspect,
+};
 pub use id::{EffectId, Epoch, JobId, NodeId, Rank, RequestId};
 pub use job::{JobSpec, JobState, LaunchMode};
 pub use node::{GpuSet, Location, NodeSpec};
 pub use policy::Policy;
 pub use reason::{EndReason, WaitReason};
+pub use repair::{Mended, Outcome, Remedy};
 pub use report::{AttemptReport, Exit, RankExit, RankReport, ReportedPhase};
 pub use time::{Millis, Time};
 pub use topology::Level;

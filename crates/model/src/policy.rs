@@ -1,8 +1,8 @@
 //! The settings that the core decides by. They are part of the journal: a replay under another
 //! policy is a question to the twin.
 
-use crate::Millis;
 use crate::file::{FileError, Source};
+use crate::{Millis, Remedy};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -98,6 +98,81 @@ pub struct Policy {
     pub trail_max: u32,
     /// Requests remembered, so that one sent twice is carried out once.
     pub requests_max: u32,
+    pub repair: Repair,
+}
+
+/// What Lindos does by itself with nodes on which something was found: see `docs/repair.md`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Repair {
+    /// Whether nodes are taken out and mended without anybody's word. If not, findings are only
+    /// recorded and shown.
+    pub automatic: bool,
+    /// So much of a rack, a leaf, the nodes of one platform and the fleet may be out at once by
+    /// Lindos's own decision: at least one node of each, and never the last.
+    pub rack_out_max_percent: u32,
+    pub leaf_out_max_percent: u32,
+    pub platform_out_max_percent: u32,
+    pub fleet_out_max_percent: u32,
+    /// When one class of findings condemns more nodes than this within the window, it is taken to
+    /// be the check that is broken: it condemns no others for a while.
+    pub breaker_nodes: u32,
+    pub breaker_window_ms: u64,
+    pub breaker_open_ms: u64,
+    /// A node that was to blame for this many faults within the window is taken out, though no
+    /// check has found anything.
+    pub strikes_max: u32,
+    pub strikes_window_ms: u64,
+    /// A remedy that was tried so often within the window is not tried again: the next one is.
+    pub remedy_window_ms: u64,
+    pub reset_gpu_max: u32,
+    pub reboot_max: u32,
+    pub power_cycle_max: u32,
+    pub diagnose_max: u32,
+    /// One that is not over after this long has failed.
+    pub remedy_timeout_ms: u64,
+    /// A node that works, but not for long, waits for a checkpoint of its job for this long.
+    pub leave_max_ms: u64,
+    /// How long a node is proved before it takes work again; 0: not at all.
+    pub burn_in_ms: u64,
+}
+
+impl Default for Repair {
+    fn default() -> Repair {
+        Repair {
+            automatic: true,
+            rack_out_max_percent: 50,
+            leaf_out_max_percent: 25,
+            platform_out_max_percent: 10,
+            fleet_out_max_percent: 5,
+            breaker_nodes: 10,
+            breaker_window_ms: 10 * 60_000,
+            breaker_open_ms: 3_600_000,
+            strikes_max: 3,
+            strikes_window_ms: 7 * 24 * 3_600_000,
+            remedy_window_ms: 7 * 24 * 3_600_000,
+            reset_gpu_max: 2,
+            reboot_max: 2,
+            power_cycle_max: 1,
+            diagnose_max: 1,
+            remedy_timeout_ms: 30 * 60_000,
+            leave_max_ms: 30 * 60_000,
+            burn_in_ms: 10 * 60_000,
+        }
+    }
+}
+
+impl Repair {
+    /// How often a remedy is tried on one node within the window.
+    pub fn limit(&self, remedy: Remedy) -> u32 {
+        match remedy {
+            Remedy::ResetGpu => self.reset_gpu_max,
+            Remedy::Reboot => self.reboot_max,
+            Remedy::PowerCycle => self.power_cycle_max,
+            Remedy::Diagnose => self.diagnose_max,
+            Remedy::Technician | Remedy::Replace => u32::MAX,
+        }
+    }
 }
 
 impl Default for Policy {
@@ -125,6 +200,7 @@ impl Default for Policy {
             finished_jobs_max: 10_000,
             trail_max: 20_000,
             requests_max: 100_000,
+            repair: Repair::default(),
         }
     }
 }

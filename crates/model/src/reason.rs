@@ -254,6 +254,9 @@ pub enum EndReason {
     Reserved { name: String },
     /// A job that it comes after did not complete.
     AfterFailed { job: JobId },
+    /// A node was taken out for what was found there (`class`): at once, or once the work was saved
+    /// (`planned`).
+    NodeOut { node: String, class: String, planned: bool },
 }
 
 impl EndReason {
@@ -283,7 +286,8 @@ impl EndReason {
             EndReason::Preempted { .. }
             | EndReason::Moved { .. }
             | EndReason::Grows { .. }
-            | EndReason::Reserved { .. } => Charge::Nobody,
+            | EndReason::Reserved { .. }
+            | EndReason::NodeOut { planned: true, .. } => Charge::Nobody,
             EndReason::RankExited { exit, .. } => match exit {
                 Exit::NotStarted(_) => Charge::Final,
                 Exit::Code(_) | Exit::OutOfMemory => Charge::User,
@@ -296,7 +300,8 @@ impl EndReason {
             EndReason::Hang { .. }
             | EndReason::NoFirstStep { .. }
             | EndReason::NodeSilent { .. }
-            | EndReason::AttemptLost { .. } => Charge::Infrastructure,
+            | EndReason::AttemptLost { .. }
+            | EndReason::NodeOut { planned: false, .. } => Charge::Infrastructure,
             EndReason::Refused { refusal, .. } => match refusal {
                 Refusal::Node { .. } => Charge::Infrastructure,
                 // Most often a wrong path; a missing mount is taken for one too.
@@ -324,6 +329,10 @@ impl fmt::Display for EndReason {
                 write!(f, "{node} came back without any trace of the attempt")
             }
             EndReason::Refused { node, refusal } => write!(f, "{node} refused: {refusal}"),
+            EndReason::NodeOut { node, class, planned } => {
+                let when = if *planned { " once the work was saved" } else { "" };
+                write!(f, "{node} was taken out{when}: {class}")
+            }
             EndReason::Cancelled => f.write_str("cancelled"),
             EndReason::TimeLimit { limit } => write!(f, "the time limit of {limit} ran out"),
             EndReason::Preempted { by } => write!(f, "job {by} needed its nodes"),

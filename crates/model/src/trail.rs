@@ -1,7 +1,9 @@
 //! The trail: what happened and why, in the order in which the core decided it.
 
+use crate::finding::{FindingClass, Severity};
 use crate::reason::Charge;
-use crate::{EndReason, Epoch, JobId, Level, Millis, Rank, Time, WaitReason};
+use crate::repair::{Mended, Outcome};
+use crate::{EndReason, Epoch, JobId, Level, Millis, Rank, Remedy, Time, WaitReason};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -14,6 +16,46 @@ pub struct TrailEntry {
     pub epoch: Option<Epoch>,
     pub node: Option<String>,
     pub what: TrailKind,
+}
+
+/// Why a node on which something was found stays in service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptIn {
+    /// So many are out there already, of as many as may be.
+    TooManyOut { scope: OutScope, out: u32, most: u32 },
+    /// What found it has condemned too many of late.
+    Breaker,
+    /// The policy leaves it to people.
+    NotAutomatic,
+}
+
+/// Of what only a part may be out at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutScope {
+    Rack,
+    Leaf,
+    Platform,
+    Fleet,
+}
+
+impl fmt::Display for KeptIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            KeptIn::TooManyOut { scope, out, most } => {
+                let of = match scope {
+                    OutScope::Rack => "its rack",
+                    OutScope::Leaf => "its leaf",
+                    OutScope::Platform => "its platform",
+                    OutScope::Fleet => "the fleet",
+                };
+                write!(f, "{out} nodes of {of} are out, of at most {most}")
+            }
+            KeptIn::Breaker => f.write_str("this check has condemned too many nodes of late"),
+            KeptIn::NotAutomatic => f.write_str("the policy leaves it to people"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +164,55 @@ pub enum TrailKind {
         replaced: u32,
         first: Vec<String>,
     },
+    /// Free nodes are kept for a gang, should it lose some of its own: the first few of them.
+    SparesKept {
+        nodes: u32,
+        first: Vec<String>,
+    },
+    /// A check has found something on the node.
+    Found {
+        class: FindingClass,
+        severity: Severity,
+        detail: String,
+    },
+    FoundNoMore {
+        class: FindingClass,
+    },
+    /// Taken out of service, for what was found.
+    TakenOut {
+        class: FindingClass,
+        ticket: u64,
+    },
+    /// It would have been taken out.
+    KeptIn {
+        class: FindingClass,
+        because: KeptIn,
+    },
+    RemedyBegun {
+        remedy: Remedy,
+    },
+    RemedyOver {
+        remedy: Remedy,
+        outcome: Outcome,
+    },
+    BurnInBegun {
+        span: Millis,
+    },
+    BurnInOver {
+        outcome: Outcome,
+    },
+    Mended {
+        how: Mended,
+    },
+    BackInService {
+        after: Millis,
+    },
+    /// A class of findings condemns no more nodes for a while.
+    BreakerOpened {
+        class: FindingClass,
+        nodes: u32,
+        span: Millis,
+    },
     /// A replica is stopped, and so many go on without it.
     ReplicaLost {
         replica: u32,
@@ -178,6 +269,18 @@ impl TrailKind {
             TrailKind::Failed { .. } => "failed",
             TrailKind::Cancelled | TrailKind::CancelledFor { .. } => "cancelled",
             TrailKind::PlacedAgain { .. } => "placed_again",
+            TrailKind::SparesKept { .. } => "spares_kept",
+            TrailKind::Found { .. } => "found",
+            TrailKind::FoundNoMore { .. } => "found_no_more",
+            TrailKind::TakenOut { .. } => "taken_out",
+            TrailKind::KeptIn { .. } => "kept_in",
+            TrailKind::RemedyBegun { .. } => "remedy_begun",
+            TrailKind::RemedyOver { .. } => "remedy_over",
+            TrailKind::BurnInBegun { .. } => "burn_in_begun",
+            TrailKind::BurnInOver { .. } => "burn_in_over",
+            TrailKind::Mended { .. } => "mended",
+            TrailKind::BackInService { .. } => "back_in_service",
+            TrailKind::BreakerOpened { .. } => "breaker_opened",
             TrailKind::ReplicaLost { .. } => "replica_lost",
             TrailKind::ReplicaLaunched { .. } => "replica_launched",
             TrailKind::ReplicaBack { .. } => "replica_back",
@@ -279,6 +382,51 @@ impl fmt::Display for TrailKind {
                 let one = *replaced == 1;
                 write!(f, " in place of {replaced} that {} out", if one { "is" } else { "are" })
             }
+            TrailKind::SparesKept { nodes, first } => {
+                let more = *nodes as usize - first.len();
+                write!(f, "{} kept near it as spare", first.join(", "))?;
+                match more {
+                    0 if *nodes == 1 => Ok(()),
+                    0 => f.write_str("s"),
+                    more => write!(f, "s, and {more} more"),
+                }
+            }
+            TrailKind::Found { class, severity, detail } => {
+                write!(f, "found {class} ({severity}): {detail}")
+            }
+            TrailKind::FoundNoMore { class } => write!(f, "{class} is gone"),
+            TrailKind::TakenOut { class, ticket } => {
+                write!(f, "taken out of service for {class}, ticket {ticket}")
+            }
+            TrailKind::KeptIn { class, because } => {
+                write!(f, "kept in service in spite of {class}: {because}")
+            }
+            TrailKind::RemedyBegun { remedy } if remedy.is_by_hand() => {
+                write!(f, "waits for {remedy}")
+            }
+            TrailKind::RemedyBegun { remedy } => write!(f, "tries {remedy}"),
+            TrailKind::RemedyOver { remedy, outcome } => match outcome {
+                Outcome::Done => write!(f, "{remedy} is done"),
+                Outcome::Failed { reason } => write!(f, "{remedy} failed: {reason}"),
+                Outcome::Unsupported => write!(f, "nobody here can do {remedy}"),
+            },
+            TrailKind::BurnInBegun { span } => write!(f, "burn-in for {span}"),
+            TrailKind::BurnInOver { outcome } => match outcome {
+                Outcome::Done => f.write_str("passed its burn-in"),
+                Outcome::Failed { reason } => write!(f, "failed its burn-in: {reason}"),
+                Outcome::Unsupported => f.write_str("was not burnt in: nobody here can do it"),
+            },
+            TrailKind::Mended { how } => f.write_str(match how {
+                Mended::Repaired => "repaired",
+                Mended::Replaced => "replaced",
+                Mended::Released => "released without a repair",
+            }),
+            TrailKind::BackInService { after } => write!(f, "back in service after {after}"),
+            TrailKind::BreakerOpened { class, nodes, span } => write!(
+                f,
+                "{class} condemned {nodes} nodes at once: for {span} it takes out no others, for \
+                 it may be the check that is broken"
+            ),
             TrailKind::ReplicaLost { replica, reason, left } => {
                 write!(f, "replica {replica} is lost, and {left} go on: {reason}")
             }

@@ -79,6 +79,14 @@ impl From<&Rejection> for Fault {
             Rejection::InvalidReservation { key, message } => {
                 Fault::invalid_reservation(key, message)
             }
+            Rejection::NotInRepair { .. } => {
+                Fault::new(StatusCode::CONFLICT, "not_in_repair", "the node is not out for repair")
+                    .hint("`lindos repairs` lists those that are")
+            }
+            Rejection::StillInUse { .. } => {
+                Fault::new(StatusCode::CONFLICT, "still_in_use", "jobs have not left the node yet")
+                    .hint("`lindos why NODE` tells which; `release` takes it back as it is")
+            }
             Rejection::NoSuchReservation { name } => Fault::new(
                 StatusCode::NOT_FOUND,
                 "no_such_reservation",

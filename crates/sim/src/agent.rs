@@ -24,9 +24,14 @@ pub struct SimNode {
     pub seq: u64,
     pub agent_alive: bool,
     pub powered: bool,
+    /// It is off, and is given a new disk: that takes its time.
+    pub in_repair: bool,
     /// Messages to and from it are lost until then.
     pub cut_off_until: Option<Time>,
     next_pid: u32,
+    /// Planted bugs.
+    pub forgets_floors: bool,
+    pub counts_from_one: bool,
 }
 
 /// An order as one agent hears it.
@@ -91,9 +96,14 @@ pub enum Doing {
 }
 
 impl SimNode {
-    pub fn start_agent(&mut self) {
+    /// The number of a start is above all before it, on whatever disk: it is the time at least.
+    pub fn start_agent(&mut self, now: Time) {
         self.incarnation += 1;
+        if !self.counts_from_one {
+            self.incarnation = self.incarnation.max(now.0);
+        }
         self.seq = 0;
+        self.in_repair = false;
         self.agent_alive = true;
     }
 
@@ -108,6 +118,9 @@ impl SimNode {
             Order::Forget => {
                 if self.attempts.get(&key).is_some_and(|attempt| !attempt.is_alive()) {
                     self.attempts.remove(&key);
+                    if self.forgets_floors {
+                        self.floors.remove(&key.0);
+                    }
                 }
                 Doing::Nothing
             }
@@ -172,6 +185,15 @@ impl SimNode {
         for attempt in self.attempts.values_mut() {
             attempt.end(&Exit::Lost, at);
         }
+    }
+
+    /// The node gets a new disk, with nothing on it. It is off, so nothing lives there.
+    pub fn lose_disk(&mut self) {
+        assert!(!self.powered);
+        self.in_repair = true;
+        self.incarnation = 0;
+        self.floors.clear();
+        self.attempts.clear();
     }
 
     /// Everything that the agent knows.

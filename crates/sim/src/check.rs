@@ -12,12 +12,16 @@
 //! | every job ends when the faults stop | the time limit (in `world`) |
 //! | reserved nodes are kept for whom they are reserved | every attempt on them, after every commit |
 //! | replay gives the same digest | every recovery from the journal (in `control`) |
+//! | a standby comes out the same | every takeover, and the end (in `control`) |
+//! | an upgrade changes nothing | all records again as older ones, without a snapshot (in `control`) |
+//! | time never goes back | every commit, whatever the wall clock does (in `control`) |
+//! | nobody is called silent who was heard | the world's time since the last report that came |
 
 use crate::agent::SimNode;
 use lindos_core::Core;
 use lindos_core::job::Job;
 use lindos_model::reservation::{Purpose, Reservation};
-use lindos_model::{Epoch, JobId, JobState, RequestId, Time};
+use lindos_model::{Epoch, JobId, JobState, Millis, RequestId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
@@ -27,13 +31,22 @@ pub struct Checker {
     joined: Vec<(Time, u64)>,
     /// When each reservation was first seen.
     reserved: BTreeMap<String, Time>,
+    /// Of each node: the newest report that came to a control plane, and when that was.
+    heard: BTreeMap<usize, ((u64, u64), Time)>,
+    /// Since when the present control plane counts silence.
+    listens_since: Time,
     /// A planted bug: nobody belongs in a reservation.
     pub misreads_reservations: bool,
 }
 
 impl Checker {
     /// New ranks run on a node: what else runs there, and where else does the job run?
-    pub fn on_ranks_started(nodes: &[SimNode], node: usize, key: (JobId, Epoch)) {
+    pub fn on_ranks_started(
+        nodes: &[SimNode],
+        job_nodes: &BTreeSet<usize>,
+        node: usize,
+        key: (JobId, Epoch),
+    ) {
         let new = &nodes[node].attempts[&key];
         for (other, attempt) in &nodes[node].attempts {
             let overlaps = attempt.is_alive() && attempt.gpus.intersects(new.gpus);
@@ -44,8 +57,8 @@ impl Checker {
                 key.0
             );
         }
-        for (place, sim) in nodes.iter().enumerate() {
-            for ((job, epoch), attempt) in &sim.attempts {
+        for &place in job_nodes {
+            for ((job, epoch), attempt) in &nodes[place].attempts {
                 // Other replicas go on while one comes back.
                 let is_other = new.has_replicas && attempt.replica != new.replica;
                 assert!(
@@ -83,7 +96,26 @@ impl Checker {
         }
     }
 
-    pub fn on_restart(&mut self, core: &Core) {
+    /// A report of a node has come to a control plane that listens.
+    pub fn on_heard(&mut self, node: usize, said: (u64, u64), now: Time) {
+        let before = self.heard.entry(node).or_insert((said, now));
+        if said > before.0 {
+            *before = (said, now);
+        }
+    }
+
+    /// A control plane calls a node silent. Its clock may run faster than the world by a tenth.
+    pub fn on_called_silent(&self, node: usize, now: Time, silent_after: Millis) {
+        let heard = self.heard.get(&node).map_or(Time::ZERO, |&(_, at)| at);
+        let unheard = now.since(heard.max(self.listens_since));
+        assert!(
+            unheard.0 + 2 >= silent_after.0 * 10 / 11,
+            "violation: node {node} is called silent and was heard of late, {unheard} ago"
+        );
+    }
+
+    pub fn on_restart(&mut self, core: &Core, now: Time) {
+        self.listens_since = now;
         self.check_submissions(core);
         assert!(core.nodes().len() >= self.joined.len(), "violation: a node was forgotten");
         // What joined in records that were durable, and that nobody had stepped yet.

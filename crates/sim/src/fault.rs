@@ -1,6 +1,6 @@
 //! What goes wrong, and when.
 
-use lindos_model::{Millis, Time};
+use lindos_model::{Millis, NodeSpec, Time};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -43,9 +43,56 @@ pub enum FaultKind {
     KillControlPlane {
         back_after: Millis,
     },
-    /// The disk of the journal is full for a while.
+    /// The disk of the journal is full for a while, but for this many bytes.
     FillDisk {
         lasts: Millis,
+        room: u64,
+    },
+    /// Each commit of the journal takes up to this long, for a while. Nobody is heard meanwhile.
+    SlowDisk {
+        lasts: Millis,
+        commit: Millis,
+    },
+    /// The nodes of a rack, a leaf or a feed lose power at once. The first is back after a while,
+    /// and each next one so much later.
+    PowerOffAll {
+        branch: Branch,
+        back_after: Millis,
+        apart: Millis,
+    },
+    /// Nothing gets to them or from them.
+    CutOffAll {
+        branch: Branch,
+        lasts: Millis,
+        apart: Millis,
+    },
+    /// The node loses power and is given a new disk: its agent knows nothing of before.
+    LoseNodeDisk {
+        node: String,
+        back_after: Millis,
+    },
+    /// Somebody sets the wall clock of the control plane's machine.
+    ClockForward {
+        by: Millis,
+    },
+    ClockBack {
+        by: Millis,
+    },
+    /// The control plane's machine is suspended.
+    HostSleeps {
+        lasts: Millis,
+    },
+    /// The control plane that leads loses its lease; its standby leads after a while. Commands
+    /// that the old one has given still reach the agents, up to `late` afterwards.
+    TakeOver {
+        after: Millis,
+        late: Millis,
+    },
+    /// The control plane is stopped, and its next version started, under one of
+    /// [`Setup::policies`](crate::Setup::policies) or the policy that it had.
+    Upgrade {
+        back_after: Millis,
+        policy: Option<u32>,
     },
     /// The user cancels the job.
     Cancel {
@@ -57,6 +104,30 @@ pub enum FaultKind {
     Undrain {
         node: String,
     },
+}
+
+/// Nodes that stand or fall together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Branch {
+    Rack(String),
+    Leaf(String),
+    /// What powers them: the PDU of their place.
+    Feed(String),
+}
+
+impl Branch {
+    pub fn has(&self, node: &NodeSpec) -> bool {
+        match self {
+            Branch::Rack(name) => node.location.rack == *name,
+            Branch::Leaf(name) => node.location.leaf == *name,
+            Branch::Feed(name) => node.location.pdu == *name,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        let (Branch::Rack(name) | Branch::Leaf(name) | Branch::Feed(name)) = self;
+        name
+    }
 }
 
 /// How messages travel.
@@ -95,10 +166,20 @@ pub enum Plant {
     FalseSuccess,
     /// The checker takes every reservation for one that is for nobody.
     ReservationMisread,
+    /// The control plane goes by its wall clock, jumps and all.
+    ClockJumps,
+    /// Agents forget which epochs they have had once they are told to forget them.
+    FloorsForgotten,
+    /// The standby passes over records that it takes for none of its business.
+    StandbySkips,
+    /// The next version reads a field of the version before as if it were not there.
+    UpgradeLoses,
+    /// An agent with a new disk counts its starts from 1 again.
+    IncarnationReset,
 }
 
 impl Plant {
-    pub const ALL: [(Plant, &'static str); 8] = [
+    pub const ALL: [(Plant, &'static str); 13] = [
         (Plant::FenceLies, "two epochs"),
         (Plant::AckEarly, "acknowledged"),
         (Plant::ForgetToJournal, "replay came out differently"),
@@ -107,5 +188,10 @@ impl Plant {
         (Plant::ReportsDropped, "did not end"),
         (Plant::FalseSuccess, "was not finished"),
         (Plant::ReservationMisread, "which is reserved as"),
+        (Plant::ClockJumps, "was heard of late"),
+        (Plant::FloorsForgotten, "two epochs"),
+        (Plant::StandbySkips, "the standby came out differently"),
+        (Plant::UpgradeLoses, "differs from the snapshot's"),
+        (Plant::IncarnationReset, "did not end"),
     ];
 }

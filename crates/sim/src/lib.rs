@@ -9,6 +9,7 @@ pub mod bench;
 mod check;
 mod control;
 pub mod fault;
+mod host;
 mod page;
 mod random;
 pub mod reliability;
@@ -17,6 +18,7 @@ pub mod script;
 pub mod swarm;
 pub mod trace;
 pub mod twin;
+pub mod validate;
 pub mod whatif;
 pub mod world;
 

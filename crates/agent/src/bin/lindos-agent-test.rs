@@ -27,6 +27,7 @@ fn main() -> anyhow::Result<()> {
             server: ServerLocation::File(server.into()),
             heartbeat: Duration::from_millis(heartbeat_ms.parse()?),
             program: std::env::current_exe().context("who am I?")?,
+            health: None,
         }),
         ["shim", dir] => lindos_agent::shim(Path::new(dir)),
         ["fence", dir] => lindos_agent::fence(Path::new(dir)),

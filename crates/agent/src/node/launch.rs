@@ -172,6 +172,7 @@ mod tests {
             server: ServerLocation::File("/state/server.json".into()),
             heartbeat: Duration::from_secs(1),
             program: "/lindos".into(),
+            health: None,
         };
         let folder = |named: Option<&str>, index: Option<u32>| {
             let mut spec = (*plan.launch.spec).clone();

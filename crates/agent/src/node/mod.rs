@@ -92,12 +92,16 @@ async fn serve(config: AgentConfig, dir: NodeDir, incarnation: u64) -> anyhow::R
         reconnected,
     };
     tracing::info!(node = config.node.name, incarnation, "agent started");
+    let health = config.health.as_ref().map(crate::health::watch).transpose()?;
     let mut actor = Actor::new(config, dir, incarnation, control, standing)?;
     // Before anything is reported: a report that leaves out what lives here would be a lie.
     actor.adopt();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(reporter.run());
     tasks.spawn(reader.run());
+    if let Some(health) = health {
+        tasks.spawn(crate::health::log(health));
+    }
     tokio::select! {
         () = actor.run(messages_read) => bail!("the agent lost its own tasks"),
         Some(ended) = tasks.join_next() => {

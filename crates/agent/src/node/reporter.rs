@@ -99,6 +99,7 @@ impl Reporter {
             seq,
             attempts: standing.attempts.clone(),
             progress: standing.progress.clone(),
+            findings: Vec::new(),
         };
         let ack: ReportAck = self.control.post(REPORT_PATH, &report).await?.json().await?;
         anyhow::ensure!(ack.seq >= seq, "report {seq} was answered as {}", ack.seq);

@@ -3,7 +3,9 @@ use crate::local::trace;
 use crate::state;
 use anyhow::Context;
 use clap::Args;
-use lindos_agent::{AgentConfig, ServerLocation};
+use lindos_agent::{AgentConfig, HealthConfig, ServerLocation};
+use lindos_hardware::nvml::NvmlSource;
+use lindos_hardware::system::{Expectations, Root};
 use lindos_model::NodeSpec;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +22,9 @@ pub struct AgentArgs {
     /// The state folder, whose server.json tells where the control plane is
     #[arg(long)]
     state: PathBuf,
+    /// Watch the health of the machine
+    #[arg(long)]
+    health: bool,
 }
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -38,6 +43,11 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         server: ServerLocation::File(state::server_path(&args.state)),
         heartbeat: HEARTBEAT,
         program,
+        health: args.health.then(|| HealthConfig {
+            root: Root::of_this_machine(),
+            expected: Expectations::default(),
+            nvml: NvmlSource::of_the_driver(),
+        }),
     })?;
     Ok(())
 }

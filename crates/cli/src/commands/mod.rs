@@ -7,6 +7,7 @@ mod drain;
 mod events;
 mod fleet;
 mod goodput;
+mod health;
 mod job;
 mod jobs;
 mod logs;
@@ -65,6 +66,8 @@ pub enum Command {
     Events(events::EventsArgs),
     /// Show where the fleet's GPU-time went
     Goodput(goodput::GoodputArgs),
+    /// Look for faults of this machine, and read kernel logs
+    Health(health::HealthArgs),
     /// Draw, check and import fleet files
     Fleet(fleet::FleetArgs),
     /// Try a fleet, a policy or a fault in virtual time
@@ -100,6 +103,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Teams(args) => block_on(teams::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Goodput(args) => block_on(goodput::run(args)),
+        Command::Health(args) => health::run(args),
         Command::Fleet(args) => fleet::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Whatif(args) => whatif::run(&args),

@@ -4,25 +4,23 @@ pub mod fleet_run;
 mod fleet_text;
 pub mod many;
 mod record;
+mod soak;
+mod swarm;
 mod sweep;
 mod trace;
+mod validate;
 
 use crate::failure::{Exit, Failure};
 use crate::output;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use lindos_api::user::{EventView, LedgerView};
 use lindos_model::Column;
+use lindos_sim::Outcome;
 use lindos_sim::scenario::{Scenario, transcript};
-use lindos_sim::swarm::{self, SeedResult};
 use lindos_sim::twin::scenario::FleetScenario;
-use lindos_sim::{Outcome, Plant};
 use serde::Serialize;
 use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 #[derive(Args, Debug)]
 pub struct SimArgs {
@@ -37,9 +35,13 @@ enum SimCommand {
     /// Play a fleet scenario with one or two of its values varied; print the curve
     Sweep(sweep::SweepArgs),
     /// Play random fleets, jobs and faults, with checkers watching
-    Swarm(SwarmArgs),
+    Swarm(swarm::SwarmArgs),
+    /// Play random cases on all cores for some minutes; shrink the first that fails
+    Soak(soak::SoakArgs),
     /// Replay a trace of jobs against a fleet and a policy; print waits and utilisation
     Trace(Box<trace::TraceArgs>),
+    /// Hold the twin against published figures; print both, and whether they agree
+    Validate(validate::ValidateArgs),
 }
 
 #[derive(Args, Debug)]
@@ -63,39 +65,14 @@ struct SimRunArgs {
     json: bool,
 }
 
-#[derive(Args, Debug)]
-struct SwarmArgs {
-    /// How many seeds to play
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    seeds: u64,
-    /// The first of them
-    #[arg(long, default_value_t = 0)]
-    first_seed: u64,
-    /// Threads [default: all cores]
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Put in a bug on purpose, to see that it is found
-    #[arg(long, value_name = "BUG", value_parser = parse_plant, hide = true)]
-    plant: Option<Plant>,
-    #[arg(long)]
-    json: bool,
-}
-
-fn parse_plant(name: &str) -> Result<Plant, String> {
-    let all = || Plant::ALL.map(|(plant, _)| format!("{plant:?}"));
-    Plant::ALL
-        .iter()
-        .find(|(plant, _)| format!("{plant:?}").eq_ignore_ascii_case(name))
-        .map(|&(plant, _)| plant)
-        .ok_or_else(|| format!("one of {}", all().join(", ")))
-}
-
 pub fn run(args: SimArgs) -> Result<(), Failure> {
     match args.command {
         SimCommand::Run(args) => run_scenario(&args),
         SimCommand::Sweep(args) => sweep::run(&args),
-        SimCommand::Swarm(args) => run_swarm(&args),
+        SimCommand::Swarm(args) => swarm::run(&args),
+        SimCommand::Soak(args) => soak::run(&args),
         SimCommand::Trace(args) => trace::run(&args),
+        SimCommand::Validate(args) => validate::run(&args),
     }
 }
 
@@ -193,99 +170,6 @@ impl ScenarioResult {
 
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
-}
-
-#[derive(Serialize)]
-struct SwarmResult {
-    seeds: u64,
-    violations: usize,
-    /// What they were, each with the line that plays it again.
-    found: Vec<Violation>,
-    node_hours: f64,
-    happenings: u64,
-    faults: u64,
-    wall_s: f64,
-}
-
-#[derive(Serialize)]
-struct Violation {
-    seed: u64,
-    what: String,
-    reproduce: String,
-}
-
-fn run_swarm(args: &SwarmArgs) -> Result<(), Failure> {
-    let threads = args
-        .threads
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-        .clamp(1, 1024);
-    let bar = if output::stderr_is_terminal() && !args.json {
-        ProgressBar::new(args.seeds)
-    } else {
-        ProgressBar::hidden()
-    };
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {eta} left {msg}");
-    bar.set_style(style.expect("the template is right"));
-    let next = AtomicU64::new(0);
-    let results: Mutex<Vec<SeedResult>> = Mutex::default();
-    let began = Instant::now();
-    quietly(|| {
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        if index >= args.seeds {
-                            break;
-                        }
-                        let result = swarm::play(args.first_seed.wrapping_add(index), args.plant);
-                        if let Some(what) = &result.violation {
-                            bar.suspend(|| output::message(violation_text(result.seed, what)));
-                        }
-                        bar.inc(1);
-                        results.lock().expect("no thread panics while it holds it").push(result);
-                    }
-                });
-            }
-        });
-    })
-    .expect("a seed's panic is its result");
-    bar.finish_and_clear();
-    let mut results = results.into_inner().expect("all threads are done");
-    results.sort_by_key(|result| result.seed);
-    let result = SwarmResult {
-        seeds: args.seeds,
-        node_hours: results.iter().map(|result| result.node_ms as f64).sum::<f64>() / 3_600_000.0,
-        happenings: results.iter().map(|result| result.happenings).sum(),
-        faults: results.iter().map(|result| u64::from(result.faults)).sum(),
-        wall_s: began.elapsed().as_secs_f64(),
-        violations: results.iter().filter(|result| result.violation.is_some()).count(),
-        found: results
-            .into_iter()
-            .filter_map(|result| {
-                let reproduce = swarm::reproduce(result.seed);
-                result.violation.map(|what| Violation { seed: result.seed, what, reproduce })
-            })
-            .collect(),
-    };
-    if args.json {
-        output::json(&result)?;
-    } else {
-        output::data(&format!(
-            "{} seeds, {} violations; {:.0} node-hours, {} happenings and {} faults in {:.1} s\n",
-            result.seeds,
-            result.violations,
-            result.node_hours,
-            result.happenings,
-            result.faults,
-            result.wall_s
-        ))?;
-    }
-    if result.violations == 0 { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
-}
-
-fn violation_text(seed: u64, what: &str) -> String {
-    format!("seed {seed}: {what}\nto see it again: {}", swarm::reproduce(seed))
 }
 
 /// Runs `play` without the default message of a panic; the panic's words are the error.

@@ -50,7 +50,7 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
     let policy = local::policy_of(args.policy.as_deref())?;
     let folder = state::folder(args.state.as_deref())?;
     let mut signals = Signals::new()?;
-    let options = Options { state: &folder, listen: args.listen, policy };
+    let options = Options { state: &folder, listen: args.listen, policy, health: false };
     let wanted = Wanted { nodes: args.nodes, gpus: args.gpus };
     let local = Local::start(options, |known| match file {
         Some(file) => nodes::fleet_of_file(known, file),

@@ -52,7 +52,12 @@ pub struct Agents {
 }
 
 impl Agents {
-    pub fn start(state: &Path, nodes: &[NodeSpec], fencing: &Fencing) -> Result<Agents, Failure> {
+    pub fn start(
+        state: &Path,
+        nodes: &[NodeSpec],
+        fencing: &Fencing,
+        health: bool,
+    ) -> Result<Agents, Failure> {
         let program = std::env::current_exe().map_err(|error| {
             Failure::new(
                 Exit::Failed,
@@ -74,6 +79,7 @@ impl Agents {
                 folder: folder.clone(),
                 node: node.clone(),
                 fencing: fencing.clone(),
+                health,
             };
             folders.push(folder);
             tasks.spawn(keeper.keep(stopping.clone()));
@@ -105,6 +111,7 @@ struct Keeper {
     folder: PathBuf,
     node: NodeSpec,
     fencing: Fencing,
+    health: bool,
 }
 
 impl Keeper {
@@ -193,6 +200,7 @@ impl Keeper {
             .arg(&self.folder)
             .arg("--state")
             .arg(&self.state)
+            .args(self.health.then_some("--health"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)

@@ -59,6 +59,8 @@ pub struct Options<'a> {
     pub state: &'a Path,
     pub listen: SocketAddr,
     pub policy: Policy,
+    /// Whether the agents watch the health of this machine: one of them would be enough.
+    pub health: bool,
 }
 
 impl Local {
@@ -93,7 +95,7 @@ impl Local {
         };
         let started = fleet(&known).and_then(|nodes| {
             nodes::check_count(nodes.len() as u64)?;
-            Agents::start(options.state, &nodes, &fencing)
+            Agents::start(options.state, &nodes, &fencing, options.health)
         });
         match started {
             Ok(agents) => Ok(Local { client, server, agents }),

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 
 /// More ranks than this are counted by state and node instead of listed.
 const RANKS_LISTED: usize = 32;
+const NAMES_LISTED: usize = 4;
 /// Of more replicas than this, only those that do not train are listed, and no more than so many.
 const REPLICAS_LISTED: usize = 32;
 /// Attempts listed; a long job may have hundreds.
@@ -57,6 +58,10 @@ pub fn detail(job: &JobDetail, style: &Style) -> String {
         ),
     ));
     rows.push(("ETTR", ettr(job)));
+    let spares = job.attempts.last().map_or(&[][..], |newest| &newest.spares);
+    if !spares.is_empty() {
+        rows.push(("spares", first_of(spares)));
+    }
     let mut text = pairs(&rows);
     if !job.attempts.is_empty() {
         text.push('\n');
@@ -149,6 +154,15 @@ fn attempts(attempts: &[AttemptSummary], style: &Style) -> String {
         let _ = writeln!(text, "({skipped} earlier attempts: --json)");
     }
     text
+}
+
+/// Names, of which more than a few are only counted.
+fn first_of(names: &[String]) -> String {
+    let first = names.iter().take(NAMES_LISTED).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(NAMES_LISTED) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
 }
 
 fn replicas(replicas: &[ReplicaView], style: &Style) -> String {

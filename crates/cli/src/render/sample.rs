@@ -70,6 +70,7 @@ pub fn detail() -> JobDetail {
                 end_reason: Some(end_reason()),
                 charge: Some(Charge::Infrastructure),
                 replicas: Vec::new(),
+                spares: Vec::new(),
             },
             AttemptSummary {
                 epoch: 2,
@@ -81,6 +82,7 @@ pub fn detail() -> JobDetail {
                 end_reason: None,
                 charge: None,
                 replicas: Vec::new(),
+                spares: Vec::new(),
             },
         ],
         ranks: (0..4)

@@ -3,9 +3,33 @@
 //! A driver feeds every reading in, and journals only what comes out. Nothing here is part of the
 //! core's state: after a restart the reducers begin empty, and at worst say something twice.
 
+mod clock;
+
+pub use clock::SteadyClock;
+
 use crate::event::Event;
+use crate::health::record::Health;
+use lindos_model::Finding;
 use lindos_model::{AttemptReport, Epoch, JobId, Millis, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What is new in what the checks of a node find now, and what of the old they find no more.
+pub fn findings(known: Option<&Health>, node: NodeId, now: &[Finding]) -> Vec<Event> {
+    let open = known.map_or(&[][..], |health| &health.open);
+    let is_known = |finding: &Finding| {
+        let same = open.iter().find(|open| open.finding.is_about_the_same(finding));
+        same.is_some_and(|same| same.finding.severity == finding.severity)
+    };
+    let is_there = |old: &Finding| now.iter().any(|finding| finding.is_about_the_same(old));
+    let seen = now.iter().filter(|finding| !is_known(finding));
+    let seen = seen.map(|finding| Event::FindingSeen { node, finding: Box::new(finding.clone()) });
+    let gone = open.iter().map(|open| &open.finding).filter(|finding| !is_there(finding));
+    let gone = gone.map(|old| {
+        let (class, device) = (old.class.clone(), old.device.clone());
+        Event::FindingGone { node, class, device }
+    });
+    seen.chain(gone).collect()
+}
 
 /// Which nodes have not been heard from for too long.
 #[derive(Clone, Debug)]

@@ -7,10 +7,13 @@ pub mod trail;
 
 use crate::Core;
 use crate::health::fleet::Node;
+use crate::health::record::Health;
+use crate::health::repair::Ticket;
 use crate::job::Job;
 use crate::queue::hold::Hold;
 use crate::queue::reserve::Reservations;
 use crate::queue::teams::Teams;
+use lindos_model::finding::Finding;
 use lindos_model::{
     AttemptReport, Columns, Epoch, JobId, NodeId, Policy, RequestId, Time, TrailEntry,
 };
@@ -41,6 +44,26 @@ impl Core {
 
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.fleet.get(id)
+    }
+
+    /// What is known of a node's health; `None`: nothing was ever found there.
+    pub fn health(&self, node: NodeId) -> Option<&Health> {
+        self.health.get(&node)
+    }
+
+    /// All nodes of which something is known.
+    pub fn every_health(&self) -> impl Iterator<Item = (NodeId, &Health)> {
+        self.health.iter().map(|(&node, health)| (node, health))
+    }
+
+    /// The nodes that are out by Lindos's own decision.
+    pub fn repairs(&self) -> impl Iterator<Item = (NodeId, &Ticket)> {
+        self.repairs.iter().map(|(&node, ticket)| (node, ticket))
+    }
+
+    /// Condemned nodes that something keeps in service, and for what they are condemned.
+    pub fn kept_in(&self) -> impl Iterator<Item = (NodeId, &Finding)> {
+        self.kept_in.iter().map(|(&node, (finding, ..))| (node, finding))
     }
 
     pub fn node_by_name(&self, name: &str) -> Option<NodeId> {

@@ -63,6 +63,10 @@ pub enum NodeIdle {
     Spare {
         spares: u32,
     },
+    /// It is kept for this gang, should it lose a node.
+    SpareOf {
+        job: JobId,
+    },
     NoDemand,
     /// Jobs wait, and none of them starts here.
     Unwanted {
@@ -143,6 +147,9 @@ impl Core {
         if let Some((job, hold)) = node.held_for.and_then(|job| Some((job, self.holds.get(&job)?)))
         {
             return NodeIdle::Held { job, from: hold.from, preempts: hold.preempts };
+        }
+        if let Some(job) = node.spare_of {
+            return NodeIdle::SpareOf { job };
         }
         let spares = self.policy.spares;
         if node.is_whole() && self.fleet.whole_free() <= spares {

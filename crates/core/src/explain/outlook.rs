@@ -150,7 +150,7 @@ impl Core {
     /// Nodes that are not open to all and would be to this one that waits.
     fn open_to(&self, job: &Job) -> Vec<NodeId> {
         let mut nodes = self.open_to_team(job.id);
-        nodes.extend(self.holds.get(&job.id).iter().flat_map(|hold| &hold.nodes));
+        nodes.extend(self.held_for(job.id));
         nodes.extend(self.open_before_others(job.id));
         nodes
     }

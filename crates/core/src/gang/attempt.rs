@@ -131,6 +131,10 @@ pub struct Attempt {
     pub replicas_min: u32,
     pub ranks_per_node: u16,
     pub gpus: u64,
+    /// Whole free nodes that are kept for it.
+    pub spares: BTreeSet<NodeId>,
+    /// Nodes of it that it leaves as soon as its work is saved.
+    pub leaves: BTreeSet<NodeId>,
     pub tally: Tally,
     pub launched_at: Time,
     pub all_up_at: Option<Time>,

@@ -10,6 +10,7 @@ use crate::effect::Effects;
 use crate::health::fleet::Node;
 use crate::placement::{self, Request};
 use lindos_model::{GpuSet, JobId, NodeId, TrailKind};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,12 +32,14 @@ impl Core {
         }
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.take().expect("its attempt is over");
-        let Attempt { mut members, gpus, .. } = attempt;
+        let Attempt { mut members, gpus, spares, .. } = attempt;
         for member in &mut members {
             *member = Member::launched(member.node, member.gpus);
         }
         let nodes = members.len() as u32;
         self.begin_attempt(id, members, gpus);
+        let job = self.jobs.get_mut(&id).expect("it is alive");
+        job.attempt.as_mut().expect("it was just made").spares = spares;
         let first = stand_ins.iter().take(TrailKind::PLACED_FIRST);
         let first = first.map(|&(_, node, _)| self.fleet.node(node).spec.name.clone()).collect();
         let replaced = stand_ins.len() as u32;
@@ -53,24 +56,37 @@ impl Core {
         self.jobs.get_mut(&id).expect("it is known").shunned.note(node);
     }
 
-    /// Nodes that stand in for those of these members that are out; `None` when some cannot be had,
-    /// or when others have a claim on one that is there.
-    pub(super) fn stand_ins(
+    /// Nodes that stand in for those of these members that are out, and if there are others also for
+    /// those that the job keeps away from: better there than to wait, which could be for ever. `None`
+    /// when some cannot be had, or when others have a claim on one that is there.
+    pub(crate) fn stand_ins(
         &mut self,
         id: JobId,
         members: Range<usize>,
+    ) -> Option<Vec<(usize, NodeId, GpuSet)>> {
+        let shunned = self.jobs[&id].shunned.nodes.clone();
+        let elsewhere = self.stand_ins_but(id, members.clone(), &shunned);
+        elsewhere.or_else(|| self.stand_ins_but(id, members, &BTreeSet::new()))
+    }
+
+    fn stand_ins_but(
+        &mut self,
+        id: JobId,
+        members: Range<usize>,
+        shunned: &BTreeSet<NodeId>,
     ) -> Option<Vec<(usize, NodeId, GpuSet)>> {
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref()?;
         let node = |member: usize| self.fleet.node(attempt.members[member].node);
         let is_claimed =
             |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
-        let shunned = &job.shunned.nodes;
+        // Of a whole gang that is out, nothing is left to be near to.
+        let is_whole = members.len() == attempt.members.len();
         let is_kept = |member: usize| {
             node(member).in_service() && !shunned.contains(&attempt.members[member].node)
         };
         let (kept, lost): (Vec<usize>, Vec<usize>) = members.partition(|&member| is_kept(member));
-        if kept.is_empty() || kept.iter().any(|&member| is_claimed(node(member))) {
+        if (kept.is_empty() && is_whole) || kept.iter().any(|&member| is_claimed(node(member))) {
             return None;
         }
         if lost.is_empty() {
@@ -78,11 +94,11 @@ impl Core {
         }
         let spec = Arc::clone(&job.spec);
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
-        let shunned = shunned.clone();
-        let own = self.open_to_team(id);
+        let mut own = self.open_to_team(id);
+        own.extend(&self.jobs[&id].attempt.as_ref().expect("it is alive").spares);
         let request = Request { own: &own, ..Request::of(&spec) };
         let found = self.fleet.with_index(|index, fleet| {
-            placement::stand_ins(index, fleet, &request, &nodes, &lost, &shunned)
+            placement::stand_ins(index, fleet, &request, &nodes, &lost, shunned)
         })?;
         let taken = |(member, node): (usize, NodeId)| {
             let gpus = self.fleet.node(node).free().lowest(spec.gpus_per_node);

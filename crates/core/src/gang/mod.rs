@@ -56,6 +56,7 @@ impl Core {
         self.teams.take(self.jobs[&id].team, gpus, self.now);
         self.alive.insert(id);
         self.begin_attempt(id, members, gpus);
+        self.want_spares(id);
         let name = |&(node, _): &(NodeId, _)| self.fleet.node(node).spec.name.clone();
         let job = &self.jobs[&id];
         let what = TrailKind::Placed {
@@ -126,6 +127,8 @@ impl Core {
             replicas_min: spec.replicas_min.clamp(1, count),
             ranks_per_node: spec.ranks_per_node,
             gpus,
+            spares: BTreeSet::new(),
+            leaves: BTreeSet::new(),
             tally: Tally::of(&members),
             members,
             launched_at: now,
@@ -249,7 +252,9 @@ impl Core {
 
     fn grace(&self, job: &Job, reason: &EndReason) -> Millis {
         match reason {
-            EndReason::Cancelled | EndReason::TimeLimit { .. } => job.spec.stop_grace,
+            EndReason::Cancelled
+            | EndReason::TimeLimit { .. }
+            | EndReason::NodeOut { planned: true, .. } => job.spec.stop_grace,
             // Nothing is broken: there is time to save.
             _ if reason.is_by_the_queue() => job.spec.stop_grace,
             _ => Millis(self.policy.fault_grace_ms),
@@ -533,6 +538,7 @@ impl Core {
     /// The GPUs of a gang that has ended are free.
     pub(crate) fn release_gang(&mut self, id: JobId, out: &mut Effects) {
         self.forget_gang(id, out);
+        self.release_spares(id);
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref().expect("its attempt is over");
         self.teams.give_back(job.team, attempt.gpus, self.now);

@@ -58,6 +58,7 @@ impl Core {
         if let Some(node) = node.filter(|_| !has_trained) {
             self.shun(id, node);
         }
+        self.struck.extend(node.filter(|_| reason.charge() == Charge::Infrastructure));
         let what = TrailKind::ReplicaLost { replica: index as u32, reason, left };
         self.say(Some((id, Some(epoch))), node, what, out);
         self.order(id, index..index + 1, None, out);
@@ -185,7 +186,9 @@ impl Core {
         let attempt = job.attempt.as_mut().expect("it is alive");
         let before = std::mem::replace(&mut attempt.members[member].node, node);
         attempt.members[member].gpus = gpus;
+        attempt.leaves.remove(&before);
         self.fleet.release(before, id);
+        self.lose_spare(node);
         let member = member as u32;
         self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });
     }
@@ -202,7 +205,7 @@ impl Core {
 }
 
 impl Attempt {
-    fn can_go_on_without(&self, index: usize) -> bool {
+    pub(crate) fn can_go_on_without(&self, index: usize) -> bool {
         let replica = &self.replicas[index];
         let has_trained = replica.first_step_at.is_some();
         // Those that begin together count once they are launched, and later those that train.

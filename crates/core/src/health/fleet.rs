@@ -27,6 +27,13 @@ impl NodeState {
     }
 }
 
+/// Why a node is out of service by Lindos's own decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Out {
+    Repair,
+    BurnIn,
+}
+
 /// Some GPUs of a node, given to one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
@@ -44,6 +51,7 @@ pub struct Node {
     pub spec: NodeSpec,
     pub state: NodeState,
     pub drained: Option<String>,
+    pub out: Option<Out>,
     /// The first fence that was asked for in the present silence.
     pub fence: Option<EffectId>,
     /// Of the newest report.
@@ -54,12 +62,14 @@ pub struct Node {
     pub held_for: Option<JobId>,
     /// It is part of a reservation, now or later.
     pub is_reserved: bool,
+    /// A running gang for which it is kept, free, should one of its nodes be lost.
+    pub spare_of: Option<JobId>,
 }
 
 impl Node {
     /// Whether new work may be placed here.
     pub fn in_service(&self) -> bool {
-        self.state == NodeState::Up && self.drained.is_none()
+        self.state == NodeState::Up && self.drained.is_none() && self.out.is_none()
     }
 
     pub fn free(&self) -> GpuSet {
@@ -67,14 +77,14 @@ impl Node {
         GpuSet::first(self.spec.gpus).without(taken)
     }
 
-    /// Whether it is neither held nor reserved for somebody.
+    /// Whether it is neither held nor reserved for somebody, nor kept as a spare.
     pub fn is_open(&self) -> bool {
-        self.held_for.is_none() && !self.is_reserved
+        self.held_for.is_none() && !self.is_reserved && self.spare_of.is_none()
     }
 
     /// Whether it is on its way into service for the first time.
     fn is_expected(&self) -> bool {
-        self.state == NodeState::Expected && self.drained.is_none()
+        self.state == NodeState::Expected && self.drained.is_none() && self.out.is_none()
     }
 
     /// GPUs that new work may take; `None` when it may take none, whatever is free.
@@ -101,8 +111,12 @@ impl Node {
             NodeState::Up => {
                 let held = self.allocations.iter().map(|a| u64::from(a.gpus.len()));
                 let free = all - held.sum::<u64>();
-                let column =
-                    if self.drained.is_some() { Column::Maintenance } else { Column::Idle };
+                let column = match (&self.drained, self.out) {
+                    (Some(_), _) => Column::Maintenance,
+                    (None, Some(Out::Repair)) => Column::Repair,
+                    (None, Some(Out::BurnIn)) => Column::BurnIn,
+                    (None, None) => Column::Idle,
+                };
                 columns[column] += free;
             }
         }
@@ -215,12 +229,14 @@ impl Fleet {
             spec,
             state: NodeState::Expected,
             drained: None,
+            out: None,
             fence: None,
             incarnation: 0,
             seq: 0,
             allocations: Vec::new(),
             held_for: None,
             is_reserved: false,
+            spare_of: None,
         });
         self.index.add(&self.nodes[id.index()].spec);
         let node = &self.nodes[id.index()];
@@ -298,6 +314,12 @@ impl Fleet {
 
     pub fn reserve(&mut self, id: NodeId, is_reserved: bool) {
         self.nodes[id.index()].is_reserved = is_reserved;
+        self.reindex(id);
+    }
+
+    /// Keeps a free node for a running gang, or lets it go.
+    pub fn spare(&mut self, id: NodeId, job: Option<JobId>) {
+        self.nodes[id.index()].spare_of = job;
         self.reindex(id);
     }
 

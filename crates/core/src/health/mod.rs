@@ -1,6 +1,11 @@
-//! Nodes come, fall silent, are fenced, are drained.
+//! Nodes come, fall silent, are fenced, are drained; what is found on them, and how they are mended
+//! ([`repair`]).
 
 pub mod fleet;
+pub mod guard;
+pub mod ladder;
+pub mod record;
+pub mod repair;
 
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
@@ -98,6 +103,7 @@ impl Core {
         }
         let name = node.spec.name.clone();
         self.fleet.update(id, |node| node.state = NodeState::Silent);
+        self.lose_spare(id);
         // A job that waited for busy nodes may now wait for this one, and block nobody.
         self.must_schedule = true;
         let unheard = self.now.since(last_heard);
@@ -175,6 +181,7 @@ impl Core {
         let changed = self.fleet.node(id).drained.as_ref() != reason;
         self.fleet.update(id, |node| node.drained = reason.cloned());
         if changed {
+            self.lose_spare(id);
             let what = match reason {
                 Some(reason) => TrailKind::NodeDrained { reason: reason.clone() },
                 None => TrailKind::NodeUndrained,
@@ -185,7 +192,7 @@ impl Core {
         self.answer(request, Reply::Done, out);
     }
 
-    fn members_on(&self, id: NodeId) -> Vec<(JobId, usize)> {
+    pub(crate) fn members_on(&self, id: NodeId) -> Vec<(JobId, usize)> {
         let on_node = self.fleet.node(id).allocations.iter();
         on_node.map(|allocation| (allocation.job, allocation.member as usize)).collect()
     }

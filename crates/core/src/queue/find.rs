@@ -50,7 +50,7 @@ impl Core {
         if reserved.is_some() && (!is_plain || self.is_short_of_reserved(id, pass)) {
             own = self.open_to_team(id);
         }
-        own.extend(self.holds.get(&id).iter().flat_map(|hold| &hold.nodes));
+        own.extend(self.held_for(id));
         let mut found = self.place(id, &own, most);
         if matches!(found, Err(WaitReason::Held { .. })) {
             if self.lift_holds_behind(pass) {

@@ -32,7 +32,7 @@ impl<'a> WhatIf<'a> {
         self.own.sort_unstable();
         for &node in own {
             let known = self.fleet.node(node);
-            if known.in_service() && !known.is_open() {
+            if known.in_service() && !known.is_open() && known.spare_of.is_none() {
                 self.show(node, known.free().len());
             }
         }
@@ -41,11 +41,13 @@ impl<'a> WhatIf<'a> {
 
     /// A gang ends; on how many nodes that frees GPUs. What is not open to whoever looks stays closed.
     pub fn end(&mut self, attempt: &Attempt) -> u32 {
+        self.show_spares(attempt, true);
         self.change(attempt, |room, gpus| room + gpus)
     }
 
     /// It runs again.
     pub fn run_on(&mut self, attempt: &Attempt) {
+        self.show_spares(attempt, false);
         self.change(attempt, |room, gpus| room - gpus);
     }
 
@@ -62,6 +64,16 @@ impl<'a> WhatIf<'a> {
             changed += 1;
         }
         changed
+    }
+
+    /// The spares of a gang are free once it has ended.
+    fn show_spares(&mut self, attempt: &Attempt, has_ended: bool) {
+        for &id in &attempt.spares {
+            let node = self.fleet.node(id);
+            if node.held_for.is_none() || self.own.binary_search(&id).is_ok() {
+                self.show(id, if has_ended { node.free().len() } else { 0 });
+            }
+        }
     }
 
     fn show(&mut self, node: NodeId, gpus: u16) {

@@ -134,6 +134,12 @@ impl Core {
         true
     }
 
+    /// The nodes that are held for a job, but for those that are still spares of others.
+    pub(crate) fn held_for(&self, id: JobId) -> impl Iterator<Item = NodeId> {
+        let held = self.holds.get(&id).into_iter().flat_map(|hold| &hold.nodes).copied();
+        held.filter(|&node| self.fleet.node(node).spare_of.is_none())
+    }
+
     /// Whether a holder comes before the one that this pass looks at: the pass has come to it, it
     /// waits out a backoff, jobs were stopped for it, or it is one of those itself and has its place.
     pub(crate) fn is_ahead(&self, holder: JobId, hold: &Hold, pass: &Pass) -> bool {
@@ -194,8 +200,11 @@ impl Core {
         team: Option<TeamId>,
         but: Option<JobId>,
     ) -> Vec<NodeId> {
-        let is_for_it =
-            |&node: &NodeId| !self.fleet.node(node).is_reserved || self.is_reserved_for(node, team);
+        let is_for_it = |&node: &NodeId| {
+            let known = self.fleet.node(node);
+            let is_reserved = known.is_reserved && !self.is_reserved_for(node, team);
+            !is_reserved && known.spare_of.is_none()
+        };
         let held = self.held_until_after(end, but).flatten().copied().filter(is_for_it);
         held.chain(self.reserved_after(end).flatten().copied()).collect()
     }

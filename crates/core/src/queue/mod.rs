@@ -11,6 +11,7 @@ pub mod order;
 pub mod pass;
 pub mod preempt;
 pub mod reserve;
+pub mod spares;
 pub mod teams;
 
 use crate::Core;
@@ -206,7 +207,7 @@ impl Core {
         let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
         for id in &self.alive {
             let job = &self.jobs[id];
-            let gpus = job.attempt.as_ref().map_or(0, |attempt| attempt.gpus);
+            let gpus = job.attempt.as_ref().map_or(0, |attempt| self.gpus_of(attempt));
             *held.entry(job.team).or_default() += gpus;
         }
         self.teams.recount(&held, self.now);

@@ -107,6 +107,7 @@ impl Core {
             self.release_hold(job);
         }
         for &node in &reservation.nodes {
+            self.lose_spare(node);
             self.fleet.reserve(node, true);
         }
         self.timers.set(Timer::Reservation(id), reservation.from.max(self.now));

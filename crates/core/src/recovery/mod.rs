@@ -41,6 +41,7 @@ impl Core {
         };
         let step = attempt.pace.step;
         let failed_on = self.node_of(&reason).filter(|_| !reason.is_by_the_queue());
+        self.struck.extend(failed_on.filter(|_| charge == Charge::Infrastructure));
         let job = self.jobs.get_mut(&id).expect("it was just there");
         if let EndReason::Refused { refusal: Refusal::StaleEpoch { newest }, .. } = &reason {
             // An agent remembers more than this journal: go on above what it has seen.
@@ -112,6 +113,7 @@ impl Core {
             EndReason::RankExited { node, .. }
             | EndReason::NodeSilent { node }
             | EndReason::AttemptLost { node }
+            | EndReason::NodeOut { node, .. }
             | EndReason::Refused { node, .. } => self.fleet.by_name(node),
             _ => None,
         }

@@ -1,9 +1,12 @@
 //! Stories of gangs that start again in place, and of replicas that are lost and come back.
 
 use super::story::{Story, job, killed, stepped};
+use crate::effect::Effect;
 use crate::event::{Event, GangWord};
+use lindos_model::policy::Repair;
 use lindos_model::{
-    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, Time,
+    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, Policy, RequestId,
+    Time, TrailKind,
 };
 
 fn replicated(nodes: u32, replicas: u32, replicas_min: u32) -> JobSpec {
@@ -156,6 +159,40 @@ fn a_replica_that_fails_twice_on_a_node_before_it_trains_comes_back_on_another()
 }
 
 #[test]
+fn a_replica_that_fails_again_and_again_comes_back_where_it_was_when_there_is_no_other_node() {
+    // Lindos would take the node out.
+    let repair = Repair { automatic: false, ..Repair::default() };
+    let mut story = Story::under(Policy { repair, ..Policy::default() }, 8);
+    let id = story.submit(replicated(8, 4, 2));
+    story.all_up(id);
+    story.step(id, 1);
+    let gang = story.gang(id);
+    for epoch in 2..6 {
+        kill_replica(&mut story, id, [0, 1]);
+        story.wait(60_000);
+        assert_eq!(story.gang(id), gang);
+        assert_eq!(epochs(&story, id), [epoch, 1, 1, 1]);
+    }
+}
+
+#[test]
+fn a_replica_of_one_node_that_is_drained_comes_back_on_another() {
+    let mut story = Story::of(5);
+    let id = story.submit(replicated(4, 4, 2));
+    story.all_up(id);
+    story.step(id, 1);
+    let gang = story.gang(id);
+    let (request, node) = (RequestId(99), gang[2]);
+    story.tell(Event::NodeDrained { request, node, reason: "slow".into() });
+    let died = story.ended(id, node, &killed(), false);
+    story.report(node.0, vec![died]);
+    story.wait(5000);
+    let after = story.gang(id);
+    assert!(after[2] != node && after[..2] == gang[..2] && after[3] == gang[3], "{after:?}");
+    assert_eq!(epochs(&story, id), [1, 1, 2, 1]);
+}
+
+#[test]
 fn a_fault_after_a_lost_replica_takes_back_only_what_was_productive() {
     let (mut story, id) = training(3);
     story.checkpoint(id, 2);
@@ -190,6 +227,49 @@ fn a_gang_starts_again_where_it_was_with_the_nearest_node_in_place_of_the_lost_o
     assert_eq!((after[0], after[2]), (gang[0], gang[2]), "the ranks keep their numbers");
     assert!(after[1] != gang[1] && !story.gang(other).contains(&after[1]));
     assert_eq!(story.core.job(id).unwrap().epoch, Epoch(2));
+}
+
+/// A rank on this node dies, and the others are stopped.
+fn kill_gang(story: &mut Story, id: JobId, node: NodeId) {
+    let gang = story.gang(id);
+    let died = story.ended(id, node, &killed(), false);
+    story.report(node.0, vec![died]);
+    for &other in gang.iter().filter(|&&other| other != node) {
+        let stopped = story.ended(id, other, &Exit::Signal(15), true);
+        story.report(other.0, vec![stopped]);
+    }
+}
+
+/// How many nodes were replaced when the job was last started in place, if that came last.
+fn replaced(story: &Story) -> Option<u32> {
+    let said = story.out.iter().filter_map(|effect| match effect {
+        Effect::Trail(entry) => Some(&entry.what),
+        _ => None,
+    });
+    said.filter_map(|what| match what {
+        TrailKind::PlacedAgain { replaced, .. } => Some(*replaced),
+        _ => None,
+    })
+    .next_back()
+}
+
+#[test]
+fn a_gang_without_a_node_to_spare_starts_in_place_on_one_where_it_failed_twice() {
+    for (nodes, is_spare) in [(3, false), (4, true)] {
+        let mut story = Story::of(nodes);
+        let id = story.submit(job(3));
+        let bad = story.gang(id)[1];
+        for _ in 0..2 {
+            kill_gang(&mut story, id, bad);
+            story.wait(5000);
+        }
+        story.all_up(id);
+        story.step(id, 1);
+        let gang = story.gang(id);
+        kill_gang(&mut story, id, gang[2]);
+        assert_eq!(replaced(&story), Some(u32::from(is_spare)), "on {nodes} nodes");
+        assert_eq!(story.gang(id).contains(&bad), !is_spare, "on {nodes} nodes");
+    }
 }
 
 #[test]

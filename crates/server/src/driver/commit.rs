@@ -139,6 +139,10 @@ impl<D: Disk> Driver<D> {
                     let _ = sender.send(Input::Fenced { node, fence, outcome });
                 });
             }
+            // No provider here reaches a machine's power or its GPUs yet, and none proves one.
+            Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
+                self.unsupported.push((node, id));
+            }
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }

@@ -6,7 +6,7 @@ use crate::world::World;
 use lindos_api::agent::{Message, Report, ReportAck};
 use lindos_core::effect::Reply;
 use lindos_model::reservation::Purpose;
-use lindos_model::{JobId, JobSpec, RequestId, Time};
+use lindos_model::{JobId, JobSpec, Mended, RequestId, Time};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,6 +20,7 @@ pub(crate) enum Ask {
     Undrain { node: String },
     Reserve { name: String, purpose: Purpose, nodes: Vec<String>, from: Time, until: Time },
     Unreserve { name: String },
+    Mended { node: String, how: Mended },
 }
 
 /// What the thread and its handles both see.

@@ -117,6 +117,8 @@ pub(crate) struct Driver<D: Disk> {
     /// While the journal refuses: when to try again by ourselves, and what it said.
     trouble: Option<(Instant, Fault)>,
     since_snapshot: u64,
+    /// What nobody here can do to a node: said in the next batch.
+    unsupported: Vec<(NodeId, EffectId)>,
     /// Since the readings of forgotten jobs were last dropped.
     ended_jobs: u32,
 }
@@ -165,6 +167,7 @@ impl<D: Disk> Driver<D> {
             listened_at: Instant::now(),
             trouble: None,
             since_snapshot,
+            unsupported: Vec::new(),
             ended_jobs: 0,
         };
         let event = Event::ControlPlaneStarted { policy: Box::new(policy) };
@@ -214,7 +217,8 @@ impl<D: Disk> Driver<D> {
     }
 
     fn patience(&mut self) -> Duration {
-        if !self.reads.is_empty() || !self.deferred.is_empty() {
+        let has_own = !self.unsupported.is_empty() && self.trouble.is_none();
+        if !self.reads.is_empty() || !self.deferred.is_empty() || has_own {
             return Duration::ZERO;
         }
         if let Some((retry_at, _)) = &self.trouble {

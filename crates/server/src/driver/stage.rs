@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use axum::http::StatusCode;
 use lindos_api::agent::{RankProgress, Report, ReportAck};
 use lindos_core::Event;
-use lindos_core::edges::{Reading, Worth};
+use lindos_core::edges::{self, Reading, Worth};
 use lindos_core::effect::Reply;
 use lindos_core::gang::attempt::Attempt;
 use lindos_core::health::fleet::NodeState;
@@ -13,7 +13,7 @@ use lindos_journal::Disk;
 use lindos_model::fleet::FLEET_NODES_MAX;
 use lindos_model::node::GPUS_PER_NODE_MAX;
 use lindos_model::reservation::Reservation;
-use lindos_model::{Epoch, NodeId, NodeSpec, Rank, RequestId, Time};
+use lindos_model::{Epoch, NodeId, NodeSpec, Outcome, Rank, RequestId, Time};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,10 @@ impl<D: Disk> Driver<D> {
             self.on_input(now, input, &mut staged);
         }
         if self.may_act_alone() {
+            for (node, remedy) in std::mem::take(&mut self.unsupported) {
+                let outcome = Outcome::Unsupported;
+                staged.events.push((Event::RemedyOver { node, remedy, outcome }, None));
+            }
             self.on_time(now, &mut staged);
         }
         if staged.events.is_empty() {
@@ -117,6 +121,9 @@ impl<D: Disk> Driver<D> {
                     },
                 )
             }
+            Ask::Mended { node: name, how } => {
+                node(&name).map(|node| Event::NodeMended { request, node, how })
+            }
             Ask::Unreserve { name } => Ok(Event::ReservationCancelled { request, name }),
         };
         match event {
@@ -167,6 +174,8 @@ impl<D: Disk> Driver<D> {
             let spec = Box::new(spec.clone());
             staged.events.push((Event::NodeJoined { spec }, None));
         }
+        let findings = edges::findings(self.world.core.health(node), node, &report.findings);
+        staged.events.extend(findings.into_iter().map(|event| (event, None)));
         // The last steps before the end that the same report tells of.
         for progress in &report.progress {
             self.on_progress(now, progress, staged);

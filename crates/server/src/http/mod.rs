@@ -69,6 +69,7 @@ fn for_people() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(nodes::why))
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
+        .routes(routes!(nodes::mended))
         .routes(routes!(reservations::list, reservations::reserve))
         .routes(routes!(reservations::unreserve))
         .routes(routes!(events::list))

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::views;
 use axum::Json;
 use axum::extract::{Path, State};
-use lindos_api::user::{ApiError, Done, DrainRequest, NodeView, NodeWhy};
+use lindos_api::user::{ApiError, Done, DrainRequest, MendedRequest, NodeView, NodeWhy};
 use lindos_model::NodeId;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -59,6 +59,20 @@ pub(super) async fn drain(
     StrictJson(body): StrictJson<DrainRequest>,
 ) -> Result<Json<Done>, Fault> {
     app.driver.ask(new_request()?, Ask::Drain { node, reason: body.reason }).await?;
+    Ok(Json(Done { ok: true }))
+}
+
+/// Tells what became of a node that was out for repair.
+#[utoipa::path(post, path = "/v1/nodes/{name}/mended", operation_id = "node_mended",
+    params(("name" = String, Path, description = "The node's name")),
+    request_body = MendedRequest,
+    responses((status = OK, body = Done), (status = "default", body = ApiError)))]
+pub(super) async fn mended(
+    State(app): State<App>,
+    Path(node): Path<String>,
+    StrictJson(body): StrictJson<MendedRequest>,
+) -> Result<Json<Done>, Fault> {
+    app.driver.ask(new_request()?, Ask::Mended { node, how: body.how }).await?;
     Ok(Json(Done { ok: true }))
 }
 

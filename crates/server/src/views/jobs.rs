@@ -144,7 +144,7 @@ pub fn job_with_ranks(view: &View<'_>, id: JobId, ranks_max: usize) -> Option<Jo
         retries_left_user: job.spec.retry_user.saturating_sub(job.user_used),
         wait_reason: view.core.why(id),
         end_reason: job.ended.as_ref().map(|(_, reason)| reason.clone()),
-        attempts: attempts(job),
+        attempts: attempts(view, job),
         ranks: job
             .attempt
             .as_ref()
@@ -155,7 +155,7 @@ pub fn job_with_ranks(view: &View<'_>, id: JobId, ranks_max: usize) -> Option<Jo
     })
 }
 
-fn attempts(job: &Job) -> Vec<AttemptSummary> {
+fn attempts(view: &View<'_>, job: &Job) -> Vec<AttemptSummary> {
     let mut attempts: Vec<AttemptSummary> = job.history.iter().map(past).collect();
     let present = job
         .attempt
@@ -171,8 +171,14 @@ fn attempts(job: &Job) -> Vec<AttemptSummary> {
         end_reason: None,
         charge: None,
         replicas: replicas(attempt),
+        spares: spares(view, attempt),
     }));
     attempts
+}
+
+fn spares(view: &View<'_>, attempt: &Attempt) -> Vec<String> {
+    let nodes = attempt.spares.iter().filter_map(|&node| view.core.node(node));
+    nodes.map(|node| node.spec.name.clone()).collect()
 }
 
 fn past(past: &PastAttempt) -> AttemptSummary {
@@ -186,6 +192,7 @@ fn past(past: &PastAttempt) -> AttemptSummary {
         end_reason: Some(past.reason.clone()),
         charge: Some(past.charge),
         replicas: Vec::new(),
+        spares: Vec::new(),
     }
 }
 

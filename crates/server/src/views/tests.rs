@@ -320,6 +320,15 @@ fn scattered() {
 }
 
 #[test]
+fn a_spare_of_one_job() {
+    let mut told = Told::of(nodes(3));
+    let id = told.run(JobSpec { spares: 1, ..job(2) });
+    let detail = super::job(&told.view(), id).unwrap();
+    assert_eq!(detail.attempts[0].spares, ["n2"]);
+    insta::assert_snapshot!(told.why_node("n2"), @"n2 is idle: it is kept for job 1, should that lose a node");
+}
+
+#[test]
 fn held() {
     let mut told = Told::of(nodes(4));
     told.run(limited(2, 60));

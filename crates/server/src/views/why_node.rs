@@ -47,7 +47,7 @@ fn kind(idle: &NodeIdle) -> &'static str {
         NodeIdle::Drained { .. } => "drained",
         NodeIdle::Reserved { .. } => "reserved",
         NodeIdle::Held { .. } => "held",
-        NodeIdle::Spare { .. } => "spare",
+        NodeIdle::Spare { .. } | NodeIdle::SpareOf { .. } => "spare",
         NodeIdle::NoDemand => "no_demand",
         NodeIdle::Unwanted { .. } => "unwanted",
     }
@@ -134,6 +134,9 @@ fn because(view: &View<'_>, node: &Node, idle: &NodeIdle) -> String {
         NodeIdle::Spare { spares } => {
             format!("it is one of the {spares} spares kept for gangs that lose a node")
         }
+        NodeIdle::SpareOf { job } => {
+            format!("it is kept for job {job}, should that lose a node")
+        }
         NodeIdle::NoDemand => "no job waits".to_string(),
         NodeIdle::Unwanted { jobs: 1, gpus, .. } => {
             format!("the one job that waits, for {gpus} GPUs, does not start there")
@@ -194,7 +197,12 @@ fn hints(view: &View<'_>, node: &Node, outlook: &NodeOutlook) -> Vec<String> {
             .map(|first| format!("`lindos why {}` tells what would start it", first.job))
             .into_iter()
             .collect(),
-        Some(NodeIdle::Reserved { .. } | NodeIdle::Spare { .. } | NodeIdle::NoDemand) => Vec::new(),
+        Some(
+            NodeIdle::Reserved { .. }
+            | NodeIdle::Spare { .. }
+            | NodeIdle::SpareOf { .. }
+            | NodeIdle::NoDemand,
+        ) => Vec::new(),
         None if node.state != NodeState::Up || node.drained.is_some() => {
             let state = if node.state == NodeState::Up { "drained" } else { node.state.name() };
             vec![format!("it is {state}: nothing new starts there when they are over")]

@@ -150,6 +150,7 @@ impl FakeAgent {
             seq: 0,
             attempts: Vec::new(),
             progress: Vec::new(),
+            findings: Vec::new(),
         };
         FakeAgent { http, url, token, report, stream, buffer: Vec::new() }
     }

@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn every_worked_row_is_reproduced_to_its_digits() {
-        let mut reader = csv::Reader::from_reader(include_str!("testdata/ettr.csv").as_bytes());
+        let mut reader = csv::Reader::from_reader(include_str!("../../data/ettr.csv").as_bytes());
         let rows: Vec<Row> = reader.deserialize().map(Result::unwrap).collect();
         assert_eq!(rows.len(), 90);
         for row in &rows {

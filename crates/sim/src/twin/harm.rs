@@ -1,8 +1,9 @@
 //! What faults do to nodes and to the jobs on them, and how nodes are mended.
 //!
-//! Somebody looks after the machines: a node that a check has found is drained at that moment, is
-//! mended in the time that its repair takes, and is then taken back. A node that no check ever
-//! finds is drained when it has broken what ran on it twice: then a person sees it.
+//! Somebody looks after the machines: a node that a check has found is drained at that moment, what
+//! runs there has to leave, it is mended in the time that its repair takes, and is then taken back. A
+//! node that no check ever finds is drained when it has broken what ran on it twice: then a person
+//! sees it.
 
 use super::world::{Happening, World};
 use crate::reliability::{Effect, PlannedFault, Target};
@@ -16,9 +17,12 @@ use std::collections::BTreeMap;
 
 /// A person drains a node that has broken what ran on it so often.
 const STRIKES_MAX: u32 = 2;
+/// What windows are called, before the place of the fault.
+const MAINTENANCE: &str = "maintenance-";
+const REPAIR: &str = "repair-";
 
 /// The machines as they are.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machines {
     /// Of each node's agent.
     reports: Vec<(u64, u64)>,
@@ -57,8 +61,22 @@ impl Machines {
         }
     }
 
+    pub fn count(&self) -> usize {
+        self.reports.len()
+    }
+
     pub fn fault(&self, place: usize) -> &PlannedFault {
         &self.struck[place].fault
+    }
+
+    /// The cause that a job which made way for this window was stopped by; `None` if what the fault
+    /// does has been counted already.
+    pub fn cause_of_window(&self, name: &str) -> Option<usize> {
+        let place = name.strip_prefix(MAINTENANCE).or_else(|| name.strip_prefix(REPAIR))?;
+        // A window of a script is of no fault here.
+        let fault = &self.struck.get(place.parse::<usize>().ok()?)?.fault;
+        let is_new = matches!(fault.effect, Effect::Maintenance { .. } | Effect::Slow { .. });
+        is_new.then_some(usize::from(fault.cause))
     }
 
     pub fn dead(&self) -> impl Iterator<Item = NodeId> + '_ {
@@ -182,8 +200,8 @@ impl World<'_, '_> {
         let cause = place_cause(&self.machines, place);
         for part in self.parts_on(node, target) {
             self.tallies.note_cause(part.job, cause);
-            self.strike(node);
             self.end_rank(node, part, exit);
+            self.strike(node);
         }
     }
 
@@ -192,10 +210,9 @@ impl World<'_, '_> {
         let whole = Target::Node(node);
         let part = self.parts_on(node, whole).into_iter().find(|part| part.job == job);
         let Some(part) = part else { return };
-        let place = self.machines.bad[&node].place;
-        self.tallies.note_cause(job, place_cause(&self.machines, place));
-        self.strike(node);
+        self.tallies.job(job).again += 1;
         self.end_rank(node, part, &Exit::Signal(7));
+        self.strike(node);
     }
 
     /// A bad node has broken something again.
@@ -266,11 +283,14 @@ impl World<'_, '_> {
     }
 
     fn announce(&mut self, place: usize, nodes: Vec<NodeId>, notice: Millis, takes: Millis) {
+        let from = self.now + notice;
+        self.reserve(format!("{MAINTENANCE}{place}"), nodes, from, from + takes);
+    }
+
+    fn reserve(&mut self, name: String, nodes: Vec<NodeId>, from: Time, until: Time) {
         let request = self.next_request();
-        let (from, until) = (self.now + notice, self.now + notice + takes);
-        let name = format!("maintenance-{place}");
-        let reservation = Reservation { name, purpose: Purpose::Maintenance, nodes, from, until };
-        let reservation = Box::new(reservation);
+        let reservation =
+            Box::new(Reservation { name, purpose: Purpose::Maintenance, nodes, from, until });
         self.tell(&Event::NodesReserved { request, reservation });
     }
 
@@ -295,9 +315,31 @@ impl World<'_, '_> {
         if repair.kind.takes_node_out() && fault.effect != Effect::NodeDown {
             for &node in &nodes {
                 self.drain(node, self.setup.faults.cause(&fault).name.clone());
+                self.make_leave(place, node);
             }
         }
         self.put(repair.takes, Happening::Mended(place));
+    }
+
+    /// A drained node lets its jobs end, and nobody can mend it meanwhile: what runs there goes on
+    /// elsewhere, as for a maintenance window. That is how a job gets rid of a slow node. Of a job of
+    /// replicas only the one is taken away that is there; what is broken there needs no help with that.
+    fn make_leave(&mut self, place: usize, node: NodeId) {
+        let known = self.core.node(node).expect("it is in the fleet");
+        let mut gangs = known.allocations.iter().filter_map(|a| self.gang_of(a.job));
+        if gangs.any(|gang| gang.replicas.len() == 1) {
+            // The drain keeps it out: the window is only to empty it.
+            self.reserve(format!("{REPAIR}{place}"), vec![node], self.now, self.now + Millis(1));
+            return;
+        }
+        if !self.machines.slow.contains_key(&node) {
+            return;
+        }
+        let cause = place_cause(&self.machines, place);
+        for part in self.parts_on(node, Target::Node(node)) {
+            self.tallies.note_cause(part.job, cause);
+            self.end_rank(node, part, &Exit::Signal(9));
+        }
     }
 
     pub(super) fn drain(&mut self, node: NodeId, reason: String) {

@@ -326,8 +326,10 @@ impl World<'_, '_> {
         let Some(training) = self.trains(job) else { return };
         let epoch = training.epoch;
         self.tell_step(job, epoch);
+        let slow = self.slow_in(job, replica as usize);
         let Some(training) = self.trains(job) else { return };
         training.away.insert(replica);
+        training.slow.retain(|node, _| !slow.contains(node));
         training.plan += 1;
         if training.can_train() {
             training.pace.drop_step(millis(now));
@@ -336,6 +338,17 @@ impl World<'_, '_> {
         } else {
             training.is_broken = true;
         }
+    }
+
+    /// Those of a replica's nodes that hold all others up.
+    fn slow_in(&self, job: JobId, replica: usize) -> BTreeSet<NodeId> {
+        let training = self.lives.get(&job).and_then(|life| life.training.as_ref());
+        let Some(training) = training.filter(|training| !training.slow.is_empty()) else {
+            return BTreeSet::new();
+        };
+        let Some(gang) = self.gang_of(job) else { return BTreeSet::new() };
+        let nodes = gang.members_of(replica).map(|member| gang.members[member].node);
+        nodes.filter(|node| training.slow.contains_key(node)).collect()
     }
 
     /// All of a training stands still for a while; the core hears of it, and of its end.

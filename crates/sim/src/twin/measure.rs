@@ -3,7 +3,7 @@
 use super::Setup;
 use super::life::Life;
 use lindos_core::{Core, Digest};
-use lindos_model::{Column, Columns, EndReason, JobId, JobState, Time};
+use lindos_model::{Column, Columns, JobId, JobState, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Counted while the world goes on.
@@ -23,8 +23,10 @@ pub struct Tallies {
 /// What has befallen one job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobTally {
-    /// Faults that have ended what it did, or a replica's, by cause.
+    /// Faults that have ended what it did, or a replica's, by cause; each fault once.
     pub causes: BTreeMap<usize, u64>,
+    /// How often one of them has done so again, as nobody had taken the node out yet.
+    pub again: u64,
     /// Attempts that a fault has ended.
     pub interruptions: u64,
     pub replicas_lost: u64,
@@ -44,15 +46,6 @@ impl Tallies {
 
     pub fn note_cause(&mut self, job: JobId, cause: usize) {
         *self.job(job).causes.entry(cause).or_default() += 1;
-    }
-
-    pub fn note_stop(&mut self, job: JobId, reason: &EndReason) {
-        let tally = self.job(job);
-        if reason.is_by_the_queue() {
-            tally.stops += 1;
-        } else {
-            tally.interruptions += 1;
-        }
     }
 }
 

@@ -18,6 +18,8 @@ pub mod metric;
 pub mod scenario;
 pub mod script;
 pub mod sweep;
+#[cfg(test)]
+mod tests;
 pub mod work;
 mod world;
 
@@ -27,7 +29,7 @@ use lindos_model::{Exit, JobSpec, Millis, NodeSpec, Policy, Time};
 use script::Script;
 use std::sync::Arc;
 pub use work::Work;
-pub use world::run;
+pub use world::{Joined, run};
 
 /// How long what Lindos does takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

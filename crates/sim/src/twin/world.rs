@@ -9,13 +9,16 @@ use lindos_core::effect::{Command, Effects, Order, Reply};
 use lindos_core::event::GangWord;
 use lindos_core::{Core, Effect, Event};
 use lindos_model::{
-    EffectId, Epoch, JobId, Millis, NodeId, Policy, RequestId, Time, TrailEntry, TrailKind,
+    EffectId, Epoch, JobId, Millis, NodeId, Outcome as RemedyOutcome, Policy, RequestId, Time,
+    TrailEntry, TrailKind,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 /// What the core need not remember here: nobody asks for it.
 const REMEMBERED: u32 = 256;
+/// How long the vendor's diagnostics and what follows from them take.
+const REMEDY: Millis = Millis::from_secs(3600);
 /// How often it is told how far the world is.
 const MOMENTS_A_TELLING: u64 = 4096;
 
@@ -66,6 +69,11 @@ pub(super) enum Happening {
         node: NodeId,
         fence: EffectId,
     },
+    /// What Lindos itself has tried on a node is over.
+    Remedied {
+        node: NodeId,
+        remedy: EffectId,
+    },
     /// A pause is over, or a slow node is as it was.
     Resumes {
         job: JobId,
@@ -84,6 +92,8 @@ pub(super) struct World<'s, 'r> {
     pub lives: BTreeMap<JobId, Life>,
     /// Index in the setup's jobs of what is being submitted.
     submitting: usize,
+    /// The request that does so.
+    submission: RequestId,
     requests: u128,
     pub machines: Machines,
     pub tallies: Tallies,
@@ -101,16 +111,41 @@ pub(super) fn forgetful(mut policy: Policy) -> Policy {
 /// Plays a setup to its end. `tell` hears how far it is.
 pub fn run(setup: &Setup, record: Option<Record<'_>>, tell: &mut dyn FnMut(Time)) -> Outcome {
     let mut world = World::new(setup, record);
-    let mut moments = 0u64;
-    while world.step() {
-        moments += 1;
-        if moments.is_multiple_of(MOMENTS_A_TELLING) {
-            tell(world.now);
-        }
+    world.enrol();
+    world.play(tell)
+}
+
+/// A fleet that has joined, and nothing else has happened: several runs can begin with it, which
+/// saves most of what a short run of a large fleet costs.
+#[derive(Clone, Debug)]
+pub struct Joined {
+    core: Core,
+    machines: Machines,
+    events: u64,
+}
+
+impl Joined {
+    /// The nodes and the policy of a setup; its jobs and its faults do not matter.
+    pub fn new(setup: &Setup) -> Joined {
+        let mut world = World::new(setup, None);
+        world.enrol();
+        Joined { core: world.core, machines: world.machines, events: world.events }
     }
-    world.core.check();
-    let (core, events) = (world.core, world.events);
-    Outcome::new(&core, world.now, events, &world.lives, world.tallies)
+
+    /// As [`run`], of a setup with the same nodes and policy; `record` does not hear of the joining.
+    pub fn run(
+        &self,
+        setup: &Setup,
+        record: Option<Record<'_>>,
+        tell: &mut dyn FnMut(Time),
+    ) -> Outcome {
+        assert_eq!(self.machines.count(), setup.nodes.len(), "the fleet is the one that joined");
+        let mut world = World::new(setup, record);
+        world.core = self.core.clone();
+        world.machines = self.machines.clone();
+        world.events = self.events;
+        world.play(tell)
+    }
 }
 
 impl<'s, 'r> World<'s, 'r> {
@@ -125,30 +160,32 @@ impl<'s, 'r> World<'s, 'r> {
             next_fault: 0,
             lives: BTreeMap::new(),
             submitting: 0,
+            submission: RequestId(0),
             requests: 0,
             machines: Machines::new(setup.nodes.len()),
             tallies: Tallies::new(setup),
             out: Vec::new(),
             events: 0,
         };
-        let policy = Box::new(forgetful(setup.policy.clone()));
-        world.tell(&Event::ControlPlaneStarted { policy });
-        if let Some(script) = &setup.script {
-            world.put_script(script);
-        } else {
-            world.join_all();
-        }
         for (index, job) in setup.jobs.iter().enumerate() {
             world.put_at(job.at, Happening::Submit(index));
         }
         world
     }
 
-    fn join_all(&mut self) {
-        for spec in &self.setup.nodes {
+    /// The control plane starts, and every node joins it; with a script, when that says so.
+    fn enrol(&mut self) {
+        let setup = self.setup;
+        let policy = Box::new(forgetful(setup.policy.clone()));
+        self.tell(&Event::ControlPlaneStarted { policy });
+        if let Some(script) = &setup.script {
+            self.put_script(script);
+            return;
+        }
+        for spec in &setup.nodes {
             self.tell(&Event::NodeJoined { spec: Box::new(spec.clone()) });
         }
-        for index in 0..self.setup.nodes.len() {
+        for index in 0..setup.nodes.len() {
             self.report(NodeId(index as u32), Vec::new());
         }
     }
@@ -159,6 +196,18 @@ impl<'s, 'r> World<'s, 'r> {
             let arrival = if deed.is_first { 0 } else { u64::MAX };
             self.heap.push(Reverse((deed.at, arrival, Happening::Deed(index))));
         }
+    }
+
+    fn play(mut self, tell: &mut dyn FnMut(Time)) -> Outcome {
+        let mut moments = 0u64;
+        while self.step() {
+            moments += 1;
+            if moments.is_multiple_of(MOMENTS_A_TELLING) {
+                tell(self.now);
+            }
+        }
+        self.core.check();
+        Outcome::new(&self.core, self.now, self.events, &self.lives, self.tallies)
     }
 
     pub fn put(&mut self, after: Millis, happening: Happening) {
@@ -224,6 +273,9 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::Mended(place) => self.on_mended(place),
             Happening::Silent { node, since } => self.on_silent(node, since),
             Happening::Fenced { node, fence } => self.tell(&Event::NodeFenced { node, fence }),
+            Happening::Remedied { node, remedy } => {
+                self.tell(&Event::RemedyOver { node, remedy, outcome: RemedyOutcome::Done });
+            }
             Happening::Resumes { job, plan } => self.on_resumes(job, plan),
         }
     }
@@ -236,6 +288,7 @@ impl<'s, 'r> World<'s, 'r> {
     fn submit(&mut self, index: usize) {
         self.submitting = index;
         let (request, spec) = (self.next_request(), &self.setup.jobs[index].spec);
+        self.submission = request;
         let (user, spec) = ("twin".to_string(), std::sync::Arc::clone(spec));
         self.tell(&Event::JobSubmitted { request, user, spec });
     }
@@ -264,14 +317,25 @@ impl<'s, 'r> World<'s, 'r> {
             Effect::Reply { reply: Reply::Submitted { job }, .. } => {
                 self.lives.entry(job).or_insert_with(|| Life::new(self.submitting));
             }
-            Effect::Reply { reply: Reply::Rejected { reason }, .. } => {
+            Effect::Reply { reply: Reply::Rejected { reason }, request, .. }
+                if request == self.submission =>
+            {
                 self.tallies.refused.push(format!("{reason:?}"));
                 self.tallies.over += 1;
             }
-            Effect::Reply { reply: Reply::Done, .. } => {}
+            // A window on a node that has one already: whoever asked for it goes without.
+            Effect::Reply { reply: Reply::Done | Reply::Rejected { .. }, .. } => {}
             Effect::Command(command) => self.obey(&command),
             Effect::Fence { id: fence, node } => {
                 self.put(self.setup.delays.fence, Happening::Fenced { node, fence });
+            }
+            // The faults of the plan are mended by people ([`super::harm`]); what the core finds
+            // by itself, a node that is to blame too often, is mended by what it tries first.
+            Effect::Remedy { id: remedy, node, .. } => {
+                self.put(REMEDY, Happening::Remedied { node, remedy });
+            }
+            Effect::BurnIn { id: remedy, node, span } => {
+                self.put(span, Happening::Remedied { node, remedy });
             }
             Effect::Trail(entry) => self.on_trail(&entry),
         }
@@ -287,7 +351,16 @@ impl<'s, 'r> World<'s, 'r> {
             TrailKind::Completed | TrailKind::Failed { .. } | TrailKind::Cancelled => {
                 self.tallies.over += 1;
             }
-            TrailKind::Fault { reason, .. } => self.tallies.note_stop(job, reason),
+            TrailKind::Fault { .. } => self.tallies.job(job).interruptions += 1,
+            TrailKind::Preempted { .. } | TrailKind::Moved { .. } | TrailKind::Grows { .. } => {
+                self.tallies.job(job).stops += 1;
+            }
+            TrailKind::MadeWay { name, .. } => {
+                self.tallies.job(job).stops += 1;
+                if let Some(cause) = self.machines.cause_of_window(name) {
+                    self.tallies.note_cause(job, cause);
+                }
+            }
             TrailKind::ReplicaLost { .. } => self.tallies.job(job).replicas_lost += 1,
             _ => {}
         }

@@ -218,7 +218,7 @@ impl Watch {
                     self.on_trail(id, entry, moment);
                 }
             }
-            Effect::Reply { .. } => {}
+            Effect::Reply { .. } | Effect::Remedy { .. } | Effect::BurnIn { .. } => {}
         }
     }
 

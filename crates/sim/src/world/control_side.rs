@@ -1,41 +1,47 @@
 //! The control plane's side of the world: what it hears, writes down and sends, and its users.
 
 use super::{
-    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, FENCE, Happening, SimReservation, ToControl, World,
+    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, Down, FENCE, Happening, REMEDY, SimReservation, ToControl,
+    World,
 };
 use crate::agent::Told;
-use crate::control::Control;
+use crate::control::{Control, Reads, read_record};
 use crate::fault::{Network, Plant};
 use lindos_core::effect::Reply;
 use lindos_core::{Effect, Event};
+use lindos_journal::EventRecord;
 use lindos_model::job::After;
 use lindos_model::reservation::Reservation;
-use lindos_model::{EndReason, JobSpec, Millis, NodeId, TrailEntry, TrailKind};
+use lindos_model::{EndReason, JobSpec, Millis, NodeId, Outcome, TrailEntry, TrailKind};
 use std::sync::Arc;
 
+/// A control plane that was deposed in the middle of its work has so many commands on their way.
+const SENT_KEPT: usize = 64;
 /// Fleets of no more nodes than this are checked after every commit …
 const CHECKED_ALWAYS: usize = 64;
-/// … and larger ones about once in so many happenings.
+/// … and larger ones about once in so many happenings, or as many as they have nodes.
 const CHECKED_EVERY: u64 = 1024;
 
 impl World {
     pub(super) fn on_control_hears(&mut self, message: ToControl) {
-        let now = self.now;
         if self.control.is_none() {
             return;
         }
+        let now = self.clock();
         match message {
             ToControl::Report { node, incarnation, seq, attempts, readings } => {
                 if self.is_cut_off(node) {
                     return;
                 }
-                let spec = self.setup.nodes[node].clone();
-                let known = self.control_mut().core.node_by_name(&spec.name);
+                let name = &self.setup.nodes[node].name;
+                let known = self.control.as_ref().and_then(|c| c.core.node_by_name(name));
                 let Some(id) = known else {
                     // It enrols, and is heard with its next report.
-                    self.take(Event::NodeJoined { spec: Box::new(spec) });
+                    let spec = Box::new(self.setup.nodes[node].clone());
+                    self.take(Event::NodeJoined { spec });
                     return;
                 };
+                self.checker.on_heard(node, (incarnation, seq), self.now);
                 let control = self.control_mut();
                 for event in control.on_report(now, id, incarnation, seq, attempts, &readings) {
                     self.take(event);
@@ -79,6 +85,13 @@ impl World {
                     self.take(event);
                 }
             }
+            ToControl::RemedyOver(node, remedy) => {
+                let name = &self.setup.nodes[node].name;
+                if let Some(node) = self.control.as_ref().and_then(|c| c.core.node_by_name(name)) {
+                    let outcome = Outcome::Done;
+                    self.take(Event::RemedyOver { node, remedy, outcome });
+                }
+            }
             ToControl::NodeFenced(node, fence) => {
                 let name = &self.setup.nodes[node].name;
                 if let Some(node) = self.control.as_ref().and_then(|c| c.core.node_by_name(name)) {
@@ -93,24 +106,41 @@ impl World {
         if self.control_mut().take(event) {
             // Most commits are quick; some find the disk busy, and may be cut by a crash.
             let is_slow = self.chances.chance(20_000);
-            let after = Millis(self.chances.between(0, if is_slow { 400 } else { 3 }));
+            let mut after = Millis(self.chances.between(0, if is_slow { 400 } else { 3 }));
+            if let Some((_, longest)) = self.slow_disk.filter(|(until, _)| *until > self.now) {
+                after = Millis(self.chances.between(0, longest.0));
+                self.host.stall(self.now, after);
+            }
             self.put(after, Happening::Commit);
         }
     }
 
     pub(super) fn arm_clock(&mut self) {
         let Some(deadline) = self.control.as_ref().and_then(Control::next_deadline) else { return };
-        if self.clock_armed.is_none_or(|armed| deadline < armed || armed <= self.now) {
-            self.clock_armed = Some(deadline);
-            self.put(deadline.since(self.now), Happening::ControlClock);
+        let now = self.clock();
+        let left = deadline.since(now);
+        // A clock that leans may come to it a tenth too early or too late.
+        let after = if self.host.is_off() && left > Millis::ZERO {
+            Millis((left.0 * 10 / 11).max(1))
+        } else {
+            left
+        };
+        let at = self.now + after;
+        if self.clock_armed.is_none_or(|armed| at < armed || armed <= self.now) {
+            self.clock_armed = Some(at);
+            self.put(after, Happening::ControlClock);
         }
     }
 
     pub(super) fn on_control_clock(&mut self) {
-        let now = self.now;
         self.clock_armed = None;
-        if let Some(control) = &mut self.control {
-            for event in control.on_clock(now) {
+        if self.control.is_some() {
+            let now = self.clock();
+            for event in self.control_mut().on_clock(now) {
+                if let Event::NodeSilent { node, .. } = &event {
+                    let (node, silent_after) = (self.index_of(*node), self.policy.node_silent_ms);
+                    self.checker.on_called_silent(node, self.now, Millis(silent_after));
+                }
                 self.take(event);
             }
             self.arm_clock_after_commit();
@@ -125,18 +155,23 @@ impl World {
     }
 
     pub(super) fn on_commit(&mut self) {
-        let now = self.now;
-        let Some(control) = self.control.as_mut().filter(|control| control.has_waiting()) else {
+        if self.control.as_ref().is_none_or(|control| !control.has_waiting()) {
             return;
-        };
+        }
+        let now = self.clock();
+        let deaf = self.host.take_stalled();
+        let control = self.control_mut();
+        control.was_deaf(now, deaf);
         let Some(effects) = control.commit(now) else {
             self.put(COMMIT_AGAIN, Happening::Commit);
             return;
         };
-        let core = &control.core;
+        let core = &self.control.as_ref().expect("it is up").core;
         // A check is a pass over everything: after each commit of a small fleet, now and then of a
         // large one.
-        if core.nodes().len() <= CHECKED_ALWAYS || self.happenings.is_multiple_of(CHECKED_EVERY) {
+        let nodes = core.nodes().len();
+        let every = CHECKED_EVERY.max(nodes as u64);
+        if nodes <= CHECKED_ALWAYS || self.happenings.is_multiple_of(every) {
             core.check();
         }
         self.checker.on_commit(core);
@@ -179,6 +214,10 @@ impl World {
                 for told in Told::all(&command) {
                     let node = self.index_of(told.to.node);
                     if !self.is_cut_off(node) {
+                        if self.sent.len() == SENT_KEPT {
+                            self.sent.pop_front();
+                        }
+                        self.sent.push_back((node, told.clone()));
                         self.send(&Happening::ToAgent(node, told));
                     }
                 }
@@ -187,14 +226,20 @@ impl World {
                 let node = self.index_of(node);
                 self.put(FENCE, Happening::Fenced(node, id));
             }
+            Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
+                let node = self.index_of(node);
+                self.put(REMEDY, Happening::Remedied(node, id));
+            }
         }
     }
 
-    pub(super) fn fill_disk(&mut self, is_full: bool) {
-        if let Some(control) = &self.control {
-            control.set_disk_full(is_full);
-        } else if let Some(remains) = &self.remains {
-            remains.disk.set_capacity(is_full.then_some(0));
+    /// Nothing more fits on the disk of the journal than so many bytes; `None`: until it does again.
+    pub(super) fn bound_disk(&mut self, room: Option<u64>) {
+        let control = self.control.as_ref().map(Control::disk);
+        let remains = self.remains.as_ref().map(|(remains, _)| &remains.disk);
+        if let Some(disk) = control.or(remains) {
+            let used: u64 = disk.files().values().map(|bytes| bytes.len() as u64).sum();
+            disk.set_capacity(room.map(|room| used + room));
         }
     }
 
@@ -212,13 +257,49 @@ impl World {
             self.put(COMMIT_AGAIN, Happening::ControlBack);
             return;
         }
-        let remains = self.remains.take().expect("it was killed");
+        let (remains, down) = self.remains.take().expect("it was killed");
         let disk = remains.disk.clone();
-        let mut control = Control::start(disk, &self.setup.policy, self.now, Some(&remains));
-        control.forget_to_journal = self.is_planted(Plant::ForgetToJournal);
-        self.checker.on_restart(&control.core);
+        let control = Control::start(disk, &self.policy, &self.host, self.now, Some(&remains));
+        match (down, &mut self.standby) {
+            (Down::Killed, _) | (Down::Deposed, None) => {}
+            (Down::Deposed, Some(standby)) => {
+                standby.follow(control.disk());
+                standby.check_takes_over(&control);
+            }
+            (Down::Upgraded, _) => control.check_upgrade(self.reads()),
+        }
+        self.checker.on_restart(&control.core, self.now);
         self.control = Some(control);
+        self.plant_in_control();
         self.put(Millis::ZERO, Happening::Commit);
+    }
+
+    /// How the next version reads the records of this one.
+    fn reads(&self) -> Reads {
+        if !self.is_planted(Plant::UpgradeLoses) {
+            return read_record;
+        }
+        |bytes| match read_record(bytes) {
+            EventRecord::V1 { at, event: Event::JobSubmitted { request, user, spec } } => {
+                let spec = Arc::new(JobSpec { priority: 7, ..JobSpec::clone(&spec) });
+                EventRecord::V1 { at, event: Event::JobSubmitted { request, user, spec } }
+            }
+            other @ EventRecord::V1 { .. } => other,
+        }
+    }
+
+    pub(super) fn on_standby_reads(&mut self) {
+        let disk = match (&self.control, &self.remains) {
+            (Some(control), _) => control.disk(),
+            (None, Some((remains, _))) => &remains.disk,
+            (None, None) => return,
+        };
+        if let Some(standby) = &mut self.standby {
+            standby.follow(disk);
+        }
+        if let Some(every) = self.setup.standby.filter(|_| !self.healed) {
+            self.put(every, Happening::StandbyReads);
+        }
     }
 
     pub(super) fn on_ask(&mut self, asked: usize) {
@@ -264,8 +345,10 @@ impl World {
             (Ask::Submit(_), other) => panic!("violation: a good job was not taken: {other:?}"),
             (Ask::Reserve(index), Reply::Rejected { reason }) => {
                 let reservation = &self.setup.reservations[*index];
-                // The request may have been on its way for too long.
-                let is_late = self.now >= reservation.until;
+                // The request may have been on its way for too long, or find a clock that has been
+                // set: another one is not over yet, or this one is.
+                let until = reservation.until;
+                let is_late = self.now >= until || self.host.is_off();
                 assert!(is_late, "violation: a good reservation was not taken: {reason:?}");
             }
             _ => {}

@@ -1,7 +1,8 @@
 //! What goes wrong, and the end of it.
 
-use super::{ASK_AGAIN, Ask, Happening, Key, World};
-use crate::fault::FaultKind;
+use super::{ASK_AGAIN, Ask, Down, Happening, Key, World};
+use crate::control::Remains;
+use crate::fault::{Branch, FaultKind};
 use lindos_model::{Exit, Millis};
 
 impl World {
@@ -32,18 +33,46 @@ impl World {
                 self.nodes[node].cut_off_until = Some(self.now + lasts);
             }
             FaultKind::KillControlPlane { back_after } => {
-                let now = self.now;
-                if let Some(control) = self.control.take() {
+                if self.control.is_some() {
+                    let now = self.clock();
+                    let control = self.control.take().expect("it is up");
                     let chances = &mut self.chances;
-                    self.remains = Some(control.kill(now, |most| chances.between(0, most)));
-                    self.clock_armed = None;
-                    self.put(back_after, Happening::ControlBack);
+                    let remains = control.kill(now, |most| chances.between(0, most));
+                    self.control_is_down(remains, Down::Killed, back_after);
                 }
             }
-            FaultKind::FillDisk { lasts } => {
+            FaultKind::TakeOver { after, late } => self.depose(after, late),
+            FaultKind::Upgrade { back_after, policy } => self.upgrade(back_after, policy),
+            FaultKind::FillDisk { lasts, room } => {
                 self.disk_full_until = self.now + lasts;
                 self.put(lasts, Happening::DiskFreed);
-                self.fill_disk(true);
+                self.bound_disk(Some(room));
+            }
+            FaultKind::SlowDisk { lasts, commit } => {
+                self.slow_disk = Some((self.now + lasts, commit));
+            }
+            FaultKind::PowerOffAll { branch, back_after, apart } => {
+                for (order, node) in self.members_of(&branch).into_iter().enumerate() {
+                    self.power_off(node, back_after + apart.times(order as u64));
+                }
+            }
+            FaultKind::CutOffAll { branch, lasts, apart } => {
+                for (order, node) in self.members_of(&branch).into_iter().enumerate() {
+                    let until = self.now + lasts + apart.times(order as u64);
+                    self.nodes[node].cut_off_until = Some(until);
+                }
+            }
+            FaultKind::LoseNodeDisk { node, back_after } => {
+                let node = self.by_name[&node];
+                self.power_off(node, back_after);
+                self.nodes[node].lose_disk();
+            }
+            FaultKind::ClockForward { by } => self.jump(by.0 as i64),
+            FaultKind::ClockBack { by } => self.jump(-(by.0 as i64)),
+            FaultKind::HostSleeps { lasts } => {
+                if self.control.is_some() && !self.host.is_busy(self.now) {
+                    self.host.sleep(self.now, lasts);
+                }
             }
             FaultKind::Cancel { job } => self.ask_at(self.now, Ask::Cancel(job)),
             FaultKind::Drain { node } => {
@@ -54,16 +83,70 @@ impl World {
         }
     }
 
+    fn members_of(&self, branch: &Branch) -> Vec<usize> {
+        let nodes = self.setup.nodes.iter().enumerate();
+        nodes.filter(|(_, node)| branch.has(node)).map(|(index, _)| index).collect()
+    }
+
+    /// The wall clock jumps, and a deadline of the control plane may come sooner than it thought.
+    fn jump(&mut self, by_ms: i64) {
+        self.host.jump(by_ms);
+        self.clock_armed = None;
+        self.arm_clock();
+    }
+
+    fn control_is_down(&mut self, remains: Remains, why: Down, back_after: Millis) {
+        self.remains = Some((remains, why));
+        self.clock_armed = None;
+        self.host.wake(self.now);
+        self.host.take_stalled();
+        self.put(back_after, Happening::ControlBack);
+    }
+
+    /// The lease is lost: what the control plane had begun to send is still on its way.
+    fn depose(&mut self, after: Millis, late: Millis) {
+        if self.control.is_none() {
+            return;
+        }
+        let now = self.clock();
+        let control = self.control.take().expect("it is up");
+        let chances = &mut self.chances;
+        let remains = control.depose(now, |most| chances.between(0, most));
+        for (node, told) in std::mem::take(&mut self.sent) {
+            let delay = Millis(self.chances.between(0, late.0));
+            self.put(delay, Happening::ToAgent(node, told));
+        }
+        self.control_is_down(remains, Down::Deposed, after);
+    }
+
+    /// What waits is carried out first, if the disk takes it.
+    fn upgrade(&mut self, back_after: Millis, policy: Option<u32>) {
+        if self.control.is_none() || self.host.is_busy(self.now) {
+            return;
+        }
+        self.on_commit();
+        let Some(control) = self.control.take() else { return };
+        if control.has_waiting() {
+            self.control = Some(control);
+            return;
+        }
+        if let Some(policy) = policy {
+            self.policy = self.setup.policies[policy as usize].clone();
+        }
+        self.control_is_down(control.stop(), Down::Upgraded, back_after);
+    }
+
     pub(super) fn alive_run(&self, job: &str) -> Option<Key> {
         let id = *self.submitted.get(job)?;
-        let mut alive = self.nodes.iter().flat_map(|node| &node.attempts);
+        let nodes = self.nodes_of(id);
+        let mut alive = nodes.iter().flat_map(|&node| &self.nodes[node].attempts);
         alive.find(|((job, _), attempt)| *job == id && attempt.is_alive()).map(|(&key, _)| key)
     }
 
     pub(super) fn kill_rank(&mut self, job: &str, rank: u32) {
         let Some(&id) = self.submitted.get(job) else { return };
         let now = self.now;
-        for node in 0..self.nodes.len() {
+        for node in self.nodes_of(id) {
             let mut here = self.nodes[node].attempts.iter_mut();
             let hit = here.find_map(|(key, attempt)| {
                 let (replica, stopping) = (attempt.replica, attempt.stopping);
@@ -91,10 +174,15 @@ impl World {
     pub(super) fn heal(&mut self) {
         self.healed = true;
         self.disk_full_until = self.now;
-        self.fill_disk(false);
+        self.slow_disk = None;
+        self.bound_disk(None);
+        self.host.wake(self.now);
         self.on_control_back();
         for node in 0..self.nodes.len() {
             self.nodes[node].cut_off_until = None;
+            if self.nodes[node].in_repair {
+                continue;
+            }
             if !self.nodes[node].powered {
                 self.nodes[node].powered = true;
                 self.start_agent(node);

@@ -8,12 +8,13 @@ use crate::fault::Plant;
 use crate::script::Training;
 use lindos_core::edges::Reading;
 use lindos_core::effect::Launch;
-use lindos_model::{EffectId, Epoch, Exit, Millis, RankExit, Time};
+use lindos_model::{EffectId, Epoch, Exit, JobId, Millis, RankExit, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
     pub(super) fn start_agent(&mut self, node: usize) {
-        self.nodes[node].start_agent();
+        let now = self.now;
+        self.nodes[node].start_agent(now);
         let incarnation = self.nodes[node].incarnation;
         self.put(Millis::ZERO, Happening::Heartbeat { node, incarnation });
     }
@@ -109,7 +110,9 @@ impl World {
     }
 
     pub(super) fn on_ranks_started(&mut self, node: usize, key: Key, told: &Told) {
-        Checker::on_ranks_started(&self.nodes, node, key);
+        let job_nodes = self.job_nodes.entry(key.0).or_default();
+        job_nodes.insert(node);
+        Checker::on_ranks_started(&self.nodes, job_nodes, node, key);
         let lindos_core::effect::Order::Launch(launch) = &told.order else { return };
         let base = self.base_of(key, launch);
         let run = self.runs.entry(key).or_insert_with(|| {
@@ -167,11 +170,27 @@ impl World {
     }
 
     /// What the ranks of a launch train with: the gang of their job that is there, if there is one.
+    /// Of replicas that come back at the same time, those of a later epoch may be there first.
     fn base_of(&self, key: Key, launch: &Launch) -> Key {
-        let first = (key.0, Epoch(0));
-        let mut others = self.runs.range(first..key).rev().filter(|(_, run)| !run.broken);
-        let base = others.find(|(other, run)| run.base == **other);
-        base.filter(|_| launch.replica.is_some()).map_or(key, |(&base, _)| base)
+        if launch.replica.is_none() {
+            return key;
+        }
+        // Whoever comes late to what the others have finished finds nothing more to do.
+        let lives = |base: &Key| {
+            if self.runs[base].finished {
+                return true;
+            }
+            let here = self.nodes_of(key.0);
+            let mut attempts = here.iter().flat_map(|&node| &self.nodes[node].attempts);
+            attempts.any(|(other, attempt)| {
+                let of_it = self.runs.get(other).is_some_and(|run| run.base == *base);
+                of_it && attempt.is_alive()
+            })
+        };
+        let of_the_job = (key.0, Epoch(0))..=(key.0, Epoch(u32::MAX));
+        let others = self.runs.range(of_the_job).rev();
+        let mut bases = others.filter(|(other, run)| run.base == **other && !run.broken);
+        bases.find(|(base, _)| **base != key && lives(base)).map_or(key, |(&base, _)| base)
     }
 
     fn begin_training(&mut self, key: Key) {
@@ -238,7 +257,7 @@ impl World {
 
     /// Whoever trained in one replica with a rank that is gone.
     pub(super) fn peers_notice(&mut self, key: Key, replica: u32) {
-        for node in 0..self.nodes.len() {
+        for node in self.nodes_of(key.0) {
             let is_peer = |a: &LocalAttempt| a.is_alive() && a.replica == replica;
             if self.nodes[node].attempts.get(&key).is_some_and(is_peer) {
                 let after = Millis(self.chances.between(5, 3000));
@@ -262,9 +281,14 @@ impl World {
         }
     }
 
+    /// The nodes on which ranks of a job have ever been: a fleet is too large to be looked through.
+    pub(super) fn nodes_of(&self, job: JobId) -> Vec<usize> {
+        self.job_nodes.get(&job).into_iter().flatten().copied().collect()
+    }
+
     /// The ranks of a launch have nothing more to do.
     fn end_well(&mut self, key: Key) {
-        for node in 0..self.nodes.len() {
+        for node in self.nodes_of(key.0) {
             if self.nodes[node].attempts.contains_key(&key) {
                 let after = Millis(self.chances.between(0, 200));
                 self.put(after, Happening::RanksEnd { node, key, exit: Exit::Code(0) });
@@ -285,7 +309,7 @@ impl World {
                 .keys()
                 .any(|other| self.runs.get(other).is_some_and(|run| run.base == key))
         };
-        let mut holders: Vec<usize> = (0..self.nodes.len()).filter(has_it).collect();
+        let mut holders: Vec<usize> = self.nodes_of(key.0).into_iter().filter(has_it).collect();
         if self.runs[&key].replicas == 1 {
             holders.truncate(1);
         }

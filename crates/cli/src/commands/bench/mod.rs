@@ -1,5 +1,6 @@
 //! `lindos bench`: the figures that we quote, each with the command that makes it.
 
+mod agent;
 mod recover;
 mod report;
 mod schedule;
@@ -16,6 +17,8 @@ pub struct BenchArgs {
 
 #[derive(Subcommand, Debug)]
 enum BenchCommand {
+    /// Measure an idle agent with every check of the machine's health on
+    Agent(agent::AgentBenchArgs),
     /// Kill a rank of a real job again and again, and time each phase of its recovery
     Recover(recover::RecoverArgs),
     /// Time the scheduler's decisions on an aged fleet of up to a million GPUs
@@ -26,6 +29,7 @@ enum BenchCommand {
 
 pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     match args.command {
+        BenchCommand::Agent(args) => agent::agent(args).await,
         BenchCommand::Recover(args) => recover::recover(args).await,
         BenchCommand::Schedule(args) => schedule::schedule(&args),
         BenchCommand::Sim(args) => sim::sim(&args),

@@ -1,15 +1,22 @@
 //! A scenario: a fleet, jobs and faults in a file that a person writes, and the transcript of
 //! what came of it.
 
+mod fault_table;
+mod write;
+
+pub use fault_table::{FaultName, FaultTable};
+pub use write::to_text;
+
 use crate::fault::{Fault, FaultKind, Network};
 use crate::script::{Bug, Script};
 use crate::world::{Outcome, Setup, SimJob, SimReservation};
 use lindos_model::file::{FileError, Source};
 use lindos_model::fleet::{NodeGroup, expand};
 use lindos_model::job::HumanSpan;
+use lindos_model::node::GPUS_PER_NODE_MAX;
 use lindos_model::reservation::Purpose;
 use lindos_model::{Columns, Level, Millis, NodeSpec, Policy, Time, TrailEntry, TrailKind, job};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
@@ -30,7 +37,18 @@ pub struct Scenario {
     pub heal: Option<HumanSpan>,
     #[serde(default)]
     pub policy: Policy,
+    /// What the control plane may be upgraded to.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
+    /// A standby reads what is new in the journal so often.
+    pub standby: Option<HumanSpan>,
+    /// Agents report so often; every second when not given.
+    pub heartbeat: Option<HumanSpan>,
+    #[serde(default)]
     pub nodes: Vec<NodeGroup>,
+    /// More nodes, one by one.
+    #[serde(default)]
+    pub machines: Vec<NodeSpec>,
     pub jobs: Vec<JobTable>,
     #[serde(default)]
     pub reservations: Vec<ReservationTable>,
@@ -40,7 +58,7 @@ pub struct Scenario {
     pub network: NetworkTable,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobTable {
     pub name: String,
@@ -48,6 +66,10 @@ pub struct JobTable {
     pub nodes: u32,
     pub min_nodes: Option<u32>,
     pub gpus_per_node: u16,
+    /// As many as GPUs when not given.
+    pub ranks_per_node: Option<u16>,
+    pub replicas: Option<u32>,
+    pub min_replicas: Option<u32>,
     #[serde(default)]
     pub within: Level,
     pub segment: Option<u32>,
@@ -92,7 +114,7 @@ fn yes() -> bool {
 }
 
 /// Nodes that are set aside: either `team` or `maintenance = true`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReservationTable {
     pub name: String,
@@ -108,37 +130,7 @@ pub struct ReservationTable {
     pub cancel_at: Option<HumanSpan>,
 }
 
-/// One fault; which of the optional keys it wants depends on its kind.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FaultTable {
-    pub at: HumanSpan,
-    pub kind: FaultName,
-    pub job: Option<String>,
-    pub rank: Option<u32>,
-    pub node: Option<String>,
-    pub back_after: Option<HumanSpan>,
-    pub lasts: Option<HumanSpan>,
-}
-
-/// See [`FaultKind`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultName {
-    KillRank,
-    Hang,
-    KillAgent,
-    KillAgentAndRanks,
-    PowerOff,
-    CutOff,
-    KillControlPlane,
-    FillDisk,
-    Cancel,
-    Drain,
-    Undrain,
-}
-
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkTable {
     pub delay_min_ms: u64,
@@ -164,7 +156,7 @@ impl Scenario {
     }
 
     fn setup(&self) -> Result<Setup, Invalid> {
-        let nodes = expand(&self.nodes).map_err(|message| ("nodes", message))?;
+        let nodes = self.all_nodes()?;
         let jobs = self.jobs.iter().map(JobTable::job).collect::<Result<Vec<_>, _>>()?;
         for (index, job) in jobs.iter().enumerate() {
             if jobs[..index].iter().any(|other| other.spec.name == job.spec.name) {
@@ -179,6 +171,9 @@ impl Scenario {
             }
         }
         self.policy.validate().map_err(|invalid| ("policy", invalid.to_string()))?;
+        for policy in &self.policies {
+            policy.validate().map_err(|invalid| ("policies", invalid.to_string()))?;
+        }
         let mut faults = Vec::new();
         for fault in &self.faults {
             let kind = fault.kind().map_err(|key| {
@@ -194,6 +189,25 @@ impl Scenario {
             if node.is_some_and(|name| !nodes.iter().any(|node| node.name == name)) {
                 return Err(("faults", format!("there is no node `{}`", node.unwrap_or_default())));
             }
+            if let Some(branch) = fault.kind.branch()
+                && !nodes.iter().any(|node| branch.has(node))
+            {
+                return Err(("faults", format!("no node stands in `{}`", branch.name())));
+            }
+            if let FaultKind::Upgrade { policy: Some(policy), .. } = &fault.kind
+                && self.policies.len() <= *policy as usize
+            {
+                let count = self.policies.len();
+                return Err((
+                    "faults",
+                    format!("there is no policy {policy}: `policies` has {count}"),
+                ));
+            }
+        }
+        for (key, span) in [("standby", self.standby), ("heartbeat", self.heartbeat)] {
+            if span.is_some_and(|span| span.0 == Millis::ZERO) {
+                return Err((key, "it takes time".into()));
+            }
         }
         let reservations = self.reservations(&nodes)?;
         if self.network.delay_min_ms > self.network.delay_max_ms {
@@ -202,6 +216,8 @@ impl Scenario {
         Ok(Setup {
             seed: self.seed,
             policy: self.policy.clone(),
+            policies: self.policies.clone(),
+            standby: self.standby.map(|span| span.0),
             nodes,
             jobs,
             reservations,
@@ -212,7 +228,7 @@ impl Scenario {
                 lost_ppm: self.network.lost_ppm,
                 repeated_ppm: self.network.repeated_ppm,
             },
-            heartbeat: Millis(1000),
+            heartbeat: self.heartbeat.map_or(Millis(1000), |span| span.0),
             healed_at: self.heal.map(at),
             limit: at(self.limit),
             plant: None,
@@ -221,6 +237,27 @@ impl Scenario {
 }
 
 impl Scenario {
+    /// Those of the groups, then the single ones.
+    fn all_nodes(&self) -> Result<Vec<NodeSpec>, Invalid> {
+        let mut nodes = match &self.nodes[..] {
+            [] if !self.machines.is_empty() => Vec::new(),
+            groups => expand(groups).map_err(|message| ("nodes", message))?,
+        };
+        let mut names: BTreeSet<String> = nodes.iter().map(|node| node.name.clone()).collect();
+        for machine in &self.machines {
+            if !names.insert(machine.name.clone()) {
+                return Err(("machines", format!("two nodes are named `{}`", machine.name)));
+            }
+            if machine.gpus == 0 || machine.gpus > GPUS_PER_NODE_MAX {
+                let name = &machine.name;
+                let message = format!("{name}: a node has 1 to {GPUS_PER_NODE_MAX} GPUs");
+                return Err(("machines", message));
+            }
+        }
+        nodes.extend(self.machines.iter().cloned());
+        Ok(nodes)
+    }
+
     /// Those that the control plane would take: a run in which it refuses one is a failure.
     fn reservations(&self, nodes: &[NodeSpec]) -> Result<Vec<SimReservation>, Invalid> {
         let mut made: Vec<SimReservation> = Vec::new();
@@ -299,6 +336,10 @@ impl JobTable {
     fn job(&self) -> Result<SimJob, Invalid> {
         let mut spec = job::sample(&self.name, self.nodes, self.gpus_per_node);
         spec.min_nodes = self.min_nodes.unwrap_or(self.nodes);
+        spec.ranks_per_node = self.ranks_per_node.unwrap_or(spec.ranks_per_node);
+        spec.replicas = self.replicas.unwrap_or(spec.replicas);
+        // The same as in a job file: more than half.
+        spec.replicas_min = self.min_replicas.unwrap_or(spec.replicas / 2 + 1);
         spec.within = self.within;
         spec.segment = self.segment;
         spec.platforms.clone_from(&self.platforms);
@@ -343,50 +384,6 @@ impl JobTable {
     fn comes_after(&self) -> Vec<(String, bool)> {
         let completed = self.after.iter().map(|name| (name.clone(), false));
         completed.chain(self.after_any.iter().map(|name| (name.clone(), true))).collect()
-    }
-}
-
-impl FaultTable {
-    fn kind(&self) -> Result<FaultKind, &'static str> {
-        let mut given = self.clone();
-        let job = given.job.take().ok_or("job");
-        let node = given.node.take().ok_or("node");
-        let rank = given.rank.take().ok_or("rank");
-        let back_after = given.back_after.take().map(|span| span.0).ok_or("back_after");
-        let lasts = given.lasts.take().map(|span| span.0).ok_or("lasts");
-        Ok(match self.kind {
-            FaultName::KillRank => FaultKind::KillRank { job: job?, rank: rank? },
-            FaultName::Hang => FaultKind::Hang { job: job? },
-            FaultName::KillAgent => FaultKind::KillAgent { node: node?, back_after: back_after? },
-            FaultName::KillAgentAndRanks => {
-                FaultKind::KillAgentAndRanks { node: node?, back_after: back_after? }
-            }
-            FaultName::PowerOff => FaultKind::PowerOff { node: node?, back_after: back_after? },
-            FaultName::CutOff => FaultKind::CutOff { node: node?, lasts: lasts? },
-            FaultName::KillControlPlane => FaultKind::KillControlPlane { back_after: back_after? },
-            FaultName::FillDisk => FaultKind::FillDisk { lasts: lasts? },
-            FaultName::Cancel => FaultKind::Cancel { job: job? },
-            FaultName::Drain => FaultKind::Drain { node: node? },
-            FaultName::Undrain => FaultKind::Undrain { node: node? },
-        })
-    }
-}
-
-impl FaultKind {
-    /// The job and the node that it is about.
-    fn names(&self) -> (Option<&str>, Option<&str>) {
-        match self {
-            FaultKind::KillRank { job, .. }
-            | FaultKind::Hang { job }
-            | FaultKind::Cancel { job } => (Some(job), None),
-            FaultKind::KillAgent { node, .. }
-            | FaultKind::KillAgentAndRanks { node, .. }
-            | FaultKind::PowerOff { node, .. }
-            | FaultKind::CutOff { node, .. }
-            | FaultKind::Drain { node }
-            | FaultKind::Undrain { node } => (None, Some(node)),
-            FaultKind::KillControlPlane { .. } | FaultKind::FillDisk { .. } => (None, None),
-        }
     }
 }
 

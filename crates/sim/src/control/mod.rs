@@ -1,13 +1,26 @@
 //! The control plane in virtual time: what the server's driver does, with a journal on a disk
-//! that forgets what was not synced.
+//! that forgets what was not synced, and with the clocks of a machine that has its own ideas.
 
-use lindos_core::edges::{ProgressEdges, Reading, ReportEdges, SilenceWatch, Worth};
-use lindos_core::{Core, Digest, Effects, Event};
-use lindos_journal::{Error, EventRecord, Journal, MemoryDisk, Options, Record, Seq, Tail};
-use lindos_model::{AttemptReport, Epoch, JobId, Millis, NodeId, Policy, Time};
+mod recover;
+mod standby;
 
-/// Snapshots are taken so often in a simulation that recovery uses them all the time.
+pub use recover::{Reads, Remains, read_record};
+pub use standby::Standby;
+
+use crate::host::Host;
+use lindos_core::edges::{ProgressEdges, Reading, ReportEdges, SilenceWatch, SteadyClock, Worth};
+use lindos_core::{Core, Effects, Event};
+use lindos_journal::{Error, EventRecord, Journal, MemoryDisk, Seq, SnapshotRecord, Tail};
+use lindos_model::{AttemptReport, Epoch, JobId, Millis, NodeId, Time};
+
+/// Snapshots are taken so often in a simulation that recovery uses them all the time …
 const RECORDS_PER_SNAPSHOT: u64 = 500;
+/// … but for a large fleet, whose state is long, after so many records a node.
+const RECORDS_PER_SNAPSHOT_AND_NODE: u64 = 4;
+/// When there are more snapshots than this, all but the last two are removed.
+const SNAPSHOTS_MAX: usize = 4;
+/// A driver that did not listen for less than this was not deaf.
+const DEAF_MIN: Millis = Millis::from_secs(1);
 
 /// A reading of one rank, as it comes with a report.
 pub type JobReading = (JobId, Epoch, Reading);
@@ -15,6 +28,7 @@ pub type JobReading = (JobId, Epoch, Reading);
 pub struct Control {
     pub core: Core,
     journal: Journal<MemoryDisk>,
+    clock: SteadyClock,
     reports: ReportEdges,
     progress: ProgressEdges,
     silence: SilenceWatch,
@@ -24,67 +38,32 @@ pub struct Control {
     snapshot_at: Seq,
     /// A fault of the driver, planted to prove that the checkers see it.
     pub forget_to_journal: bool,
-}
-
-/// What a crash leaves for the proof that recovery is exact.
-pub struct Remains {
-    pub disk: MemoryDisk,
-    stepped: Seq,
-    digest: Digest,
+    /// Another: it goes by the wall clock, whatever that does.
+    pub follows_the_wall: bool,
 }
 
 impl Control {
-    /// Opens the journal and brings the core to where it was. With `remains`, proves that.
-    pub fn start(
-        disk: MemoryDisk,
-        policy: &Policy,
-        now: Time,
-        remains: Option<&Remains>,
-    ) -> Control {
-        let options = Options::new(1);
-        let (journal, recovered) = Journal::open(disk, options).expect("a torn tail is no error");
-        let (mut core, mut seq) = match journal.latest_snapshot().expect("snapshots are readable") {
-            Some(snapshot) => {
-                (Core::restore(&snapshot.payload).expect("our own snapshot"), snapshot.seq)
-            }
-            None => (Core::new(), Seq(0)),
-        };
-        let snapshot_at = seq;
-        let check = |core: &Core, seq| {
-            if let Some(remains) = remains.filter(|remains| remains.stepped == seq) {
-                let same = core.digest() == remains.digest;
-                assert!(same, "violation: replay came out differently");
-            }
-        };
-        check(&core, seq);
-        let mut effects = Effects::new();
-        for entry in journal.iter_from(seq.next()).expect("the journal is readable") {
-            let entry = entry.expect("a record that was committed is readable");
-            let record = EventRecord::decode(&entry.payload).expect("our own record");
-            let (at, event) = record.parts();
-            core.step(at, event, &mut effects);
-            effects.clear();
-            seq = entry.seq;
-            check(&core, seq);
+    /// What its clock shows.
+    pub fn now(&mut self, host: &Host, world: Time) -> Time {
+        let wall_us = host.wall_us(world);
+        if self.follows_the_wall {
+            return Time(wall_us / 1000).max(self.core.now());
         }
-        if let Some(remains) = remains {
-            assert!(seq >= remains.stepped, "violation: an acknowledged record is lost");
+        self.clock.read(host.monotonic_us(world), wall_us)
+    }
+
+    /// The disk was slow for so long: nobody was heard, and nobody is to blame for it.
+    pub fn was_deaf(&mut self, now: Time, deaf: Millis) {
+        let bound = Millis(self.core.policy().node_silent_ms / 2);
+        if deaf > bound.max(DEAF_MIN) {
+            self.listen_anew(now);
         }
-        assert_eq!(seq, recovered.last);
-        let mut silence = SilenceWatch::new(Millis(policy.node_silent_ms));
-        for index in 0..core.nodes().len() {
-            silence.heard(NodeId(index as u32), now);
-        }
-        Control {
-            core,
-            journal,
-            reports: ReportEdges::default(),
-            progress: ProgressEdges::new(Millis(policy.progress_interval_ms)),
-            silence,
-            waiting: vec![Event::ControlPlaneStarted { policy: Box::new(policy.clone()) }],
-            stepped: seq,
-            snapshot_at,
-            forget_to_journal: false,
+    }
+
+    /// Silence counts from now on for every node that should be heard.
+    fn listen_anew(&mut self, now: Time) {
+        for index in 0..self.core.nodes().len() {
+            self.silence.heard(NodeId(index as u32), now);
         }
     }
 
@@ -117,6 +96,11 @@ impl Control {
         // The last steps before the end that the same report tells of.
         let mut events: Vec<Event> = readings
             .iter()
+            // Agents repeat what was last read of attempts that are over.
+            .filter(|(job, epoch, _)| {
+                let attempt = self.core.job(*job).and_then(|job| job.attempt.as_ref());
+                attempt.is_some_and(|attempt| attempt.has_epoch(*epoch))
+            })
             .flat_map(|(job, epoch, reading)| {
                 let attempt = self.core.attempt_of_epoch(*job, *epoch);
                 self.progress.on_reading(now, *job, attempt, *epoch, reading)
@@ -154,7 +138,8 @@ impl Control {
     pub fn commit(&mut self, now: Time) -> Option<Effects> {
         let mut effects = Effects::new();
         let events = std::mem::take(&mut self.waiting);
-        let at = now.max(self.core.now());
+        assert!(now >= self.core.now(), "violation: the control plane's clock went back");
+        let at = now;
         for event in &events {
             if self.forget_to_journal && matches!(event, Event::StepReached { .. }) {
                 continue;
@@ -183,18 +168,61 @@ impl Control {
                 self.core.step(at, event, &mut effects);
             }
         }
-        if self.stepped.0 - self.snapshot_at.0 >= RECORDS_PER_SNAPSHOT {
-            match self.journal.snapshot(self.stepped, &self.core.snapshot()) {
-                Ok(()) | Err(Error::DiskFull { .. }) => self.snapshot_at = self.stepped,
-                Err(error) => panic!("violation: {error}"),
-            }
+        let nodes = self.core.nodes().len() as u64;
+        let often = RECORDS_PER_SNAPSHOT.max(nodes * RECORDS_PER_SNAPSHOT_AND_NODE);
+        if self.stepped.0 - self.snapshot_at.0 >= often {
+            self.snapshot();
         }
         Some(effects)
     }
 
-    /// Nothing more fits on the disk of the journal, until it does again.
-    pub fn set_disk_full(&self, is_full: bool) {
-        self.journal.disk().set_capacity(is_full.then_some(0));
+    fn snapshot(&mut self) {
+        let record = SnapshotRecord::V1 { core: self.core.snapshot() }.encode();
+        // A full disk stays full a while: it is tried again after as many records.
+        self.snapshot_at = self.stepped;
+        match self.journal.snapshot(self.stepped, &record) {
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => panic!("violation: {error}"),
+        }
+        let snapshots = self.journal.snapshots();
+        if snapshots.len() > SNAPSHOTS_MAX {
+            let last_but_one = snapshots[snapshots.len() - 2];
+            let dropped = self.journal.drop_snapshots_before(last_but_one);
+            dropped.unwrap_or_else(|error| panic!("violation: {error}"));
+        }
+    }
+
+    pub fn disk(&self) -> &MemoryDisk {
+        self.journal.disk()
+    }
+
+    /// It is told to end: with a snapshot, so that the next start is quick. Nothing waits.
+    pub fn stop(mut self) -> Remains {
+        assert!(!self.has_waiting());
+        if self.stepped > self.snapshot_at {
+            self.snapshot();
+        }
+        self.left()
+    }
+
+    /// It has lost its lease, and the journal takes nothing from it any more. Its last batch may
+    /// have been taken in time: then it is durable, and nobody has acted on it.
+    pub fn depose(mut self, now: Time, mut pick: impl FnMut(u64) -> u64) -> Remains {
+        if self.has_waiting() && pick(1) == 1 {
+            let waiting = std::mem::take(&mut self.waiting);
+            let mut records = waiting.into_iter().map(|event| EventRecord::V1 { at: now, event });
+            let appended = records.all(|record| self.journal.append_record(&record).is_ok());
+            let _ = appended && self.journal.commit().is_ok();
+        }
+        self.left()
+    }
+
+    fn left(self) -> Remains {
+        Remains {
+            disk: self.journal.disk().clone(),
+            stepped: self.stepped,
+            digest: self.core.digest(),
+        }
     }
 
     /// The control plane is killed, in the middle of a commit if something waits. `pick(n)`
@@ -204,9 +232,8 @@ impl Control {
         let mut disk = self.journal.disk().clone();
         if self.has_waiting() {
             disk.power_off_after(pick(2) as u32);
-            let at = now.max(self.core.now());
             let records =
-                self.waiting.iter().map(|event| EventRecord::V1 { at, event: event.clone() });
+                self.waiting.iter().map(|event| EventRecord::V1 { at: now, event: event.clone() });
             let written = records.into_iter().all(|r| self.journal.append_record(&r).is_ok());
             // With the power gone it fails, half-way.
             let _ = written && self.journal.commit().is_ok();

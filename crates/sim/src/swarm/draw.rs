@@ -1,90 +1,50 @@
-//! The swarm: random fleets, jobs and faults over a network that loses, repeats, delays and
-//! reorders, with the control plane killed at any event, and every checker watching.
+//! What a seed draws: a fleet, jobs, and what goes wrong.
 
+use super::{FAULTY, harder};
 use crate::fault::{Fault, FaultKind, Network, Plant};
 use crate::random::Stream;
 use crate::script::{Bug, Script};
-use crate::world::{Setup, SimJob, SimReservation, run};
+use crate::world::{Setup, SimJob, SimReservation};
 use lindos_model::policy::{Class, QueueRule, Team};
 use lindos_model::reservation::Purpose;
 use lindos_model::{Level, Location, Millis, NodeSpec, Policy, Time, job};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Faults come within this time; jobs have this much again, and more, to end.
-const FAULTY: u64 = 20 * 60_000;
 const LIMIT: u64 = 10 * 3_600_000;
-
-/// What one seed came to.
-#[derive(Clone, Debug)]
-pub struct SeedResult {
-    pub seed: u64,
-    pub node_ms: u64,
-    pub happenings: u64,
-    pub faults: u32,
-    pub violation: Option<String>,
-}
-
-/// Plays one seed. A panic of the core or of a checker is a violation, not the end of the swarm.
-pub fn play(seed: u64, plant: Option<Plant>) -> SeedResult {
-    let setup = setup(seed, plant);
-    match catch_unwind(AssertUnwindSafe(|| run(setup))) {
-        Ok(outcome) => SeedResult {
-            seed,
-            node_ms: outcome.node_ms,
-            happenings: outcome.happenings,
-            faults: outcome.jobs.iter().map(|job| job.faults).sum(),
-            violation: None,
-        },
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            let violation = Some(message.unwrap_or_else(|| "a panic without words".into()));
-            SeedResult { seed, node_ms: 0, happenings: 0, faults: 0, violation }
-        }
-    }
-}
-
-/// The line that plays a seed again.
-pub fn reproduce(seed: u64) -> String {
-    format!("lindos sim swarm --first-seed {seed} --seeds 1")
-}
+/// The largest fleets.
+const NODES_MAX: u64 = 25_000;
+/// Of a large fleet: the largest gang, the longest training, and the nodes that may be reserved.
+const GANG_MAX: u32 = 256;
+const STEPS_MAX: u64 = 60;
+const RESERVED_MAX: usize = 64;
 
 /// The random setup of a seed.
 pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
     let mut chance = Stream::new(seed, "setup");
     let policy = random_policy(&mut chance);
     let gpus = *chance.pick(&[1_u16, 4, 8]);
-    let count = chance.between(2, 12) as u32;
-    let per_rack = chance.between(1, 4) as u32;
-    let nodes: Vec<NodeSpec> = (0..count)
-        .map(|index| NodeSpec {
-            name: format!("n{index}"),
-            gpus,
-            platform: "sim".into(),
-            address: "127.0.0.1".into(),
-            location: Location {
-                leaf: format!("l{}", index / per_rack / 2),
-                rack: format!("r{}", index / per_rack),
-                ..Location::default()
-            },
-            labels: [("half".to_string(), (index % 2).to_string())].into(),
-        })
-        .collect();
-    let policy = Policy { spares: policy.spares.min(count - 1), ..policy };
-    let room = Room { nodes: (count - policy.spares).max(1), count, per_rack, gpus };
+    let size = Size::of(seed, &mut chance);
+    let (count, per_rack) = (size.nodes, size.per_rack);
+    let nodes: Vec<NodeSpec> = (0..count).map(|index| node(index, per_rack, gpus)).collect();
+    let policy = size.slow_down(Policy { spares: policy.spares.min(count - 1), ..policy });
+    let most = if size.is_large() { GANG_MAX } else { count };
+    let room = Room { nodes: (count - policy.spares).clamp(1, most), count, per_rack, gpus };
     let mut jobs = Vec::new();
     for number in 0..chance.between(1, 8) {
-        let job = random_job(&mut chance, number, &room, &jobs);
+        let mut job = random_job(&mut chance, number, &room, &jobs);
+        if size.is_large() {
+            job.script.steps = job.script.steps.min(STEPS_MAX);
+        }
         jobs.push(job);
     }
     make_replicas(seed, &mut jobs);
-    let reservations = random_reservations(seed, &nodes);
+    keep_spares(seed, &mut jobs);
+    let reservations = random_reservations(seed, &nodes[..nodes.len().min(RESERVED_MAX)]);
     let mut setup = Setup {
         seed,
         policy,
+        policies: Vec::new(),
+        standby: None,
         nodes,
         jobs,
         reservations,
@@ -95,7 +55,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
             lost_ppm: chance.between(0, 50_000) as u32,
             repeated_ppm: chance.between(0, 50_000) as u32,
         },
-        heartbeat: Millis(1000),
+        heartbeat: size.heartbeat(),
         healed_at: Some(Time(FAULTY)),
         limit: Time(LIMIT),
         plant,
@@ -104,7 +64,62 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
         let fault = random_fault(&mut chance, &setup);
         setup.faults.push(fault);
     }
+    harder::mix_sizes(seed, &mut setup);
+    harder::later_policies(seed, &mut setup);
+    harder::standby(seed, &mut setup);
+    harder::faults(seed, &mut setup);
     setup
+}
+
+fn node(index: u32, per_rack: u32, gpus: u16) -> NodeSpec {
+    let rack = index / per_rack;
+    NodeSpec {
+        name: format!("n{index}"),
+        gpus,
+        platform: "sim".into(),
+        address: "127.0.0.1".into(),
+        location: Location {
+            leaf: format!("l{}", rack / 2),
+            rack: format!("r{rack}"),
+            // A feed crosses the leaves.
+            pdu: format!("f{}", rack % (2 + rack / 16)),
+            ..Location::default()
+        },
+        labels: [("half".to_string(), (index % 2).to_string())].into(),
+    }
+}
+
+/// How large the fleet is. Most are small, because a small one meets more in the same time.
+struct Size {
+    nodes: u32,
+    per_rack: u32,
+}
+
+impl Size {
+    fn of(seed: u64, chance: &mut Stream) -> Size {
+        let (nodes, per_rack) = (chance.between(2, 12) as u32, chance.between(1, 4) as u32);
+        let chance = &mut Stream::new(seed, "size");
+        match chance.between(0, 999) {
+            0 => Size { nodes: chance.between(1_000, NODES_MAX) as u32, per_rack: per_rack * 8 },
+            1..=10 => Size { nodes: chance.between(100, 1_000) as u32, per_rack: per_rack * 4 },
+            11..=60 => Size { nodes: chance.between(13, 100) as u32, per_rack: per_rack * 2 },
+            _ => Size { nodes, per_rack },
+        }
+    }
+
+    fn is_large(&self) -> bool {
+        self.nodes >= 100
+    }
+
+    /// Of a large fleet each node says less, so that all of them together say about as much.
+    fn heartbeat(&self) -> Millis {
+        Millis(1_000 * u64::from(self.nodes / 250).clamp(1, 60))
+    }
+
+    fn slow_down(&self, policy: Policy) -> Policy {
+        let node_silent_ms = policy.node_silent_ms.max(self.heartbeat().0 * 5 / 2);
+        Policy { node_silent_ms, ..policy }
+    }
 }
 
 /// What jobs may ask for so that they can start at all.
@@ -226,6 +241,17 @@ fn make_replicas(seed: u64, jobs: &mut [SimJob]) {
     }
 }
 
+/// Some jobs keep spares for themselves. A stream of their own: without them, a seed is what it was.
+fn keep_spares(seed: u64, jobs: &mut [SimJob]) {
+    let chance = &mut Stream::new(seed, "spares of jobs");
+    for job in jobs {
+        if chance.chance(250_000) {
+            let most = u64::from(job.spec.nodes.min(3));
+            Arc::make_mut(&mut job.spec).spares = chance.between(1, most) as u32;
+        }
+    }
+}
+
 /// Reservations of nodes of their own, all over when everything is healed. A stream of their own:
 /// without them, a seed is what it was.
 fn random_reservations(seed: u64, nodes: &[NodeSpec]) -> Vec<SimReservation> {
@@ -287,7 +313,7 @@ fn random_fault(chance: &mut Stream, setup: &Setup) -> Fault {
         7..=9 => FaultKind::KillControlPlane { back_after: a_while },
         10 if chance.chance(300_000) => FaultKind::Cancel { job },
         10 => FaultKind::Drain { node },
-        11 => FaultKind::FillDisk { lasts: a_while },
+        11 => FaultKind::FillDisk { lasts: a_while, room: 0 },
         _ => FaultKind::Undrain { node },
     };
     Fault { at: Time(chance.between(1_000, FAULTY - 1)), kind }

@@ -1,0 +1,35 @@
+//! `lindos health`: what is wrong with a machine.
+
+mod check;
+mod classify;
+mod score;
+
+use crate::failure::Failure;
+use clap::{Args, Subcommand};
+
+#[derive(Args, Debug)]
+pub struct HealthArgs {
+    #[command(subcommand)]
+    command: HealthCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum HealthCommand {
+    /// Run every check of this machine once
+    Check(check::CheckArgs),
+    /// List the checks: what they find, where they look, from where on, at what cost
+    Checks(check::ChecksArgs),
+    /// Read kernel log lines, and say what each of them means
+    Classify(classify::ClassifyArgs),
+    /// Score the reading of kernel log lines whose class is known
+    Score(score::ScoreArgs),
+}
+
+pub fn run(args: HealthArgs) -> Result<(), Failure> {
+    match args.command {
+        HealthCommand::Check(args) => check::check(&args),
+        HealthCommand::Checks(args) => check::checks(&args),
+        HealthCommand::Classify(args) => classify::classify(&args),
+        HealthCommand::Score(args) => score::score(&args),
+    }
+}

@@ -1,0 +1,89 @@
+//! What is known of a node's health: what was found and is still so, what was tried, what happened.
+
+use lindos_model::finding::{Device, Finding, FindingClass};
+use lindos_model::{Millis, Remedy, Time, TrailKind};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Findings of one node that are open at once; more are those of a check that has gone mad.
+const OPEN_MAX: usize = 64;
+/// What is remembered of one node.
+pub const HISTORY_MAX: usize = 64;
+const TRIED_MAX: usize = 32;
+
+/// A finding that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    pub finding: Finding,
+    pub since: Time,
+    /// When it was told last, and how often.
+    pub last: Time,
+    pub count: u32,
+}
+
+/// The record of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The oldest first.
+    pub open: Vec<Open>,
+    /// When it was to blame for a fault.
+    pub strikes: VecDeque<Time>,
+    pub tried: VecDeque<(Remedy, Time)>,
+    /// The oldest first.
+    pub history: VecDeque<(Time, TrailKind)>,
+}
+
+impl Health {
+    /// Takes a finding; whether it is a new one.
+    pub fn find(&mut self, finding: &Finding, now: Time) -> bool {
+        if let Some(open) = self.open.iter_mut().find(|o| o.finding.is_about_the_same(finding)) {
+            open.count = open.count.saturating_add(1);
+            open.last = now;
+            open.finding = finding.clone();
+            return false;
+        }
+        if self.open.len() == OPEN_MAX {
+            self.open.remove(0);
+        }
+        let (finding, since) = (finding.clone(), now);
+        self.open.push(Open { finding, since, last: now, count: 1 });
+        true
+    }
+
+    /// A finding holds no more; whether it did.
+    pub fn clear(&mut self, class: &FindingClass, device: Option<&Device>) -> bool {
+        let before = self.open.len();
+        self.open
+            .retain(|open| open.finding.class != *class || open.finding.device.as_ref() != device);
+        self.open.len() < before
+    }
+
+    /// How often a remedy was begun within a span.
+    pub fn tried_within(&self, remedy: Remedy, now: Time, span: Millis) -> u32 {
+        let tried = self.tried.iter().filter(|&&(other, _)| other == remedy);
+        tried.filter(|&&(_, at)| now.since(at) < span).count() as u32
+    }
+
+    pub fn note_tried(&mut self, remedy: Remedy, now: Time) {
+        self.tried.push_back((remedy, now));
+        while self.tried.len() > TRIED_MAX {
+            self.tried.pop_front();
+        }
+    }
+
+    /// One more fault that it was to blame for; how many there were within a span.
+    pub fn strike(&mut self, now: Time, span: Millis) -> u32 {
+        self.strikes.push_back(now);
+        while self.strikes.front().is_some_and(|&at| now.since(at) >= span) {
+            self.strikes.pop_front();
+        }
+        self.strikes.len() as u32
+    }
+
+    pub fn note(&mut self, now: Time, what: TrailKind) {
+        self.history.push_back((now, what));
+        while self.history.len() > HISTORY_MAX {
+            self.history.pop_front();
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! From a finding to a mended node: taken out, one remedy after another, burnt in, back in service.
+//!
+//! A condemned node takes no new work from that moment. What runs there is stopped at once when the
+//! device is lost; when it still works, its job is told to leave once it has saved a checkpoint and
+//! another node can stand in. When nothing is left on the node, the ladder begins ([`super::ladder`]).
+//! A node is back only after its burn-in.
+
+use super::fleet::Out;
+use super::ladder::{self, Urgency};
+use super::record::Health;
+use crate::Core;
+use crate::effect::{Effect, Effects, Rejection, Reply};
+use crate::gang::attempt::{Attempt, MemberState};
+use crate::timer::Timer;
+use lindos_model::finding::{
+    Action, Device, Finding, FindingClass, FindingSource, Severity, Suspect,
+};
+use lindos_model::{
+    EffectId, EndReason, JobId, Mended, Millis, NodeId, Outcome, Remedy, RequestId, Time, TrailKind,
+};
+use serde::{Deserialize, Serialize};
+
+/// A node that is out by Lindos's own decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// Counted from 1 over the whole fleet.
+    pub number: u64,
+    pub since: Time,
+    pub class: FindingClass,
+    pub device: Option<Device>,
+    pub detail: String,
+    /// The remedy that is next, or under way.
+    pub remedy: Remedy,
+    pub stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Jobs are still there.
+    Leaving,
+    /// The remedy was asked for; a person's is over when a person says so.
+    Mending {
+        effect: Option<EffectId>,
+        since: Time,
+    },
+    BurnIn {
+        effect: EffectId,
+        since: Time,
+    },
+}
+
+/// Jobs that a node that was taken out has to be a fault of, and in which replica.
+pub(crate) type Faults = Vec<(JobId, usize, EndReason)>;
+
+impl Core {
+    /// A check has found something on a node.
+    pub(crate) fn on_finding_seen(
+        &mut self,
+        node: NodeId,
+        finding: &Finding,
+        out: &mut Effects,
+    ) -> Faults {
+        if self.fleet.get(node).is_none() {
+            return Vec::new();
+        }
+        let is_new = self.health.entry(node).or_default().find(finding, self.now);
+        if is_new {
+            let (class, severity) = (finding.class.clone(), finding.severity);
+            let detail = finding.detail.clone();
+            self.note(node, TrailKind::Found { class, severity, detail }, out);
+        }
+        let Some((remedy, urgency)) = ladder::calls_for(finding) else { return Vec::new() };
+        self.condemn(node, finding, remedy, urgency, is_new, out)
+    }
+
+    /// A finding holds no more. What is done about it goes on.
+    pub(crate) fn on_finding_gone(
+        &mut self,
+        node: NodeId,
+        class: &FindingClass,
+        device: Option<&Device>,
+        out: &mut Effects,
+    ) {
+        let health = self.health.get_mut(&node);
+        if health.is_some_and(|health| health.clear(class, device)) {
+            self.note(node, TrailKind::FoundNoMore { class: class.clone() }, out);
+            let is_for_it = |kept: &(Finding, Remedy, Urgency)| {
+                kept.0.class == *class && kept.0.device.as_ref() == device
+            };
+            if self.kept_in.get(&node).is_some_and(is_for_it) {
+                self.kept_in.remove(&node);
+            }
+        }
+    }
+
+    /// Takes a node out, unless something keeps it in.
+    pub(crate) fn condemn(
+        &mut self,
+        node: NodeId,
+        finding: &Finding,
+        remedy: Remedy,
+        urgency: Urgency,
+        is_new: bool,
+        out: &mut Effects,
+    ) -> Faults {
+        if let Some(ticket) = self.repairs.get(&node) {
+            // It is worse than was thought, and what is still there will not save anything.
+            let must_go = urgency == Urgency::AtOnce && ticket.stage == Stage::Leaving;
+            return if must_go { self.leave_at_once(node) } else { Vec::new() };
+        }
+        if let Some(because) = self.keeps_in(node, &finding.class, out) {
+            self.kept_in.insert(node, (finding.clone(), remedy, urgency));
+            if is_new {
+                self.note(node, TrailKind::KeptIn { class: finding.class.clone(), because }, out);
+            }
+            return Vec::new();
+        }
+        self.take_out(node, finding, remedy, out);
+        match urgency {
+            Urgency::AtOnce => self.leave_at_once(node),
+            Urgency::AtCheckpoint => self.leave_when_saved(node),
+        }
+    }
+
+    fn take_out(&mut self, node: NodeId, finding: &Finding, remedy: Remedy, out: &mut Effects) {
+        self.kept_in.remove(&node);
+        self.last_ticket += 1;
+        let number = self.last_ticket;
+        let remedy = ladder::rung(remedy, &self.health[&node], &self.policy.repair, self.now);
+        let (class, device) = (finding.class.clone(), finding.device.clone());
+        let detail = finding.detail.clone();
+        let (since, stage) = (self.now, Stage::Leaving);
+        let ticket = Ticket { number, since, class: class.clone(), device, detail, remedy, stage };
+        self.repairs.insert(node, ticket);
+        self.leaving.insert(node);
+        self.fleet.update(node, |node| node.out = Some(Out::Repair));
+        self.lose_spare(node);
+        self.must_schedule = true;
+        self.note(node, TrailKind::TakenOut { class, ticket: number }, out);
+    }
+
+    /// All that runs on a node that is out has to be stopped.
+    fn leave_at_once(&mut self, id: NodeId) -> Faults {
+        self.timers.cancel(Timer::Repair(id));
+        let reason = self.out_reason(id, false);
+        let members = self.members_on(id);
+        let fault = |(job, member): (JobId, usize)| {
+            let attempt = self.jobs[&job].attempt.as_ref().expect("it holds GPUs");
+            (job, attempt.replica_of(member), reason.clone())
+        };
+        members.into_iter().map(fault).collect()
+    }
+
+    /// What runs there leaves when it has saved a checkpoint; a replica that the others can do
+    /// without leaves now.
+    fn leave_when_saved(&mut self, id: NodeId) -> Faults {
+        let reason = self.out_reason(id, true);
+        let mut faults = Vec::new();
+        for (job, member) in self.members_on(id) {
+            let job = self.jobs.get_mut(&job).expect("it holds GPUs");
+            let attempt = job.attempt.as_mut().expect("it holds GPUs");
+            let replica = attempt.replica_of(member);
+            if attempt.can_go_on_without(replica) {
+                faults.push((job.id, replica, reason.clone()));
+            } else {
+                attempt.leaves.insert(id);
+            }
+        }
+        let wait = Millis(self.policy.repair.leave_max_ms);
+        self.timers.set(Timer::Repair(id), self.now + wait);
+        faults
+    }
+
+    fn out_reason(&self, node: NodeId, planned: bool) -> EndReason {
+        let class = self.repairs[&node].class.to_string();
+        EndReason::NodeOut { node: self.fleet.node(node).spec.name.clone(), class, planned }
+    }
+
+    /// A checkpoint was saved: why its attempt is stopped now, if a node of it is to be left and
+    /// another can stand in.
+    pub(crate) fn leaves_now(&mut self, id: JobId) -> Option<EndReason> {
+        let attempt = self.attempt_of(id).filter(|attempt| !attempt.is_stopping())?;
+        let &node = attempt.leaves.first()?;
+        let members = 0..attempt.members.len();
+        self.stand_ins(id, members)?;
+        Some(self.out_reason(node, true))
+    }
+
+    /// A node has waited long enough, for a checkpoint or for a remedy.
+    pub(crate) fn on_repair_overdue(&mut self, node: NodeId, out: &mut Effects) -> Faults {
+        let Some(ticket) = self.repairs.get(&node) else { return Vec::new() };
+        match ticket.stage {
+            Stage::Leaving => return self.leave_at_once(node),
+            Stage::Mending { effect: Some(effect), .. } | Stage::BurnIn { effect, .. } => {
+                let reason = "it was not over in time".to_string();
+                self.on_remedy_over(node, effect, &Outcome::Failed { reason }, out);
+            }
+            Stage::Mending { effect: None, .. } => {}
+        }
+        Vec::new()
+    }
+
+    /// Begins to mend the nodes on which nothing is left.
+    pub(crate) fn begin_repairs(&mut self, out: &mut Effects) {
+        let empty: Vec<NodeId> =
+            self.leaving.iter().copied().filter(|&node| self.is_left(node)).collect();
+        for node in empty {
+            self.leaving.remove(&node);
+            let remedy = self.repairs[&node].remedy;
+            self.try_remedy(node, remedy, out);
+        }
+    }
+
+    /// Whether nothing lives on a node. A replica that waits for somebody to stand in there has its
+    /// place still.
+    fn is_left(&self, node: NodeId) -> bool {
+        self.members_on(node).into_iter().all(|(job, member)| {
+            let attempt = self.jobs[&job].attempt.as_ref().expect("it holds GPUs");
+            attempt.members[member].state == MemberState::Gone
+        })
+    }
+
+    fn try_remedy(&mut self, node: NodeId, remedy: Remedy, out: &mut Effects) {
+        let now = self.now;
+        self.health.entry(node).or_default().note_tried(remedy, now);
+        let effect = (!remedy.is_by_hand()).then(|| self.next_effect());
+        let ticket = self.repairs.get_mut(&node).expect("it is out");
+        (ticket.remedy, ticket.stage) = (remedy, Stage::Mending { effect, since: now });
+        let device = ticket.device.clone();
+        self.timers.cancel(Timer::Repair(node));
+        self.note(node, TrailKind::RemedyBegun { remedy }, out);
+        if let Some(id) = effect {
+            out.push(Effect::Remedy { id, node, remedy, device });
+            let wait = Millis(self.policy.repair.remedy_timeout_ms);
+            self.timers.set(Timer::Repair(node), now + wait);
+        }
+    }
+
+    /// A remedy or a burn-in is over; an answer to one that is not under way any more says nothing.
+    pub(crate) fn on_remedy_over(
+        &mut self,
+        node: NodeId,
+        effect: EffectId,
+        outcome: &Outcome,
+        out: &mut Effects,
+    ) {
+        let Some(ticket) = self.repairs.get(&node) else { return };
+        let (remedy, outcome) = (ticket.remedy, outcome.clone());
+        let next = |core: &Core| {
+            let health = &core.health[&node];
+            ladder::next(remedy, health, &core.policy.repair, core.now)
+        };
+        match ticket.stage {
+            Stage::Mending { effect: Some(asked), .. } if asked == effect => {
+                let is_done = outcome == Outcome::Done;
+                self.note(node, TrailKind::RemedyOver { remedy, outcome }, out);
+                if is_done {
+                    self.begin_burn_in(node, out);
+                } else {
+                    self.try_remedy(node, next(self), out);
+                }
+            }
+            Stage::BurnIn { effect: asked, .. } if asked == effect => {
+                let is_passed = !matches!(outcome, Outcome::Failed { .. });
+                self.note(node, TrailKind::BurnInOver { outcome }, out);
+                if is_passed {
+                    self.put_back(node, out);
+                } else {
+                    self.fleet.update(node, |node| node.out = Some(Out::Repair));
+                    self.try_remedy(node, next(self), out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn begin_burn_in(&mut self, node: NodeId, out: &mut Effects) {
+        let span = Millis(self.policy.repair.burn_in_ms);
+        if span == Millis::ZERO {
+            return self.put_back(node, out);
+        }
+        let (id, now) = (self.next_effect(), self.now);
+        let ticket = self.repairs.get_mut(&node).expect("it is out");
+        ticket.stage = Stage::BurnIn { effect: id, since: now };
+        self.fleet.update(node, |node| node.out = Some(Out::BurnIn));
+        self.note(node, TrailKind::BurnInBegun { span }, out);
+        out.push(Effect::BurnIn { id, node, span });
+        let wait = span + Millis(self.policy.repair.remedy_timeout_ms);
+        self.timers.set(Timer::Repair(node), now + wait);
+    }
+
+    /// The node takes work again; what was found before is over.
+    fn put_back(&mut self, node: NodeId, out: &mut Effects) {
+        let ticket = self.repairs.remove(&node).expect("it is out");
+        self.leaving.remove(&node);
+        self.timers.cancel(Timer::Repair(node));
+        self.fleet.update(node, |node| node.out = None);
+        let health = self.health.entry(node).or_default();
+        health.open.clear();
+        health.strikes.clear();
+        let after = self.now.since(ticket.since);
+        self.note(node, TrailKind::BackInService { after }, out);
+        self.stay(node);
+        self.must_schedule = true;
+        self.must_look_at_kept = true;
+    }
+
+    /// Jobs that were to leave a node need not.
+    fn stay(&mut self, node: NodeId) {
+        for (job, _) in self.members_on(node) {
+            let job = self.jobs.get_mut(&job).expect("it holds GPUs");
+            job.attempt.as_mut().expect("it holds GPUs").leaves.remove(&node);
+        }
+    }
+
+    /// A person says what became of a node.
+    pub(crate) fn on_node_mended(
+        &mut self,
+        request: RequestId,
+        node: NodeId,
+        how: Mended,
+        out: &mut Effects,
+    ) {
+        if self.has_answered(request, out) {
+            return;
+        }
+        let reply = match self.fleet.get(node) {
+            None => Reply::Rejected { reason: Rejection::NoSuchNode { node } },
+            Some(_) if !self.repairs.contains_key(&node) => {
+                Reply::Rejected { reason: Rejection::NotInRepair { node } }
+            }
+            Some(_) if how != Mended::Released && !self.is_left(node) => {
+                Reply::Rejected { reason: Rejection::StillInUse { node } }
+            }
+            Some(_) => {
+                self.note(node, TrailKind::Mended { how }, out);
+                match how {
+                    Mended::Released => self.put_back(node, out),
+                    Mended::Repaired => self.prove(node, out),
+                    Mended::Replaced => {
+                        let history =
+                            std::mem::take(&mut self.health.entry(node).or_default().history);
+                        self.health.insert(node, Health { history, ..Health::default() });
+                        self.prove(node, out);
+                    }
+                }
+                Reply::Done
+            }
+        };
+        self.answer(request, reply, out);
+    }
+
+    fn prove(&mut self, node: NodeId, out: &mut Effects) {
+        self.leaving.remove(&node);
+        self.timers.cancel(Timer::Repair(node));
+        self.begin_burn_in(node, out);
+    }
+
+    /// Nodes were to blame for faults in this step: one that is so again and again is taken out,
+    /// though no check has found anything there.
+    pub(crate) fn on_struck(&mut self, out: &mut Effects) -> Faults {
+        let (span, most) =
+            (Millis(self.policy.repair.strikes_window_ms), self.policy.repair.strikes_max);
+        let mut faults = Vec::new();
+        for node in std::mem::take(&mut self.struck) {
+            let strikes = self.health.entry(node).or_default().strike(self.now, span);
+            if most > 0 && strikes >= most && !self.repairs.contains_key(&node) {
+                let finding = lemon(strikes);
+                let (remedy, urgency) = (Remedy::Diagnose, Urgency::AtCheckpoint);
+                faults.extend(self.condemn(node, &finding, remedy, urgency, true, out));
+            }
+        }
+        faults
+    }
+
+    /// Nodes that were kept in service may go now, the ones longest known first by number.
+    pub(crate) fn look_at_kept(&mut self, out: &mut Effects) -> Faults {
+        let mut faults = Vec::new();
+        for (node, (finding, remedy, urgency)) in self.kept_in.clone() {
+            faults.extend(self.condemn(node, &finding, remedy, urgency, false, out));
+        }
+        faults
+    }
+
+    /// Tells people of a node's health, and remembers it.
+    pub(crate) fn note(&mut self, node: NodeId, what: TrailKind, out: &mut Effects) {
+        self.health.entry(node).or_default().note(self.now, what.clone());
+        self.say(None, Some(node), what, out);
+    }
+
+    pub(crate) fn check_repairs(&self) {
+        assert!(self.struck.is_empty(), "a strike was not weighed");
+        for (&node, ticket) in &self.repairs {
+            let known = self.fleet.node(node);
+            let is_proved = matches!(ticket.stage, Stage::BurnIn { .. });
+            let out = if is_proved { Out::BurnIn } else { Out::Repair };
+            assert_eq!(known.out, Some(out), "a ticket and its node differ");
+            assert_eq!(self.leaving.contains(&node), ticket.stage == Stage::Leaving);
+            assert!(
+                self.is_left(node) || ticket.stage == Stage::Leaving,
+                "a node in use is mended"
+            );
+            assert!(!self.kept_in.contains_key(&node), "a node is out and kept in");
+        }
+        let out = self.fleet.nodes().iter().filter(|node| node.out.is_some()).count();
+        assert_eq!(out, self.repairs.len(), "a node is out without a ticket");
+        assert!(self.leaving.iter().all(|node| self.repairs.contains_key(node)));
+        let leaves =
+            |attempt: &Attempt| attempt.leaves.iter().all(|node| self.repairs.contains_key(node));
+        let mut attempts = self.alive.iter().filter_map(|&id| self.attempt_of(id));
+        assert!(attempts.all(leaves), "a gang is to leave a node that is in service");
+    }
+}
+
+/// What the faults of jobs say of a node.
+fn lemon(strikes: u32) -> Finding {
+    Finding {
+        class: FindingClass::known("node.lemon"),
+        severity: Severity::Warning,
+        action: Action::RunDiagnostics,
+        suspect: Suspect::Hardware,
+        device: None,
+        code: None,
+        source: FindingSource::Job,
+        detail: format!("it was to blame for {strikes} faults of jobs"),
+        cause: None,
+    }
+}

@@ -1,0 +1,134 @@
+//! What faults do in the world of the twin, one cause at a time.
+
+use super::measure::Outcome;
+use super::work::{Checkpoints, Every};
+use super::{Delays, Joined, Setup, TwinJob, Work, run};
+use crate::reliability::{FaultPlan, Profile};
+use lindos_model::fleet::{NodeGroup, expand};
+use lindos_model::{Millis, Policy, Time, job};
+use std::path::Path;
+use std::sync::Arc;
+
+const DAYS: Time = Time(30 * 86_400_000);
+
+/// A job without an end on four of eight nodes for thirty days, with a cause that strikes a node
+/// every ten days, and is found and mended as these say.
+fn setup(effect: &str, seen: f64, repair: &str) -> Setup {
+    setup_of(1, effect, seen, repair)
+}
+
+fn setup_of(replicas: u32, effect: &str, seen: f64, repair: &str) -> Setup {
+    let text = format!(
+        r#"
+        about = "one cause"
+        [[causes]]
+        name = "fault"
+        per = "node"
+        rate = 100
+        effect = {effect}
+        detect = "check"
+        repair = "only"
+        source = "made up"
+        [[detections]]
+        name = "check"
+        after = {{ fixed = "10m" }}
+        seen = {seen}
+        source = "made up"
+        [[repairs]]
+        name = "only"
+        by = [{{ {repair}, chance = 1.0 }}]
+        source = "made up"
+        "#
+    );
+    let profile = Profile::parse(Path::new("one.toml"), &text).unwrap();
+    let group = NodeGroup {
+        name: "n".into(),
+        count: 8,
+        gpus: 8,
+        platform: "generic".into(),
+        address: "127.0.0.1".into(),
+        site: String::new(),
+        nodes_per_rack: Some(4),
+        racks_per_leaf: None,
+        leaves_per_spine: None,
+    };
+    let nodes = expand(&[group]).unwrap();
+    let checkpoints = Checkpoints {
+        every: Every::Span(Millis(600_000)),
+        blocks: Millis(1000),
+        durable_after: Millis::ZERO,
+    };
+    let mut spec = job::sample("main", 4, 8);
+    spec.retry_infrastructure = u32::MAX;
+    (spec.replicas, spec.replicas_min) = (replicas, 1);
+    let work = Work { checkpoints, ..Work::of(1 << 40, Millis(1000)) };
+    Setup {
+        faults: FaultPlan::new(&profile, &nodes, 1, Time::ZERO, DAYS).unwrap(),
+        nodes,
+        policy: Policy::default(),
+        jobs: vec![TwinJob {
+            at: Time::ZERO,
+            spec: Arc::new(spec),
+            work,
+            tells_steps: true,
+            tells_saves: true,
+            fails: None,
+        }],
+        delays: Delays::default(),
+        until: DAYS,
+        script: None,
+        check_every: 1,
+    }
+}
+
+fn play(setup: &Setup) -> Outcome {
+    run(setup, None, &mut |_| {})
+}
+
+const TWICE_AS_SLOW: &str = "{ slow = { factor = [2.0, 2.0] } }";
+const CRASH: &str = "{ crash = { signal = 9 } }";
+const A_DAY: &str = r#"kind = "replacement", takes = { fixed = "1d" }"#;
+
+#[test]
+fn a_job_leaves_a_slow_node_once_that_is_found_and_not_before() {
+    let found = &play(&setup(TWICE_AS_SLOW, 1.0, A_DAY)).jobs[0];
+    let struck = found.tally.causes[&0];
+    assert!(struck > 4, "{struck}");
+    assert_eq!((found.tally.stops, found.tally.interruptions), (struck, 0));
+    // What it loses is ten minutes at half the speed, and a restart.
+    assert!(found.steps_saved as f64 > 0.97 * DAYS.0 as f64 / 1000.0, "{}", found.steps_saved);
+    let never = &play(&setup(TWICE_AS_SLOW, 0.0, A_DAY)).jobs[0];
+    assert_eq!((never.tally.stops, never.tally.interruptions), (0, 0));
+    assert!((never.steps_saved as f64) < 0.6 * DAYS.0 as f64 / 1000.0, "{}", never.steps_saved);
+}
+
+#[test]
+fn of_a_job_of_replicas_only_the_one_on_a_slow_node_leaves() {
+    let found = &play(&setup_of(4, TWICE_AS_SLOW, 1.0, A_DAY)).jobs[0];
+    let struck = found.tally.causes[&0];
+    assert_eq!((found.tally.stops, found.tally.interruptions), (0, 0));
+    assert!(struck > 4 && found.tally.replicas_lost == struck, "{:?}", found.tally);
+    // Once it has left, nobody waits for the slow node.
+    assert!(found.steps_saved as f64 > 0.97 * DAYS.0 as f64 / 1000.0, "{}", found.steps_saved);
+}
+
+#[test]
+fn a_fault_that_breaks_starts_too_is_counted_once() {
+    let job = &play(&setup(CRASH, 0.0, A_DAY)).jobs[0];
+    let (struck, tally) = (job.tally.causes[&0], &job.tally);
+    assert!(struck > 1 && tally.again > 0, "{tally:?}");
+    assert_eq!(tally.interruptions, struck + tally.again);
+}
+
+#[test]
+fn a_run_that_begins_with_a_fleet_that_has_joined_is_the_same_run() {
+    let setup = setup(CRASH, 1.0, A_DAY);
+    let joined = Joined::new(&setup);
+    let (alone, from_joined) = (play(&setup), joined.run(&setup, None, &mut |_| {}));
+    let again = joined.run(&setup, None, &mut |_| {});
+    assert!(alone.jobs[0].tally.interruptions > 0);
+    for other in [from_joined, again] {
+        assert_eq!((alone.digest, alone.events), (other.digest, other.events));
+        assert_eq!(alone.jobs[0].tally, other.jobs[0].tally);
+    }
+}
