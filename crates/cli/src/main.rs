@@ -81,6 +81,7 @@ mod tests {
           health        Look for faults of this machine, and read kernel logs
           fleet         Draw, check and import fleet files
           sim           Try a fleet, a policy or a fault in virtual time
+          whatif        Play a recorded journal again under a change; print what that would have come to
           bench         Measure the control plane
           help          Print this message or the help of the given subcommand(s)
 
