@@ -46,7 +46,7 @@ impl World {
                 self.checker.on_heard(node, (incarnation, seq), self.now);
                 let control = self.control_mut();
                 for event in
-                    control.on_report(now, id, incarnation, seq, attempts, &readings, &findings)
+                    control.on_report(now, id, (incarnation, seq), attempts, &readings, &findings)
                 {
                     self.take(event);
                 }
