@@ -6,6 +6,7 @@
 mod agent;
 mod events;
 mod extract;
+mod health;
 mod jobs;
 mod lines;
 mod logs;
@@ -70,6 +71,9 @@ fn for_people() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
         .routes(routes!(nodes::mended))
+        .routes(routes!(health::node))
+        .routes(routes!(health::repairs))
+        .routes(routes!(health::fleet))
         .routes(routes!(reservations::list, reservations::reserve))
         .routes(routes!(reservations::unreserve))
         .routes(routes!(events::list))
