@@ -225,7 +225,26 @@ mod tests {
             }],
             ..FleetHealth::default()
         };
-        insta::assert_snapshot!(fleet(&health, &style), @"");
+        insta::assert_snapshot!(fleet(&health, &style), @"
+        nodes          128
+        well           120
+        with findings  3
+        in repair      2 (1 waits for a person)
+        in burn-in     0
+        kept in        1
+        drained        0
+        silent         1
+
+        FOUND       SEVERITY    NODES  TIMES
+        gpu.xid.79  node-fatal      3      4
+
+        NODE  STATE        SEVERITY    FOUND                  SINCE
+        n7    up, repair   node-fatal  gpu.xid.79 and 1 more  Jan 15 08:00
+        n8    up, kept in  node-fatal  gpu.xid.79             Jan 15 08:00
+        and 1 node more
+
+        nic.link_down takes no node out: it has condemned too many at once. It may again in 1m
+        ");
     }
 
     #[test]
@@ -272,7 +291,24 @@ mod tests {
             ],
             work: Vec::new(),
         };
-        insta::assert_snapshot!(node(&health, &style), @"");
+        insta::assert_snapshot!(node(&health, &style), @"
+        node     n7
+        state    up, out for repair
+        place    r1
+        GPUs     2 (0 free), generic
+        ticket   7, since 2027-01-15T08:00:00+00:00 (3m 20s ago)
+        for      gpu.xid.79: GPU has fallen off the bus.
+        now      it waits for a technician
+        strikes  it was to blame for 1 fault of jobs of late
+        tried    reboot (2 times), technician
+
+        FOUND       SEVERITY    DEVICE  SINCE         TIMES  SAYS
+        gpu.xid.79  node-fatal  gpu3    Jan 15 08:00      2  GPU has fallen off the
+                                                             bus.
+
+        Jan 15 08:00  found gpu.xid.79
+        Jan 15 08:00  tries a reboot
+        ");
         let well = NodeHealth {
             node: sample::node("n8"),
             findings: Vec::new(),
@@ -283,6 +319,12 @@ mod tests {
             history: Vec::new(),
             work: Vec::new(),
         };
-        insta::assert_snapshot!(node(&well, &style), @"");
+        insta::assert_snapshot!(node(&well, &style), @"
+        node   n8
+        state  up
+        GPUs   2 (0 free), generic
+
+        nothing was ever found there
+        ");
     }
 }

@@ -73,12 +73,21 @@ mod tests {
                 node: "local-3".to_string(),
                 class: "gpu.row_remap_pending".to_string(),
                 device: Some("gpu3".to_string()),
-                because: "1 nodes of its rack are out, of at most 1".to_string(),
+                because: "1 node of its rack out already, where 1 may be".to_string(),
                 ..KeptInView::default()
             }],
         };
         let text = tables(&repairs, &style);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @"
+        TICKET  NODE      OUT FOR  FOUND       DEVICE      NOW
+             9  local-10  2d 2h    node.lemon  -           it waits for a technician
+            12  local-2   4m       gpu.xid.79  0000:17:00  its jobs leave, then a
+                                                           reboot is tried
+
+        KEPT IN  FOUND                  DEVICE  BECAUSE
+        local-3  gpu.row_remap_pending  gpu3    1 node of its rack out already, where
+                                                1 may be
+        ");
     }
 }

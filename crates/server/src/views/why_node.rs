@@ -99,7 +99,7 @@ fn out_of_service(ticket: &Ticket) -> String {
     let out = if matches!(ticket.stage, Stage::BurnIn { .. }) { "burn-in" } else { "repair" };
     let (number, class, detail) = (ticket.number, &ticket.class, &ticket.detail);
     let device = ticket.device.as_ref().map(|device| format!(" on {device}")).unwrap_or_default();
-    format!("out for {out} (ticket {number}): {class}{device}: {detail}; {}", doing(ticket))
+    format!("out for {out} (ticket {number}): {class}{device} ({detail}); {}", doing(ticket))
 }
 
 fn because(view: &View<'_>, node: &Node, idle: &NodeIdle) -> String {
