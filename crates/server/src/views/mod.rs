@@ -4,6 +4,7 @@
 mod dry_run;
 mod health;
 mod jobs;
+mod metrics;
 mod replicas;
 mod reservations;
 mod teams;
@@ -17,6 +18,7 @@ pub(crate) use dry_run::dry_run;
 pub use dry_run::meant;
 pub use health::{fleet_health, node_health, repairs};
 pub use jobs::{RANKS_MAX, job, job_with_ranks, jobs};
+pub(crate) use metrics::metrics;
 pub use reservations::reservations;
 pub use teams::teams;
 pub use why::why;

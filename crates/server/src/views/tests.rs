@@ -1,6 +1,7 @@
 //! What people read when they ask why: the whole text, from a real core that came there by events.
 
 mod health;
+mod metrics;
 
 use super::{View, dry_run, teams, why, why_node};
 use crate::telemetry::Telemetry;

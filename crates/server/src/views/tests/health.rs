@@ -21,16 +21,16 @@ fn finding(class: &'static str, severity: Severity, action: Action) -> Finding {
     }
 }
 
-fn fallen_off() -> Finding {
+pub(super) fn fallen_off() -> Finding {
     finding("gpu.xid.79", Severity::NodeFatal, Action::Reboot)
 }
 
-fn lost() -> Finding {
+pub(super) fn lost() -> Finding {
     finding("gpu.missing", Severity::Fatal, Action::Replace)
 }
 
 impl Told {
-    fn find(&mut self, node: u32, finding: Finding) {
+    pub(super) fn find(&mut self, node: u32, finding: Finding) {
         self.tell(&Event::FindingSeen { node: NodeId(node), finding: Box::new(finding) });
     }
 
@@ -49,7 +49,7 @@ impl Told {
     }
 }
 
-fn half_may_be_out() -> Policy {
+pub(super) fn half_may_be_out() -> Policy {
     let repair =
         Repair { platform_out_max_percent: 50, fleet_out_max_percent: 50, ..Repair::default() };
     Policy { repair, ..Policy::default() }
