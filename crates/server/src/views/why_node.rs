@@ -98,6 +98,7 @@ fn answer(view: &View<'_>, id: NodeId, node: &Node, outlook: &NodeOutlook) -> St
 fn out_of_service(ticket: &Ticket) -> String {
     let out = if matches!(ticket.stage, Stage::BurnIn { .. }) { "burn-in" } else { "repair" };
     let (number, class, detail) = (ticket.number, &ticket.class, &ticket.detail);
+    let detail = detail.trim_end_matches('.');
     let device = ticket.device.as_ref().map(|device| format!(" on {device}")).unwrap_or_default();
     format!("out for {out} (ticket {number}): {class}{device} ({detail}); {}", doing(ticket))
 }
