@@ -244,14 +244,7 @@ impl Core {
         while let Some(timer) = self.timers.pop_due(at) {
             self.on_timer(timer, out);
         }
-        if !self.struck.is_empty() {
-            let faults = self.on_struck(out);
-            self.on_faults(faults, out);
-        }
-        if std::mem::take(&mut self.must_look_at_kept) {
-            let faults = self.look_at_kept(out);
-            self.on_faults(faults, out);
-        }
+        self.settle_health(out);
         if self.must_schedule {
             self.must_schedule = false;
             self.complete_replicas(out);
@@ -262,6 +255,17 @@ impl Core {
             self.begin_repairs(out);
         }
         self.settle_ledger();
+    }
+
+    /// Weighs what faults say of nodes, and looks again at those that were kept in service.
+    fn settle_health(&mut self, out: &mut Effects) {
+        while !self.struck.is_empty() || self.must_look_at_kept {
+            let mut faults = self.on_struck(out);
+            if std::mem::take(&mut self.must_look_at_kept) {
+                faults.extend(self.look_at_kept(out));
+            }
+            self.on_faults(faults, out);
+        }
     }
 
     fn on_faults(&mut self, faults: Faults, out: &mut Effects) {

@@ -5,9 +5,11 @@
 //! the core says `Forget`.
 
 use lindos_core::effect::{Command, Launch, Order, Target};
+use lindos_model::finding::Finding;
 use lindos_model::report::Refusal;
 use lindos_model::{
-    AttemptReport, Epoch, Exit, GpuSet, JobId, Rank, RankExit, RankReport, ReportedPhase, Time,
+    AttemptReport, EffectId, Epoch, Exit, GpuSet, JobId, Rank, RankExit, RankReport, ReportedPhase,
+    Time,
 };
 use std::collections::BTreeMap;
 
@@ -28,6 +30,10 @@ pub struct SimNode {
     pub in_repair: bool,
     /// Messages to and from it are lost until then.
     pub cut_off_until: Option<Time>,
+    /// What its checks find, and until when.
+    pub findings: Vec<(Time, Finding)>,
+    /// What is done to it now, from outside.
+    pub remedy: Option<EffectId>,
     next_pid: u32,
     /// Planted bugs.
     pub forgets_floors: bool,
@@ -197,6 +203,12 @@ impl SimNode {
     }
 
     /// Everything that the agent knows.
+    /// What its checks find now.
+    pub fn found(&mut self, now: Time) -> Vec<Finding> {
+        self.findings.retain(|(until, _)| *until > now);
+        self.findings.iter().map(|(_, finding)| finding.clone()).collect()
+    }
+
     pub fn report(&mut self) -> (u64, Vec<AttemptReport>) {
         self.seq += 1;
         let attempts = self

@@ -94,6 +94,13 @@ pub enum FaultKind {
         back_after: Millis,
         policy: Option<u32>,
     },
+    /// The checks of the node find something for a while: that a GPU is lost, or (not `fatal`) that
+    /// one will not do for long.
+    Find {
+        node: String,
+        fatal: bool,
+        lasts: Millis,
+    },
     /// The user cancels the job.
     Cancel {
         job: String,

@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// Jobs that look for spares after one pass; the others do after the next.
 const JOBS_MAX: usize = 64;
+/// Nodes that are looked at for one spare.
+const LOOKS_MAX: u32 = 16;
 
 impl Core {
     /// A gang has started, and may ask for spares.
@@ -80,11 +82,18 @@ impl Core {
         // A gang of one node has no mates that tell where it must stay.
         let within = if gang.len() == 1 { Level::Fleet } else { spec.within };
         let request = Request { within, gpus_per_node: gpus, ..Request::of(&spec) };
-        let shunned: BTreeSet<NodeId> = self.jobs[&id].shunned.nodes.clone();
-        let found = self.fleet.with_index(|index, fleet| {
-            placement::stand_ins(index, fleet, &request, gang, &[member], &shunned)
+        let mut but: BTreeSet<NodeId> = self.jobs[&id].shunned.nodes.clone();
+        let node = self.fleet.with_index(|index, fleet| {
+            // A larger node may have as much free, and not be whole.
+            for _ in 0..LOOKS_MAX {
+                let found = placement::stand_ins(index, fleet, &request, gang, &[member], &but)?;
+                if fleet.node(found[0]).is_whole() {
+                    return Some(found[0]);
+                }
+                but.insert(found[0]);
+            }
+            None
         })?;
-        let node = found[0];
         self.fleet.spare(node, Some(id));
         let gpus = u64::from(self.fleet.node(node).spec.gpus);
         self.spares = (self.spares.0 + 1, self.spares.1 + gpus);

@@ -8,10 +8,12 @@ pub use recover::{Reads, Remains, read_record};
 pub use standby::Standby;
 
 use crate::host::Host;
-use lindos_core::edges::{ProgressEdges, Reading, ReportEdges, SilenceWatch, SteadyClock, Worth};
+use lindos_core::edges::{
+    self, ProgressEdges, Reading, ReportEdges, SilenceWatch, SteadyClock, Worth,
+};
 use lindos_core::{Core, Effects, Event};
 use lindos_journal::{Error, EventRecord, Journal, MemoryDisk, Seq, SnapshotRecord, Tail};
-use lindos_model::{AttemptReport, Epoch, JobId, Millis, NodeId, Time};
+use lindos_model::{AttemptReport, Epoch, Finding, JobId, Millis, NodeId, Time};
 
 /// Snapshots are taken so often in a simulation that recovery uses them all the time …
 const RECORDS_PER_SNAPSHOT: u64 = 500;
@@ -86,6 +88,7 @@ impl Control {
         seq: u64,
         attempts: Vec<AttemptReport>,
         readings: &[JobReading],
+        findings: &[Finding],
     ) -> Vec<Event> {
         let has_strangers = self.core.has_strangers(node, &attempts);
         let worth = self.reports.on_report(node, incarnation, seq, &attempts, has_strangers);
@@ -106,6 +109,7 @@ impl Control {
                 self.progress.on_reading(now, *job, attempt, *epoch, reading)
             })
             .collect();
+        events.extend(edges::findings(self.core.health(node), node, findings));
         if worth == Worth::News {
             events.push(Event::NodeReported { node, incarnation, seq, attempts });
         }

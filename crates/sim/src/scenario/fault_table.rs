@@ -30,6 +30,8 @@ pub struct FaultTable {
     pub by: Option<HumanSpan>,
     /// Of a control plane that was deposed: how late its last commands arrive.
     pub late: Option<HumanSpan>,
+    /// Of something that is found: whether what runs there is lost.
+    pub fatal: Option<bool>,
     /// Of an upgrade: which of `policies`, from 0; the one that it had when not given.
     pub policy: Option<u32>,
 }
@@ -55,6 +57,7 @@ pub enum FaultName {
     HostSleeps,
     TakeOver,
     Upgrade,
+    Find,
     Cancel,
     Drain,
     Undrain,
@@ -105,6 +108,10 @@ impl FaultTable {
             FaultName::Upgrade => {
                 FaultKind::Upgrade { back_after: back_after?, policy: given.policy }
             }
+            FaultName::Find => {
+                let fatal = given.fatal.unwrap_or(false);
+                FaultKind::Find { node: node?, fatal, lasts: lasts? }
+            }
             FaultName::Cancel => FaultKind::Cancel { job: job? },
             FaultName::Drain => FaultKind::Drain { node: node? },
             FaultName::Undrain => FaultKind::Undrain { node: node? },
@@ -140,6 +147,7 @@ impl FaultTable {
             commit: None,
             by: None,
             late: None,
+            fatal: None,
             policy: None,
         };
         match kind {
@@ -157,6 +165,9 @@ impl FaultTable {
             }
             FaultKind::CutOff { lasts, .. } | FaultKind::HostSleeps { lasts } => {
                 FaultTable { lasts: span(lasts), ..table }
+            }
+            FaultKind::Find { fatal, lasts, .. } => {
+                FaultTable { lasts: span(lasts), fatal: Some(*fatal), ..table }
             }
             FaultKind::FillDisk { lasts, room } => {
                 FaultTable { lasts: span(lasts), room: Some(*room), ..table }
@@ -211,6 +222,7 @@ impl FaultName {
             FaultKind::HostSleeps { .. } => FaultName::HostSleeps,
             FaultKind::TakeOver { .. } => FaultName::TakeOver,
             FaultKind::Upgrade { .. } => FaultName::Upgrade,
+            FaultKind::Find { .. } => FaultName::Find,
             FaultKind::Cancel { .. } => FaultName::Cancel,
             FaultKind::Drain { .. } => FaultName::Drain,
             FaultKind::Undrain { .. } => FaultName::Undrain,
@@ -230,6 +242,7 @@ impl FaultKind {
             | FaultKind::PowerOff { node, .. }
             | FaultKind::CutOff { node, .. }
             | FaultKind::LoseNodeDisk { node, .. }
+            | FaultKind::Find { node, .. }
             | FaultKind::Drain { node }
             | FaultKind::Undrain { node } => (None, Some(node)),
             _ => (None, None),

@@ -71,6 +71,8 @@ pub struct JobTable {
     pub replicas: Option<u32>,
     pub min_replicas: Option<u32>,
     #[serde(default)]
+    pub spares: u32,
+    #[serde(default)]
     pub within: Level,
     pub segment: Option<u32>,
     #[serde(default)]
@@ -340,6 +342,7 @@ impl JobTable {
         spec.replicas = self.replicas.unwrap_or(spec.replicas);
         // The same as in a job file: more than half.
         spec.replicas_min = self.min_replicas.unwrap_or(spec.replicas / 2 + 1);
+        spec.spares = self.spares;
         spec.within = self.within;
         spec.segment = self.segment;
         spec.platforms.clone_from(&self.platforms);

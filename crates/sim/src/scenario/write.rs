@@ -102,6 +102,7 @@ fn job_table(job: &SimJob) -> JobTable {
         ranks_per_node: Some(spec.ranks_per_node),
         replicas: Some(spec.replicas),
         min_replicas: Some(spec.replicas_min),
+        spares: spec.spares,
         within: spec.within,
         segment: spec.segment,
         platforms: spec.platforms.clone(),

@@ -5,7 +5,7 @@ use super::FAULTY;
 use crate::fault::{Branch, Fault, FaultKind};
 use crate::random::Stream;
 use crate::world::Setup;
-use lindos_model::policy::QueueRule;
+use lindos_model::policy::{QueueRule, Repair};
 use lindos_model::{Millis, Policy, Time};
 use std::sync::Arc;
 
@@ -72,6 +72,36 @@ pub fn faults(seed: u64, setup: &mut Setup) {
     let chance = &mut Stream::new(seed, "harder");
     for _ in 0..chance.between(0, 8) {
         let kind = fault(chance, setup);
+        setup.faults.push(Fault { at: Time(chance.between(1_000, FAULTY - 1)), kind });
+    }
+}
+
+/// How Lindos mends what its checks find, and what they find.
+pub fn findings(seed: u64, setup: &mut Setup) {
+    let chance = &mut Stream::new(seed, "findings");
+    let usual = Repair::default();
+    setup.policy.repair = Repair {
+        automatic: chance.chance(900_000),
+        rack_out_max_percent: chance.between(1, 100) as u32,
+        leaf_out_max_percent: chance.between(1, 100) as u32,
+        platform_out_max_percent: chance.between(1, 60) as u32,
+        fleet_out_max_percent: chance.between(1, 60) as u32,
+        breaker_nodes: chance.between(1, 10) as u32,
+        breaker_window_ms: chance.between(1_000, 600_000),
+        breaker_open_ms: chance.between(1_000, 600_000),
+        strikes_max: chance.between(0, 5) as u32,
+        remedy_window_ms: chance.between(1_000, 3_600_000),
+        reset_gpu_max: chance.between(0, 2) as u32,
+        reboot_max: chance.between(0, 2) as u32,
+        remedy_timeout_ms: chance.between(10_000, 300_000),
+        leave_max_ms: chance.between(1_000, 600_000),
+        burn_in_ms: *chance.pick(&[0, 1_000, 60_000]),
+        ..usual
+    };
+    for _ in 0..chance.between(0, 6) {
+        let node = chance.pick(&setup.nodes).name.clone();
+        let fatal = chance.chance(500_000);
+        let kind = FaultKind::Find { node, fatal, lasts: Millis(chance.between(1, 600_000)) };
         setup.faults.push(Fault { at: Time(chance.between(1_000, FAULTY - 1)), kind });
     }
 }

@@ -237,11 +237,10 @@ mod tests {
     }
 
     #[test]
-    fn another_restart_than_the_formulas_is_found() {
+    fn nodes_that_fail_more_often_than_the_formula_knows_are_found() {
         let mut case = smallest();
         case.rows.truncate(1);
-        // Of 28.8 hours between failures, 20 minutes more are 1.2 points.
-        case.rows[0].u0_s += 1200.0;
+        case.rows[0].r_f_per_node_day *= 3.0;
         let check = case.play().remove(0);
         assert!(!check.ok && check.ours < check.published - 0.01, "{check:?}");
     }

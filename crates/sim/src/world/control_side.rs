@@ -12,7 +12,7 @@ use lindos_core::{Effect, Event};
 use lindos_journal::EventRecord;
 use lindos_model::job::After;
 use lindos_model::reservation::Reservation;
-use lindos_model::{EndReason, JobSpec, Millis, NodeId, Outcome, TrailEntry, TrailKind};
+use lindos_model::{EndReason, JobSpec, Mended, Millis, NodeId, TrailEntry, TrailKind};
 use std::sync::Arc;
 
 /// A control plane that was deposed in the middle of its work has so many commands on their way.
@@ -29,7 +29,7 @@ impl World {
         }
         let now = self.clock();
         match message {
-            ToControl::Report { node, incarnation, seq, attempts, readings } => {
+            ToControl::Report { node, incarnation, seq, attempts, readings, findings } => {
                 if self.is_cut_off(node) {
                     return;
                 }
@@ -43,7 +43,9 @@ impl World {
                 };
                 self.checker.on_heard(node, (incarnation, seq), self.now);
                 let control = self.control_mut();
-                for event in control.on_report(now, id, incarnation, seq, attempts, &readings) {
+                for event in
+                    control.on_report(now, id, incarnation, seq, attempts, &readings, &findings)
+                {
                     self.take(event);
                 }
             }
@@ -71,6 +73,12 @@ impl World {
                             }
                         })
                     }
+                    Ask::Mended(name) => {
+                        self.nodes[self.by_name[name]].remedy = None;
+                        let node = self.control.as_ref().and_then(|c| c.core.node_by_name(name));
+                        let how = Mended::Repaired;
+                        node.map(|node| Event::NodeMended { request, node, how })
+                    }
                     Ask::Reserve(index) => self.reservation_to_make(*index).map(|reservation| {
                         Event::NodesReserved { request, reservation: Box::new(reservation) }
                     }),
@@ -85,10 +93,9 @@ impl World {
                     self.take(event);
                 }
             }
-            ToControl::RemedyOver(node, remedy) => {
+            ToControl::RemedyOver(node, remedy, outcome) => {
                 let name = &self.setup.nodes[node].name;
                 if let Some(node) = self.control.as_ref().and_then(|c| c.core.node_by_name(name)) {
-                    let outcome = Outcome::Done;
                     self.take(Event::RemedyOver { node, remedy, outcome });
                 }
             }
@@ -195,6 +202,14 @@ impl World {
                 assert!(done, "violation: job {job} is called completed and was not finished");
             }
         }
+        for entry in &fresh {
+            if let (TrailKind::RemedyBegun { remedy }, Some(name)) = (&entry.what, &entry.node)
+                && remedy.is_by_hand()
+            {
+                let after = Millis(self.chances.between(1_000, 600_000));
+                self.ask_at(self.now + after, Ask::Mended(name.clone()));
+            }
+        }
         self.trail.extend(fresh);
         for effect in effects {
             self.carry_out(effect);
@@ -226,9 +241,15 @@ impl World {
                 let node = self.index_of(node);
                 self.put(FENCE, Happening::Fenced(node, id));
             }
-            Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
+            Effect::Remedy { id: effect, node, remedy, .. } => {
+                let (node, remedy) = (self.index_of(node), Some(remedy));
+                self.nodes[node].remedy = Some(effect);
+                self.put(REMEDY, Happening::Remedied { node, effect, remedy });
+            }
+            Effect::BurnIn { id: effect, node, span } => {
                 let node = self.index_of(node);
-                self.put(REMEDY, Happening::Remedied(node, id));
+                self.nodes[node].remedy = Some(effect);
+                self.put(span, Happening::Remedied { node, effect, remedy: None });
             }
         }
     }

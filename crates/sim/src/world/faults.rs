@@ -3,6 +3,7 @@
 use super::{ASK_AGAIN, Ask, Down, Happening, Key, World};
 use crate::control::Remains;
 use crate::fault::{Branch, FaultKind};
+use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
 use lindos_model::{Exit, Millis};
 
 impl World {
@@ -73,6 +74,11 @@ impl World {
                 if self.control.is_some() && !self.host.is_busy(self.now) {
                     self.host.sleep(self.now, lasts);
                 }
+            }
+            FaultKind::Find { node, fatal, lasts } => {
+                let node = self.by_name[&node];
+                let until = self.now + lasts;
+                self.nodes[node].findings.push((until, found(fatal)));
             }
             FaultKind::Cancel { job } => self.ask_at(self.now, Ask::Cancel(job)),
             FaultKind::Drain { node } => {
@@ -180,6 +186,7 @@ impl World {
         self.on_control_back();
         for node in 0..self.nodes.len() {
             self.nodes[node].cut_off_until = None;
+            self.nodes[node].findings.clear();
             if self.nodes[node].in_repair {
                 continue;
             }
@@ -197,5 +204,25 @@ impl World {
         for name in std::mem::take(&mut self.drained) {
             self.ask_at(self.now + ASK_AGAIN, Ask::Drain(name, false));
         }
+    }
+}
+
+/// What the checks of a node say.
+fn found(fatal: bool) -> Finding {
+    let (class, severity, action) = if fatal {
+        ("gpu.xid.79", Severity::NodeFatal, Action::Reboot)
+    } else {
+        ("gpu.row_remap_pending", Severity::Warning, Action::ResetGpu)
+    };
+    Finding {
+        class: FindingClass::known(class),
+        severity,
+        action,
+        suspect: Suspect::Hardware,
+        device: None,
+        code: None,
+        source: FindingSource::KernelLog,
+        detail: String::new(),
+        cause: None,
     }
 }

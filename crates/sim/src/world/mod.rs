@@ -20,8 +20,8 @@ use lindos_core::effect::Reply;
 use lindos_journal::MemoryDisk;
 use lindos_model::reservation::Purpose;
 use lindos_model::{
-    AttemptReport, EffectId, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeSpec, Policy,
-    RequestId, Time, TrailEntry,
+    AttemptReport, EffectId, Epoch, Exit, Finding, JobId, JobSpec, JobState, Millis, NodeSpec,
+    Outcome as RemedyOutcome, Policy, Remedy, RequestId, Time, TrailEntry,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -133,7 +133,11 @@ enum Happening {
     TrainingDone(Key),
     BugHits(Key),
     Fenced(usize, EffectId),
-    Remedied(usize, EffectId),
+    Remedied {
+        node: usize,
+        effect: EffectId,
+        remedy: Option<Remedy>,
+    },
     PowerOn(usize),
     AgentBack {
         node: usize,
@@ -154,10 +158,11 @@ enum ToControl {
         seq: u64,
         attempts: Vec<AttemptReport>,
         readings: Vec<JobReading>,
+        findings: Vec<Finding>,
     },
     Ask(usize),
     NodeFenced(usize, EffectId),
-    RemedyOver(usize, EffectId),
+    RemedyOver(usize, EffectId, RemedyOutcome),
 }
 
 /// A request of a user, repeated until it is answered.
@@ -172,6 +177,8 @@ enum Ask {
     Submit(usize),
     Cancel(String),
     Drain(String, bool),
+    /// The node was mended by hand.
+    Mended(String),
     Reserve(usize),
     Unreserve(String),
 }
@@ -413,9 +420,7 @@ impl World {
             Happening::TrainingDone(key) => self.on_training_done(key),
             Happening::BugHits(key) => self.on_bug(key),
             Happening::Fenced(node, fence) => self.on_fenced(node, fence),
-            Happening::Remedied(node, remedy) => {
-                self.send(&Happening::ToControl(ToControl::RemedyOver(node, remedy)));
-            }
+            Happening::Remedied { node, effect, remedy } => self.on_remedied(node, effect, remedy),
             Happening::PowerOn(node) => {
                 if !self.nodes[node].powered {
                     self.nodes[node].powered = true;

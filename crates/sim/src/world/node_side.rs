@@ -8,7 +8,7 @@ use crate::fault::Plant;
 use crate::script::Training;
 use lindos_core::edges::Reading;
 use lindos_core::effect::Launch;
-use lindos_model::{EffectId, Epoch, Exit, JobId, Millis, RankExit, Time};
+use lindos_model::{EffectId, Epoch, Exit, JobId, Millis, Outcome, RankExit, Remedy, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
@@ -59,7 +59,8 @@ impl World {
         }
         let readings = self.readings(node);
         let incarnation = self.nodes[node].incarnation;
-        let report = ToControl::Report { node, incarnation, seq, attempts, readings };
+        let findings = self.nodes[node].found(now);
+        let report = ToControl::Report { node, incarnation, seq, attempts, readings, findings };
         self.send(&Happening::ToControl(report));
     }
 
@@ -322,6 +323,28 @@ impl World {
                 self.end_ranks(node, key, &Exit::Code(1));
             }
         }
+    }
+
+    /// Something was done to a node, with or without success. Nothing may have run there.
+    pub(super) fn on_remedied(&mut self, node: usize, effect: EffectId, remedy: Option<Remedy>) {
+        // Whoever does it does one thing at a time, and no more once somebody else has come.
+        if self.nodes[node].remedy != Some(effect) {
+            return;
+        }
+        let alive = self.nodes[node].attempts.values().any(LocalAttempt::is_alive);
+        assert!(!alive, "violation: a node is mended while ranks run there");
+        if matches!(remedy, Some(Remedy::Reboot | Remedy::PowerCycle)) {
+            self.power_off(node, REBOOT);
+        }
+        let outcome = match self.chances.between(0, 9) {
+            0 => Outcome::Unsupported,
+            1 | 2 => Outcome::Failed { reason: "by chance".into() },
+            _ => Outcome::Done,
+        };
+        if outcome == Outcome::Done && remedy.is_some() {
+            self.nodes[node].findings.clear();
+        }
+        self.send(&Happening::ToControl(ToControl::RemedyOver(node, effect, outcome)));
     }
 
     pub(super) fn on_fenced(&mut self, node: usize, fence: EffectId) {
