@@ -33,8 +33,9 @@ impl Tally {
             | TrailKind::Completed
             | TrailKind::Cancelled
             | TrailKind::CancelledFor { .. } => {
-                let judged = entry.job.and_then(|job| self.open.remove(&job));
-                judged.into_iter().for_each(|charge| self.fault(charge));
+                if let Some(charge) = entry.job.and_then(|job| self.open.remove(&job)) {
+                    self.fault(charge);
+                }
             }
             TrailKind::RemedyOver { remedy, outcome } => {
                 *self.remedies.entry((*remedy, word(outcome))).or_default() += 1;
