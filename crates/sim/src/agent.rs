@@ -4,6 +4,7 @@
 //! of an epoch that is not above the job's floor is refused, whatever is gone is reported until
 //! the core says `Forget`.
 
+use crate::fault::Plant;
 use lindos_core::effect::{Command, Launch, Order, Target};
 use lindos_model::finding::Finding;
 use lindos_model::report::Refusal;
@@ -35,9 +36,8 @@ pub struct SimNode {
     /// What is done to it now, from outside.
     pub remedy: Option<EffectId>,
     next_pid: u32,
-    /// Planted bugs.
-    pub forgets_floors: bool,
-    pub counts_from_one: bool,
+    /// A bug that is put into its agent.
+    pub plant: Option<Plant>,
 }
 
 /// An order as one agent hears it.
@@ -105,7 +105,7 @@ impl SimNode {
     /// The number of a start is above all before it, on whatever disk: it is the time at least.
     pub fn start_agent(&mut self, now: Time) {
         self.incarnation += 1;
-        if !self.counts_from_one {
+        if self.plant != Some(Plant::IncarnationReset) {
             self.incarnation = self.incarnation.max(now.0);
         }
         self.seq = 0;
@@ -124,7 +124,7 @@ impl SimNode {
             Order::Forget => {
                 if self.attempts.get(&key).is_some_and(|attempt| !attempt.is_alive()) {
                     self.attempts.remove(&key);
-                    if self.forgets_floors {
+                    if self.plant == Some(Plant::FloorsForgotten) {
                         self.floors.remove(&key.0);
                     }
                 }

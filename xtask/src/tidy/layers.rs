@@ -29,6 +29,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "lindos-planner",
             "lindos-api",
             "lindos-sim",
+            "lindos-hardware",
             "lindos-agent",
             "lindos-server",
         ],

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A log that is written faster than this is read on in the next reading.
-const LINES_A_READING_MAX: usize = 20_000;
+const LINES_A_READING_MAX: usize = 5_000;
 /// A storm of errors is not told line by line.
 const FINDINGS_A_READING_MAX: usize = 256;
 
@@ -33,6 +33,17 @@ impl KernelLog {
     /// For drills: lines that a person writes into `/dev/kmsg` count.
     pub fn trusting_user_space(self) -> KernelLog {
         KernelLog { classifier: self.classifier.trusting_user_space(), ..self }
+    }
+
+    fn words(&self, just_now: u64) -> String {
+        let (lines, lost) = (self.lines, self.lost);
+        match (lost, just_now) {
+            (0, _) => format!("{lines} lines read"),
+            (_, 0) => format!("{lines} lines read, {lost} lost before they were read"),
+            _ => format!(
+                "{lines} lines read, {lost} lost before they were read ({just_now} just now)"
+            ),
+        }
     }
 
     fn read_lines(&mut self) -> std::io::Result<Vec<Finding>> {
@@ -81,14 +92,8 @@ impl Check for KernelLog {
         let lost_before = self.lost;
         match self.read_lines() {
             Ok(happened) => {
-                let mut words = format!("{} lines read", self.lines);
-                if self.lost > 0 {
-                    words += &format!(", {} lost before they were read", self.lost);
-                }
-                if self.lost > lost_before {
-                    words += &format!(" ({} just now)", self.lost - lost_before);
-                }
-                Reading::Seen { words, open: Vec::new(), happened }
+                let just_now = self.lost - lost_before;
+                Reading::Seen { words: self.words(just_now), open: Vec::new(), happened }
             }
             Err(error) => {
                 self.source = None;

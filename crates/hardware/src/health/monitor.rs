@@ -11,8 +11,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// A check that takes longer than this is run less often: the machine is for its jobs.
 const BUDGET: Duration = Duration::from_millis(50);
-/// Rests after a reading that was over budget are so many times as long as it took.
+/// Rests after a reading that was over budget are so many times as long as it took, but never so
+/// long that a storm of errors would blind the monitor.
 const REST_FACTOR: u32 = 1000;
+const REST_INTERVALS_MAX: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EdgeKind {
@@ -128,13 +130,11 @@ impl Slot {
             return;
         };
         let took = began.elapsed();
-        let rest =
-            if took > BUDGET && !self.about.may_wait { took * REST_FACTOR } else { Duration::ZERO };
-        self.due = now + self.about.interval.max(rest);
+        self.due = now + self.rest_after(took);
         let reading = self.doubt(reading);
         let (state, words) = match reading {
             Reading::Unknown(why) => {
-                self.settle(vec![unreadable(&self.about, &why)], true, edges);
+                self.settle(&[unreadable(&self.about, &why)], true, edges);
                 (State::Unknown, why)
             }
             Reading::Absent(words) => (State::Absent, words),
@@ -144,11 +144,19 @@ impl Slot {
                 for finding in happened {
                     edges.push(self.edge(EdgeKind::Happened, finding));
                 }
-                self.settle(open, false, edges);
+                self.settle(&open, false, edges);
                 (if all.is_empty() { State::Ok } else { State::Found(all) }, words)
             }
         };
         self.standing = Some(Standing { about: self.about.name, state, words, took });
+    }
+
+    fn rest_after(&self, took: Duration) -> Duration {
+        let interval = self.about.interval;
+        if took <= BUDGET || self.about.may_wait {
+            return interval;
+        }
+        (took * REST_FACTOR).clamp(interval, interval * REST_INTERVALS_MAX)
     }
 
     /// What was there and is gone as a whole is more likely not seen than not there.
@@ -163,10 +171,10 @@ impl Slot {
 
     /// Tells what is new and what is over. A monitor that is blind clears nothing, and is known to
     /// be blind at once.
-    fn settle(&mut self, seen: Vec<Finding>, is_blind: bool, edges: &mut Vec<Edge>) {
+    fn settle(&mut self, seen: &[Finding], is_blind: bool, edges: &mut Vec<Edge>) {
         let needed = if is_blind { 1 } else { self.about.confirmations };
         self.rising.retain(|(known, _)| seen.iter().any(|now| now.is_about_the_same(known)));
-        for finding in &seen {
+        for finding in seen {
             self.falling.retain(|(known, _)| !known.is_about_the_same(finding));
             if self.open.iter().any(|known| known.is_about_the_same(finding)) {
                 continue;
@@ -201,16 +209,13 @@ impl Slot {
 }
 
 fn count(counted: &mut Vec<(Finding, u32)>, finding: &Finding) -> u32 {
-    match counted.iter_mut().find(|(known, _)| known.is_about_the_same(finding)) {
-        Some((_, times)) => {
-            *times += 1;
-            *times
-        }
-        None => {
-            counted.push((finding.clone(), 1));
-            1
-        }
+    if let Some((_, times)) = counted.iter_mut().find(|(known, _)| known.is_about_the_same(finding))
+    {
+        *times += 1;
+        return *times;
     }
+    counted.push((finding.clone(), 1));
+    1
 }
 
 /// `monitor.kernel_log_unreadable`
@@ -391,6 +396,16 @@ mod tests {
         assert_eq!(play(1, vec![absent(), absent()]), [vec![], vec![]]);
         let edges = play(1, vec![well(), absent()]);
         assert_eq!(edges[1], one(EdgeKind::Appeared, "monitor.test_told_unreadable"));
+    }
+
+    #[test]
+    fn a_check_over_budget_rests_longer_but_not_for_ever() {
+        let says = Arc::new(Mutex::new(vec![]));
+        let slot = Slot::new(Box::new(Told { about: about(1), says }));
+        let interval = about(1).interval;
+        assert_eq!(slot.rest_after(Duration::from_millis(1)), interval);
+        assert_eq!(slot.rest_after(BUDGET), interval);
+        assert_eq!(slot.rest_after(Duration::from_millis(60)), interval * REST_INTERVALS_MAX);
     }
 
     #[test]

@@ -88,10 +88,6 @@ mod tests {
         lines.iter().map(&mut cause).collect()
     }
 
-    fn some(class: &str) -> Option<String> {
-        Some(class.to_string())
-    }
-
     #[test]
     fn what_follows_from_an_error_names_it() {
         let lines = [
@@ -104,7 +100,7 @@ mod tests {
             // So has another fault.
             "[  90.0] NVRM: Xid (PCI:0000:17:00): 45, pid=9, name=train, Ch 00000008",
         ];
-        let root = || some("gpu.xid.48");
+        let root = || Some("gpu.xid.48".to_string());
         assert_eq!(causes(&lines), [None, root(), root(), root(), None, None]);
     }
 
@@ -122,7 +118,7 @@ mod tests {
     fn without_times_lines_are_counted() {
         let cause = "NVRM: Xid (PCI:0000:17:00): 79, GPU has fallen off the bus.";
         let after = "NVRM: Xid (PCI:0000:17:00): 154, GPU recovery action changed";
-        assert_eq!(causes(&[cause, after])[1], some("gpu.xid.79"));
+        assert_eq!(causes(&[cause, after])[1], Some("gpu.xid.79".to_string()));
         let mut far = vec![cause];
         far.resize(300, "nothing");
         far.push(after);
@@ -136,7 +132,7 @@ mod tests {
             "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 12028, Severity 0 Engine instance 32 Sub-engine instance 00",
             "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 12028, Data {0x10000000, 0x10000000}",
         ];
-        let root = || some("gpu.sxid.12028");
+        let root = || Some("gpu.sxid.12028".to_string());
         assert_eq!(causes(&lines), [None, root(), root()]);
     }
 

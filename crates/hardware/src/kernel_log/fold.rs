@@ -69,7 +69,7 @@ fn explains(seen: &Seen, numbered: &Numbered) -> bool {
 fn is_near(seen: &Seen, at: Option<Duration>, line: u64) -> bool {
     match (seen.at, at) {
         // A clock that went back is another boot.
-        (Some(then), Some(now)) => now >= then && now - then <= SPAN,
+        (Some(then), Some(now)) => now.checked_sub(then).is_some_and(|since| since <= SPAN),
         _ => line.saturating_sub(seen.line) <= SPAN_LINES,
     }
 }

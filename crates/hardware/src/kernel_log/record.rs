@@ -174,12 +174,12 @@ fn is_caller(text: &str) -> bool {
 /// `kern  :warn  : ` of `dmesg -x`.
 fn strip_decoded_level(text: &str) -> Option<&str> {
     const FACILITIES: [&str; 6] = ["kern", "user", "daemon", "syslog", "auth", "local"];
+    const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
     let (facility, rest) = text.split_once(':')?;
     if !FACILITIES.iter().any(|known| facility.trim().starts_with(known)) || facility.len() > 8 {
         return None;
     }
     let (level, rest) = rest.split_once(':')?;
-    const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
     LEVELS.contains(&level.trim()).then(|| rest.trim_start())
 }
 

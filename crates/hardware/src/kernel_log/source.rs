@@ -206,7 +206,7 @@ mod tests {
         let mut source = open(file.path(), From::Boot).unwrap();
         let line = |text: &str| Input::Line(text.into());
         assert_eq!(lines(source.as_mut()), [line("one"), line("two")]);
-        write!(file, "ee\n").unwrap();
+        writeln!(file, "ee").unwrap();
         assert_eq!(lines(source.as_mut()), [line("three")]);
         let mut late = open(file.path(), From::Now).unwrap();
         assert_eq!(lines(late.as_mut()), []);

@@ -8,7 +8,7 @@ use super::catalogue::{self, Kind};
 use lindos_model::{
     Action, Device, Finding, FindingClass, FindingSource, PciAddress, Severity, Suspect,
 };
-use regex::{Captures, Regex};
+use regex_lite::{Captures, Regex};
 use std::sync::OnceLock;
 
 /// `NVRM: Xid (PCI:0000:17:00 GPU-I:02): 94, pid=7, name=train, Contained: …`. Old drivers leave

@@ -6,6 +6,7 @@ use crate::health::check::{means, system_finding};
 use crate::health::{About, Check, Reading};
 use crate::system::{Expectations, Root};
 use lindos_model::{Action, Device, Finding, FindingSource, Severity, Suspect};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +83,12 @@ impl Check for GpuCheck {
     }
 }
 
-fn found(class: &'static str, means: means::Means, gpu: &Gpu, detail: String) -> Finding {
+fn found(
+    class: &'static str,
+    means: means::Means,
+    gpu: &Gpu,
+    detail: impl fmt::Display,
+) -> Finding {
     let device = gpu.pci.map_or(Device::Gpu(gpu.index as u16), Device::Pci);
     let detail = format!("gpu{}: {detail}", gpu.index);
     Finding { source: FindingSource::Nvml, ..system_finding(class, means, Some(device), detail) }

@@ -88,8 +88,9 @@ impl Fake {
         fake
     }
 
-    fn set(&mut self, key: &str, value: impl ToString) {
-        self.answers.insert(key.to_string(), value.to_string());
+    fn set(&mut self, key: &str, value: impl std::fmt::Display) {
+        let value = format!("{value}");
+        self.answers.insert(key.to_string(), value);
         let mut text = String::new();
         for (key, value) in &self.answers {
             writeln!(text, "{key} {value}").unwrap();

@@ -4,7 +4,7 @@ use super::root::Root;
 use crate::health::check::{means, system_finding};
 use crate::health::{About, Check, Reading};
 use lindos_model::{Action, Device, Finding, Severity, Suspect};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,17 +68,18 @@ impl Space {
 
 /// Each file system once, at the first folder that it is mounted on.
 fn local_mounts(text: &str) -> Vec<Mount> {
-    let mut by_device = BTreeMap::new();
+    let mut devices = BTreeSet::new();
     let mut mounts = Vec::new();
     for line in text.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
         let [device, folder, kind, options, ..] = fields.as_slice() else { continue };
         let folder = unescape(folder);
-        if !LOCAL.contains(kind) && !(*kind == "tmpfs" && folder == SHARED_MEMORY) {
+        let is_shared_memory = *kind == "tmpfs" && folder == SHARED_MEMORY;
+        if !LOCAL.contains(kind) && !is_shared_memory {
             continue;
         }
-        let is_new = by_device.insert((*device).to_string(), ()).is_none();
-        if is_new || folder == SHARED_MEMORY {
+        let is_new = devices.insert(*device);
+        if is_new || is_shared_memory {
             let is_read_only = options.split(',').any(|o| o == "ro" || o == "emergency_ro");
             mounts.push(Mount { device: unescape(device), folder, is_read_only });
         }
@@ -93,15 +94,12 @@ fn unescape(text: &str) -> String {
     while let Some(at) = rest.find('\\') {
         out.push_str(&rest[..at]);
         let code = rest.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                out.push(code as char);
-                rest = &rest[at + 4..];
-            }
-            None => {
-                out.push('\\');
-                rest = &rest[at + 1..];
-            }
+        if let Some(code) = code {
+            out.push(code as char);
+            rest = &rest[at + 4..];
+        } else {
+            out.push('\\');
+            rest = &rest[at + 1..];
         }
     }
     out + rest

@@ -96,13 +96,13 @@ impl Ports {
         .collect()
     }
 
-    fn reading(&mut self, ports: Vec<(String, Now)>, at: Duration, kind: &str) -> Reading {
+    fn reading(&mut self, ports: &[(String, Now)], at: Duration, kind: &str) -> Reading {
         if ports.is_empty() {
             return Reading::Absent(format!("no {kind} port"));
         }
         let names: Vec<String> = ports.iter().map(|(name, _)| name.clone()).collect();
         let (mut open, mut happened) = (self.vanished(&names), Vec::new());
-        for (name, now) in &ports {
+        for (name, now) in ports {
             let (more_open, more_happened) = self.judge(name, now, at);
             open.extend(more_open);
             happened.extend(more_happened);
@@ -176,7 +176,7 @@ impl Check for InfinibandPorts {
                 ports.push((format!("{adapter}/{port}"), self.port(&folder)));
             }
         }
-        self.ports.reading(ports, now, "InfiniBand")
+        self.ports.reading(&ports, now, "InfiniBand")
     }
 }
 
@@ -238,7 +238,7 @@ impl Check for EthernetPorts {
                 ports.push((interface, self.port(&folder)));
             }
         }
-        self.ports.reading(ports, now, "Ethernet")
+        self.ports.reading(&ports, now, "Ethernet")
     }
 }
 

@@ -12,11 +12,13 @@ use lindos_core::{Effect, Event};
 use lindos_journal::EventRecord;
 use lindos_model::job::After;
 use lindos_model::reservation::Reservation;
-use lindos_model::{EndReason, JobSpec, Mended, Millis, NodeId, TrailEntry, TrailKind};
+use lindos_model::{EndReason, JobSpec, Mended, Millis, NodeId, Time, TrailEntry, TrailKind};
 use std::sync::Arc;
 
 /// A control plane that was deposed in the middle of its work has so many commands on their way.
 const SENT_KEPT: usize = 64;
+/// So long after the disk was full, a deadline may strike that progress had moved meanwhile.
+const AFTER_FULL: Millis = Millis::from_secs(2);
 /// Fleets of no more nodes than this are checked after every commit …
 const CHECKED_ALWAYS: usize = 64;
 /// … and larger ones about once in so many happenings, or as many as they have nodes.
@@ -193,8 +195,11 @@ impl World {
             {
                 let run = self.runs.get(&(job, epoch)).and_then(|run| run.training.as_ref());
                 let stands = run.is_none_or(|training| training.ended.is_some());
-                // A bad network may hide progress; a good one may not.
-                let is_good = self.setup.network == Network::good() || self.healed;
+                // A bad network may hide progress; a good one may not. What came while the disk was
+                // full is written down after the deadline that it moves.
+                let was_full = self.disk_full_until > Time::ZERO
+                    && self.now <= self.disk_full_until + AFTER_FULL;
+                let is_good = (self.setup.network == Network::good() || self.healed) && !was_full;
                 assert!(stands || !is_good, "violation: job {job} is called hung and gets on");
             }
             if let (TrailKind::Completed, Some(job)) = (&entry.what, entry.job) {

@@ -68,8 +68,8 @@ impl World {
                 self.power_off(node, back_after);
                 self.nodes[node].lose_disk();
             }
-            FaultKind::ClockForward { by } => self.jump(by.0 as i64),
-            FaultKind::ClockBack { by } => self.jump(-(by.0 as i64)),
+            FaultKind::ClockForward { by } => self.jump(by.0.cast_signed()),
+            FaultKind::ClockBack { by } => self.jump(-by.0.cast_signed()),
             FaultKind::HostSleeps { lasts } => {
                 if self.control.is_some() && !self.host.is_busy(self.now) {
                     self.host.sleep(self.now, lasts);

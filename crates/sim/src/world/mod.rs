@@ -256,7 +256,6 @@ pub fn run(setup: Setup) -> Outcome {
 
 impl World {
     fn new(setup: Setup) -> World {
-        let setup_plant = setup.plant;
         let host = Host::default();
         let disk = MemoryDisk::new();
         let control = Control::start(disk, &setup.policy, &host, Time::ZERO, None);
@@ -294,7 +293,7 @@ impl World {
         world.checker.misreads_reservations = world.is_planted(Plant::ReservationMisread);
         world.plant_in_control();
         if let Some(standby) = &mut world.standby {
-            standby.skips_starts = setup_plant == Some(Plant::StandbySkips);
+            standby.skips_starts = world.setup.plant == Some(Plant::StandbySkips);
         }
         if let Some(every) = world.setup.standby {
             world.put(every, Happening::StandbyReads);
@@ -302,8 +301,7 @@ impl World {
         world.put(Millis::ZERO, Happening::Commit);
         for node in 0..world.nodes.len() {
             world.nodes[node].powered = true;
-            world.nodes[node].forgets_floors = world.is_planted(Plant::FloorsForgotten);
-            world.nodes[node].counts_from_one = world.is_planted(Plant::IncarnationReset);
+            world.nodes[node].plant = world.setup.plant;
             world.start_agent(node);
         }
         for index in 0..world.setup.jobs.len() {

@@ -239,6 +239,7 @@ impl World {
         if left < others.replicas_min {
             others.broken = true;
             self.save(base);
+            self.all_notice(base);
         }
         self.peers_notice(key, replica);
     }
@@ -263,6 +264,19 @@ impl World {
             if self.nodes[node].attempts.get(&key).is_some_and(is_peer) {
                 let after = Millis(self.chances.between(5, 3000));
                 self.put(after, Happening::RanksEnd { node, key, exit: Exit::Code(1) });
+            }
+        }
+    }
+
+    /// Too few replicas are left, and their program ends by itself: nobody could tell from outside
+    /// that one that tells no steps stands still.
+    fn all_notice(&mut self, base: Key) {
+        let tell_nothing = self.runs.iter().filter(|(_, run)| !run.script.reports);
+        let launches: Vec<Key> =
+            tell_nothing.filter(|(_, run)| run.base == base).map(|(&key, _)| key).collect();
+        for key in launches {
+            for replica in 0..self.runs[&key].replicas {
+                self.peers_notice(key, replica);
             }
         }
     }

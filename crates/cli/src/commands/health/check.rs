@@ -8,6 +8,7 @@ use lindos_hardware::nvml::NvmlSource;
 use lindos_hardware::system::{Expectations, Root};
 use lindos_model::Finding;
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -119,7 +120,7 @@ fn table(standings: &[&Standing]) -> String {
         let line = Line::of(standing);
         table.row([line.check.to_string(), line.state.to_string(), line.seen.to_string()]);
         for finding in line.findings {
-            details += &format!("\n{}", describe(finding));
+            let _ = write!(details, "\n{}", describe(finding));
         }
     }
     table.finish() + &details
@@ -180,7 +181,7 @@ fn describe_all(lines: &[AboutLine]) -> String {
             1 => String::new(),
             times => format!(", {times} times in a row"),
         };
-        text += &format!("{}\n", line.check);
+        let _ = writeln!(text, "{}", line.check);
         let every = format!("{} s{again}", line.interval_seconds);
         for (name, value) in [
             ("finds", line.meaning),
@@ -203,7 +204,7 @@ fn wrap(head: &str, words: &str, width: usize) -> String {
     let mut is_empty = true;
     for word in words.split_whitespace() {
         if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
-            text += &format!("{line}\n");
+            let _ = writeln!(text, "{line}");
             line = " ".repeat(head.len());
             is_empty = true;
         }

@@ -31,7 +31,7 @@ pub fn classify(args: &ClassifyArgs) -> Result<(), Failure> {
     }
     let mut printer = Printer { json: args.json, lines: 0, findings: 0 };
     let mut line = Vec::new();
-    while read_line(&mut input, &mut line).map_err(unreadable)? {
+    while read_line(&mut input, &mut line).map_err(|error| unreadable(&error))? {
         printer.print(classifier.read(&String::from_utf8_lossy(&line)).as_ref())?;
     }
     printer.end();
@@ -89,7 +89,7 @@ fn skip_line(input: &mut dyn BufRead) -> std::io::Result<()> {
     }
 }
 
-fn unreadable(error: std::io::Error) -> Failure {
+fn unreadable(error: &std::io::Error) -> Failure {
     Failure::new(
         Exit::Failed,
         format!("the log cannot be read any further: {error}"),
@@ -208,6 +208,10 @@ mod tests {
         let mut classifier = Classifier::new();
         let lost = classifier.read("NVRM: Xid (PCI:0000:17:00): 79, lost").unwrap();
         let after = classifier.read("NVRM: Xid (PCI:0000:17:00): 154, GPU recovery action changed from 0x0 (None) to 0x2 (Node Reboot Required)").unwrap();
-        insta::assert_snapshot!(format!("{TITLE}{}\n{}", row(1, &lost), row(12, &after)), @"");
+        insta::assert_snapshot!(format!("{TITLE}{}\n{}", row(1, &lost), row(12, &after)), @"
+        LINE   SEVERITY   CLASS                         DEVICE         ACTION
+        1      node-fatal gpu.xid.79                    0000:17:00     reboot
+        12     node-fatal gpu.xid.154                   0000:17:00     follows gpu.xid.79
+        ");
     }
 }

@@ -5,6 +5,7 @@ use clap::Args;
 use lindos_hardware::kernel_log::score::{Score, Tally, read_cases};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -99,10 +100,8 @@ fn table(score: &Score) -> String {
     let mut text = table.finish();
     for miss in &score.misses {
         let case = &miss.case;
-        text.push_str(&format!(
-            "\n{}: {} was read as {}\n  {}\n",
-            case.id, case.expected_class, miss.found_class, case.line
-        ));
+        let (expected, found) = (&case.expected_class, &miss.found_class);
+        let _ = writeln!(text, "\n{}: {expected} was read as {found}\n  {}", case.id, case.line);
     }
     text
 }

@@ -1,6 +1,6 @@
 //! GPUs, beyond their numbered errors; and the libraries that speak to them.
 
-use super::means::{BY_USER, LOST, SET_UP, TEST_IT, WARNING};
+use super::means::{BY_USER, LOST, SET_UP, WARNING};
 use super::{Rule, rule};
 use lindos_model::{Action, Severity, Suspect};
 
@@ -44,7 +44,6 @@ pub static RULES: &[Rule] = &[
         "NVRM: ",
         r"NVRM: (?:This PCI I/O region assigned to your NVIDIA device is invalid|BAR\d+ is 0M)",
     ),
-    rule("gpu.sm_fault_in_uvm", TEST_IT, "nvidia-uvm", r"nvidia-uvm: .*(?:uncorrectable|poison)"),
     // Accelerators of another maker.
     rule(
         "gpu.amd_ras_uncorrectable",

@@ -16,7 +16,7 @@ mod storage;
 mod system;
 
 use lindos_model::{Action, Device, Finding, FindingClass, FindingSource, Severity, Suspect};
-use regex::{Captures, Regex};
+use regex_lite::{Captures, Regex};
 use std::sync::OnceLock;
 
 /// All rules; numbers of the NVIDIA driver come before them ([`super::xid`]).
@@ -172,6 +172,18 @@ mod tests {
         for part in wanted {
             assert!(parts.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn every_class_stands_in_the_documents() {
+        let text = include_str!("../../../../../docs/health.md");
+        let is_missing = |class: &&str| {
+            let name = class.rsplit('.').next().unwrap_or_default();
+            let short = name.trim_start_matches("machine_check");
+            !text.contains(&format!("{name}`")) && !text.contains(&format!("`{short}`"))
+        };
+        let missing: Vec<&str> = all().filter_map(|rule| rule.class).filter(is_missing).collect();
+        assert_eq!(missing, Vec::<&str>::new());
     }
 
     #[test]

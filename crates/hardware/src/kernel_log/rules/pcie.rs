@@ -34,7 +34,12 @@ pub static RULES: &[Rule] = &[
         r"(?:AER: .*Correct(?:ed|able) error|PCIe Bus Error: severity=Correct(?:ed|able))(?:.*?(?:received:|received from|from) (?<pci>[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]))?",
     ),
     // Narrower or slower than both ends could: seating, riser, or a lane that died.
-    rule("pcie.link_degraded", LOOK_AT_IT, "limited by", r"available PCIe bandwidth, limited by"),
+    rule(
+        "pcie.link_degraded",
+        LOOK_AT_IT,
+        "limited by",
+        r"available PCIe bandwidth, limited by [\d.]+ GT/s",
+    ),
     rule(
         "pcie.link_degraded",
         LOOK_AT_IT,
@@ -107,6 +112,6 @@ pub static RULES: &[Rule] = &[
         "pcie.no_resources",
         WARNING,
         "failed to assign",
-        r"BAR \d+.*: failed to assign|bridge window .*: failed to assign",
+        r"[0-9a-f]\.[0-7]: BAR \d+(?: \[mem size .*\]: failed to assign|: failed to assign \[mem)",
     ),
 ];

@@ -31,7 +31,7 @@ pub static RULES: &[Rule] = &[
         "nvme.controller_down",
         TEST_IT,
         "nvme",
-        r"nvme (?<disk>nvme\d+): (?:controller is down; will reset|Abort status: 0x371|resetting controller due to|frozen state error detected|Shutdown timeout|controller reset failed)",
+        r"nvme (?<disk>nvme\d+): (?:controller is down; will reset|Abort status: 0x371|resetting controller due to|frozen state error detected|Device shutdown incomplete|controller reset failed)",
     ),
     rule(
         "nvme.timeout",

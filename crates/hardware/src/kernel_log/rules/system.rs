@@ -1,6 +1,6 @@
 //! The kernel itself: lockups, stalls, crashes, limits; heat and power.
 
-use super::means::{LOOK_AT_IT, LOST_BY_SOFTWARE, LOST_UNCLEAR, NOISE, TEST_IT, WARNING};
+use super::means::{LOOK_AT_IT, LOST_BY_SOFTWARE, LOST_UNCLEAR, NOISE, WARNING};
 use super::{Rule, harmless, rule};
 use lindos_model::{Action, Severity, Suspect};
 
@@ -117,5 +117,4 @@ pub static RULES: &[Rule] = &[
         "WARNING: CPU:",
         r"WARNING: CPU: (?<cpu>\d+) PID: \d+ at ",
     ),
-    rule("os.tainted_hang", TEST_IT, "hung_task: ", r"hung_task: blocked tasks"),
 ];
