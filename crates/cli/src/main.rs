@@ -83,6 +83,7 @@ mod tests {
           health        Show how well the fleet is; look for faults of this machine
           fleet         Draw, check and import fleet files
           sim           Try a fleet, a policy or a fault in virtual time
+          whatif        Play a recorded journal again under a change; print what that would have come to
           bench         Measure the control plane
           help          Print this message or the help of the given subcommand(s)
 

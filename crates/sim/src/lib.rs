@@ -19,6 +19,7 @@ pub mod swarm;
 pub mod trace;
 pub mod twin;
 pub mod validate;
+pub mod whatif;
 pub mod world;
 
 pub use fault::Plant;

@@ -75,6 +75,7 @@ async fn serve(config: AgentConfig, dir: NodeDir, incarnation: u64) -> anyhow::R
     let control = Arc::new(Control::new(config.server.clone())?);
     let reconnected = Arc::new(Notify::new());
     let (standing, standing_seen) = watch::channel(Arc::new(Standing::default()));
+    let (found, findings) = watch::channel(Arc::default());
     let (messages, messages_read) = mpsc::channel(QUEUE);
     let reporter = Reporter {
         control: control.clone(),
@@ -82,6 +83,7 @@ async fn serve(config: AgentConfig, dir: NodeDir, incarnation: u64) -> anyhow::R
         incarnation,
         heartbeat: config.heartbeat,
         standing: standing_seen,
+        findings,
         reconnected: reconnected.clone(),
     };
     let reader = MessageReader {
@@ -100,7 +102,7 @@ async fn serve(config: AgentConfig, dir: NodeDir, incarnation: u64) -> anyhow::R
     tasks.spawn(reporter.run());
     tasks.spawn(reader.run());
     if let Some(health) = health {
-        tasks.spawn(crate::health::log(health));
+        tasks.spawn(crate::health::tell(health, found.clone()));
     }
     tokio::select! {
         () = actor.run(messages_read) => bail!("the agent lost its own tasks"),

@@ -3,7 +3,7 @@
 
 use super::control::{Backoff, Control};
 use lindos_api::agent::{REPORT_PATH, RankProgress, Report, ReportAck};
-use lindos_model::{AttemptReport, NodeSpec};
+use lindos_model::{AttemptReport, Finding, NodeSpec};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -26,6 +26,8 @@ pub struct Reporter {
     pub incarnation: u64,
     pub heartbeat: Duration,
     pub standing: watch::Receiver<Arc<Standing>>,
+    /// What checks of the machine find now.
+    pub findings: watch::Receiver<Arc<Vec<Finding>>>,
     /// The control plane was reached after it had been away.
     pub reconnected: Arc<Notify>,
 }
@@ -33,6 +35,7 @@ pub struct Reporter {
 /// What was sent last.
 struct Sent {
     standing: Arc<Standing>,
+    findings: Arc<Vec<Finding>>,
     at: Instant,
     acknowledged: bool,
 }
@@ -45,24 +48,26 @@ impl Reporter {
         let mut backoff = Backoff::default();
         loop {
             let standing = self.standing.borrow_and_update().clone();
-            let due = retry_at.unwrap_or_else(|| self.due(&standing, last.as_ref()));
+            let findings = self.findings.borrow_and_update().clone();
+            let due = retry_at.unwrap_or_else(|| self.due(&standing, &findings, last.as_ref()));
             if due > Instant::now() {
                 tokio::select! {
                     changed = self.standing.changed() => if changed.is_err() { return },
+                    changed = self.findings.changed() => if changed.is_err() { return },
                     () = tokio::time::sleep_until(due) => {}
                     () = self.reconnected.notified() => retry_at = Some(Instant::now()),
                 }
                 // Something new does not make a control plane that is away come back sooner.
                 continue;
             }
-            let again =
-                last.as_ref().is_some_and(|sent| !sent.acknowledged && sent.standing == standing);
+            let is_the_same = |sent: &Sent| sent.standing == standing && sent.findings == findings;
+            let again = last.as_ref().is_some_and(|sent| !sent.acknowledged && is_the_same(sent));
             if !again {
                 seq += 1;
             }
             let at = Instant::now();
-            let result = self.post(seq, &standing).await;
-            last = Some(Sent { standing, at, acknowledged: result.is_ok() });
+            let result = self.post(seq, &standing, &findings).await;
+            last = Some(Sent { standing, findings, at, acknowledged: result.is_ok() });
             match result {
                 Ok(()) => {
                     backoff.reset();
@@ -80,10 +85,16 @@ impl Reporter {
         }
     }
 
-    fn due(&self, standing: &Arc<Standing>, last: Option<&Sent>) -> Instant {
+    fn due(
+        &self,
+        standing: &Arc<Standing>,
+        findings: &Arc<Vec<Finding>>,
+        last: Option<&Sent>,
+    ) -> Instant {
         match last {
             None => Instant::now(),
             Some(sent) if sent.standing.attempts != standing.attempts => Instant::now(),
+            Some(sent) if sent.findings != *findings => Instant::now(),
             Some(sent) if sent.standing.progress != standing.progress => {
                 sent.at + PROGRESS_INTERVAL.min(self.heartbeat)
             }
@@ -91,7 +102,12 @@ impl Reporter {
         }
     }
 
-    async fn post(&self, seq: u64, standing: &Standing) -> anyhow::Result<()> {
+    async fn post(
+        &self,
+        seq: u64,
+        standing: &Standing,
+        findings: &[Finding],
+    ) -> anyhow::Result<()> {
         let report = Report {
             node: self.node.clone(),
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -99,7 +115,7 @@ impl Reporter {
             seq,
             attempts: standing.attempts.clone(),
             progress: standing.progress.clone(),
-            findings: Vec::new(),
+            findings: findings.to_vec(),
         };
         let ack: ReportAck = self.control.post(REPORT_PATH, &report).await?.json().await?;
         anyhow::ensure!(ack.seq >= seq, "report {seq} was answered as {}", ack.seq);

@@ -24,6 +24,7 @@ mod teams;
 mod undrain;
 mod unreserve;
 mod up;
+mod whatif;
 mod why;
 
 use crate::failure::{Exit, Failure};
@@ -77,6 +78,8 @@ pub enum Command {
     Fleet(fleet::FleetArgs),
     /// Try a fleet, a policy or a fault in virtual time
     Sim(sim::SimArgs),
+    /// Play a recorded journal again under a change; print what that would have come to
+    Whatif(Box<whatif::WhatifArgs>),
     /// Measure the control plane
     Bench(bench::BenchArgs),
     /// Watch one node and run its ranks
@@ -111,6 +114,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Health(args) => block_on(health::run(args)),
         Command::Fleet(args) => fleet::run(args),
         Command::Sim(args) => sim::run(args),
+        Command::Whatif(args) => whatif::run(&args),
         Command::Bench(args) => block_on(bench::run(args)),
         Command::Agent(args) => agent::run(*args),
         Command::Shim(args) => shim::run(&args),

@@ -1,8 +1,9 @@
 //! `lindos sim`: the core in virtual time.
 
-mod fleet_run;
+pub mod fleet_run;
 mod fleet_text;
-mod many;
+pub mod many;
+mod record;
 mod soak;
 mod swarm;
 mod sweep;
@@ -57,6 +58,9 @@ struct SimRunArgs {
     /// Threads, for more than one seed [default: all cores]
     #[arg(long)]
     threads: Option<usize>,
+    /// Of a fleet: write every event as a journal there, for `lindos whatif` and all that read one
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
     #[arg(long)]
     json: bool,
 }
@@ -85,6 +89,12 @@ fn run_scenario(args: &SimRunArgs) -> Result<(), Failure> {
     let text = read_scenario(&args.scenario)?;
     if FleetScenario::is_one(&text) {
         return fleet_run::run(args, &text);
+    }
+    if args.record.is_some() {
+        return Err(Failure::bad_input(
+            "--record is for a fleet scenario",
+            "one that has a table [fleet]: docs/twin.md",
+        ));
     }
     if args.seeds > 1 {
         return Err(Failure::bad_input(

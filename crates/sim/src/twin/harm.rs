@@ -27,7 +27,7 @@ pub struct Machines {
     /// Of each node's agent.
     reports: Vec<(u64, u64)>,
     /// By how many faults.
-    dead: BTreeMap<NodeId, u32>,
+    pub(super) dead: BTreeMap<NodeId, u32>,
     drained: BTreeMap<NodeId, u32>,
     /// What runs there fails: by which fault, and how often it has.
     bad: BTreeMap<NodeId, Bad>,
@@ -73,7 +73,8 @@ impl Machines {
     /// does has been counted already.
     pub fn cause_of_window(&self, name: &str) -> Option<usize> {
         let place = name.strip_prefix(MAINTENANCE).or_else(|| name.strip_prefix(REPAIR))?;
-        let fault = self.fault(place.parse().ok()?);
+        // A window of a script is of no fault here.
+        let fault = &self.struck.get(place.parse::<usize>().ok()?)?.fault;
         let is_new = matches!(fault.effect, Effect::Maintenance { .. } | Effect::Slow { .. });
         is_new.then_some(usize::from(fault.cause))
     }
@@ -100,7 +101,7 @@ impl Machines {
 }
 
 /// One more, or one less.
-fn count(counts: &mut BTreeMap<NodeId, u32>, node: NodeId, is_more: bool) -> u32 {
+pub(super) fn count(counts: &mut BTreeMap<NodeId, u32>, node: NodeId, is_more: bool) -> u32 {
     let count = counts.entry(node).or_default();
     *count = if is_more { *count + 1 } else { count.saturating_sub(1) };
     let now = *count;
@@ -112,9 +113,9 @@ fn count(counts: &mut BTreeMap<NodeId, u32>, node: NodeId, is_more: bool) -> u32
 
 /// A job's part of a node.
 #[derive(Clone, Copy, Debug)]
-struct Part {
-    job: JobId,
-    replica: usize,
+pub(super) struct Part {
+    pub job: JobId,
+    pub replica: usize,
 }
 
 impl World<'_, '_> {
@@ -170,7 +171,7 @@ impl World<'_, '_> {
     }
 
     /// Those that run on a node, and have a GPU that the fault is of.
-    fn parts_on(&self, node: NodeId, target: Target) -> Vec<Part> {
+    pub(super) fn parts_on(&self, node: NodeId, target: Target) -> Vec<Part> {
         let Some(known) = self.core.node(node) else { return Vec::new() };
         let is_hit = |gpus: lindos_model::GpuSet| match target {
             Target::Gpu { gpu, .. } => gpus.0 >> gpu & 1 == 1,
@@ -225,7 +226,7 @@ impl World<'_, '_> {
     }
 
     /// One rank of a job ends, and the agent of its node tells.
-    fn end_rank(&mut self, node: NodeId, part: Part, exit: &Exit) {
+    pub(super) fn end_rank(&mut self, node: NodeId, part: Part, exit: &Exit) {
         self.break_training(part.job, part.replica as u32);
         let known = self.core.node(node).expect("it is in the fleet");
         let others: Vec<(JobId, usize)> =
@@ -261,8 +262,7 @@ impl World<'_, '_> {
             self.tallies.note_cause(part.job, cause);
             self.break_training(part.job, part.replica as u32);
         }
-        let since = self.now;
-        self.put(Millis(self.setup.policy.node_silent_ms), Happening::Silent { node, since });
+        self.expect_silence(node);
     }
 
     pub fn on_silent(&mut self, node: NodeId, since: Time) {
@@ -342,10 +342,17 @@ impl World<'_, '_> {
         }
     }
 
-    fn drain(&mut self, node: NodeId, reason: String) {
+    pub(super) fn drain(&mut self, node: NodeId, reason: String) {
         if count(&mut self.machines.drained, node, true) == 1 {
             let request = self.next_request();
             self.tell(&Event::NodeDrained { request, node, reason });
+        }
+    }
+
+    pub(super) fn undrain(&mut self, node: NodeId) {
+        if count(&mut self.machines.drained, node, false) == 0 {
+            let request = self.next_request();
+            self.tell(&Event::NodeUndrained { request, node });
         }
     }
 
@@ -366,9 +373,8 @@ impl World<'_, '_> {
                 _ => {}
             }
             let is_drained = was_out && fault.effect != Effect::NodeDown;
-            if is_drained && count(&mut self.machines.drained, node, false) == 0 {
-                let request = self.next_request();
-                self.tell(&Event::NodeUndrained { request, node });
+            if is_drained {
+                self.undrain(node);
             }
         }
         if let Some(again) = self.setup.faults.again(&fault, self.now) {
@@ -379,7 +385,7 @@ impl World<'_, '_> {
     }
 
     /// A node is there again, and nothing runs on it.
-    fn rise(&mut self, node: NodeId) {
+    pub(super) fn rise(&mut self, node: NodeId) {
         if count(&mut self.machines.dead, node, false) == 0 {
             let (incarnation, seq) = &mut self.machines.reports[node.index()];
             (*incarnation, *seq) = (*incarnation + 1, 0);

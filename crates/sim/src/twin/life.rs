@@ -1,5 +1,6 @@
 //! The life of jobs: launched, training, saving, stopped, finished.
 
+use super::TwinJob;
 use super::work::{Every, Pace, Work};
 use super::world::{Happening, World};
 use lindos_core::Event;
@@ -79,8 +80,12 @@ impl Training {
 }
 
 impl World<'_, '_> {
+    fn twin_job(&self, job: JobId) -> &TwinJob {
+        &self.setup.jobs[self.lives[&job].index]
+    }
+
     fn work(&self, job: JobId) -> &Work {
-        &self.setup.jobs[self.lives[&job].index].work
+        &self.twin_job(job).work
     }
 
     fn life(&mut self, job: JobId) -> &mut Life {
@@ -134,7 +139,7 @@ impl World<'_, '_> {
             replica.epoch == epoch && replica.state == ReplicaState::Launched
         };
         let replicas: Vec<usize> = match attempt.back.get(&epoch) {
-            Some(&replica) => vec![replica as usize],
+            Some(&replica) => vec![replica as usize].into_iter().filter(is_of_it).collect(),
             None => (0..attempt.replicas.len()).filter(is_of_it).collect(),
         };
         let members = replicas.into_iter().flat_map(|index| attempt.members_of(index));
@@ -163,7 +168,7 @@ impl World<'_, '_> {
     fn begin(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
         let now = self.now;
         let slow = self.machines.slow_among(members);
-        let spec = &self.setup.jobs[self.lives[&job].index].spec;
+        let spec = &self.twin_job(job).spec;
         let (replicas, replicas_min) = (spec.replicas, spec.replicas_min);
         let early = std::mem::take(&mut self.life(job).early);
         let (mut away, mut back) = (BTreeSet::new(), BTreeSet::new());
@@ -220,6 +225,9 @@ impl World<'_, '_> {
     /// The core hears how far a training is.
     fn tell_step(&mut self, job: JobId, epoch: Epoch) {
         let (now, total) = (self.now, self.work(job).steps);
+        if !self.twin_job(job).tells_steps {
+            return;
+        }
         let Some(training) = self.trains(job) else { return };
         let step = training.pace.steps_at(millis(now)).min(total);
         self.tell(&Event::StepReached {
@@ -291,10 +299,17 @@ impl World<'_, '_> {
         debug_assert!(training.save_step >= step);
         let life = self.life(job);
         life.saved = life.saved.max(step);
+        if !self.twin_job(job).tells_saves {
+            return;
+        }
         self.tell(&Event::CheckpointSaved { job, epoch, step, blocked_ms: blocked.0 });
     }
 
     fn finish(&mut self, job: JobId) {
+        if let Some(exit) = self.twin_job(job).fails.clone() {
+            self.fail_by_itself(job, &exit);
+            return;
+        }
         let Some(training) = self.trains(job) else { return };
         training.is_broken = true;
         let epochs: Vec<Epoch> =
@@ -349,6 +364,15 @@ impl World<'_, '_> {
         let (plan, next) = (training.plan, training.pace.steps_at(millis(now)) + 1);
         let at = Time::ZERO + training.pace.reaches(next);
         self.put_at(at, Happening::Resumes { job, plan });
+    }
+
+    /// All of a training stands still for a while that is no longer than its steps now and then are.
+    pub fn stall_training(&mut self, job: JobId, span: Millis) {
+        let now = self.now;
+        if let Some(training) = self.trains(job) {
+            training.pace.pause(millis(now), span);
+            self.plan_next(job);
+        }
     }
 
     /// A training stands still and nobody knows, until the core finds it too long.

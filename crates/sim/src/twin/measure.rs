@@ -4,7 +4,7 @@ use super::Setup;
 use super::life::Life;
 use lindos_core::{Core, Digest};
 use lindos_model::{Column, Columns, JobId, JobState, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Counted while the world goes on.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +14,9 @@ pub struct Tallies {
     pub refused: Vec<String>,
     /// Faults that have struck, by cause, whether or not anything ran there.
     pub strikes: Vec<u64>,
+    /// Incidents of the script that have struck a job, and those that found none.
+    pub felt: BTreeSet<u32>,
+    pub unfelt: BTreeSet<u32>,
     jobs: BTreeMap<JobId, JobTally>,
 }
 

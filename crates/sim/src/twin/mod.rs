@@ -7,7 +7,7 @@
 //! `docs/twin.md` says what is assumed.
 //!
 //! [`world`] is the clock and the core's side, [`life`] that of jobs, [`harm`] that of faults,
-//! [`measure`] what is told at the end.
+//! [`script`] what is known to happen, [`measure`] what is told at the end.
 
 pub mod bench;
 pub mod figures;
@@ -16,6 +16,7 @@ mod life;
 pub mod measure;
 pub mod metric;
 pub mod scenario;
+pub mod script;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,8 @@ mod world;
 
 use crate::reliability::FaultPlan;
 use lindos_core::Event;
-use lindos_model::{JobSpec, Millis, NodeSpec, Policy, Time};
+use lindos_model::{Exit, JobSpec, Millis, NodeSpec, Policy, Time};
+use script::Script;
 use std::sync::Arc;
 pub use work::Work;
 pub use world::{Joined, run};
@@ -51,6 +53,12 @@ pub struct TwinJob {
     pub at: Time,
     pub spec: Arc<JobSpec>,
     pub work: Work,
+    /// Whether anybody hears of its steps.
+    pub tells_steps: bool,
+    /// Whether anybody hears of its checkpoints.
+    pub tells_saves: bool,
+    /// When its work is done, a rank ends so: the job has a fault of its own there.
+    pub fails: Option<Exit>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +70,9 @@ pub struct Setup {
     pub faults: FaultPlan,
     pub delays: Delays,
     pub until: Time,
+    /// What happens besides; with it, nodes join when it says, and the world goes on until `until`
+    /// whatever becomes of the jobs.
+    pub script: Option<Script>,
     /// The core's invariants are checked every so many events; 0: only at the end.
     pub check_every: u64,
 }

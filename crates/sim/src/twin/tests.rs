@@ -66,9 +66,17 @@ fn setup_of(replicas: u32, effect: &str, seen: f64, repair: &str) -> Setup {
         faults: FaultPlan::new(&profile, &nodes, 1, Time::ZERO, DAYS).unwrap(),
         nodes,
         policy: Policy::default(),
-        jobs: vec![TwinJob { at: Time::ZERO, spec: Arc::new(spec), work }],
+        jobs: vec![TwinJob {
+            at: Time::ZERO,
+            spec: Arc::new(spec),
+            work,
+            tells_steps: true,
+            tells_saves: true,
+            fails: None,
+        }],
         delays: Delays::default(),
         until: DAYS,
+        script: None,
         check_every: 1,
     }
 }

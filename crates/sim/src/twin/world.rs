@@ -3,13 +3,14 @@
 use super::harm::Machines;
 use super::life::Life;
 use super::measure::{Outcome, Tallies};
+use super::script::Script;
 use super::{Record, Setup};
 use lindos_core::effect::{Command, Effects, Order, Reply};
 use lindos_core::event::GangWord;
 use lindos_core::{Core, Effect, Event};
 use lindos_model::{
-    EffectId, Epoch, JobId, Millis, NodeId, Outcome as RemedyOutcome, RequestId, Time, TrailEntry,
-    TrailKind,
+    EffectId, Epoch, JobId, Millis, NodeId, Outcome as RemedyOutcome, Policy, RequestId, Time,
+    TrailEntry, TrailKind,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -55,6 +56,8 @@ pub(super) enum Happening {
     /// A planned fault, by its number; one that comes again, by its place.
     Strikes(usize),
     StrikesAgain(usize),
+    /// A deed of the script, by its place.
+    Deed(usize),
     /// A check knows which node it is.
     Seen(usize),
     Mended(usize),
@@ -96,6 +99,13 @@ pub(super) struct World<'s, 'r> {
     pub tallies: Tallies,
     out: Effects,
     events: u64,
+}
+
+/// A policy without what nobody asks for here.
+pub(super) fn forgetful(mut policy: Policy) -> Policy {
+    policy.trail_max = policy.trail_max.min(REMEMBERED);
+    policy.requests_max = policy.requests_max.min(REMEMBERED);
+    policy
 }
 
 /// Plays a setup to its end. `tell` hears how far it is.
@@ -163,18 +173,28 @@ impl<'s, 'r> World<'s, 'r> {
         world
     }
 
-    /// The control plane starts, and every node joins it.
+    /// The control plane starts, and every node joins it; with a script, when that says so.
     fn enrol(&mut self) {
         let setup = self.setup;
-        let mut policy = setup.policy.clone();
-        policy.trail_max = policy.trail_max.min(REMEMBERED);
-        policy.requests_max = policy.requests_max.min(REMEMBERED);
-        self.tell(&Event::ControlPlaneStarted { policy: Box::new(policy) });
+        let policy = Box::new(forgetful(setup.policy.clone()));
+        self.tell(&Event::ControlPlaneStarted { policy });
+        if let Some(script) = &setup.script {
+            self.put_script(script);
+            return;
+        }
         for spec in &setup.nodes {
             self.tell(&Event::NodeJoined { spec: Box::new(spec.clone()) });
         }
         for index in 0..setup.nodes.len() {
             self.report(NodeId(index as u32), Vec::new());
+        }
+    }
+
+    /// Deeds go before all else of their moment, or after it.
+    fn put_script(&mut self, script: &Script) {
+        for (index, deed) in script.deeds.iter().enumerate() {
+            let arrival = if deed.is_first { 0 } else { u64::MAX };
+            self.heap.push(Reverse((deed.at, arrival, Happening::Deed(index))));
         }
     }
 
@@ -204,11 +224,12 @@ impl<'s, 'r> World<'s, 'r> {
         let fault = self.setup.faults.faults().get(self.next_fault).map(|fault| fault.at);
         let happening = self.heap.peek().map(|Reverse((at, ..))| *at);
         let wakeup = self.core.next_wakeup();
-        let Some(next) = [fault, happening, wakeup].into_iter().flatten().min() else {
-            return false;
-        };
+        let next = [fault, happening, wakeup].into_iter().flatten().min();
+        let is_scripted = self.setup.script.is_some();
+        let Some(next) = next.or(is_scripted.then_some(Time(u64::MAX))) else { return false };
         let next = next.max(self.now);
-        if next > self.setup.until || self.tallies.over == self.setup.jobs.len() {
+        let is_over = self.tallies.over == self.setup.jobs.len() && !is_scripted;
+        if next > self.setup.until || is_over {
             // Whatever runs has run until then.
             if next > self.setup.until {
                 self.now = self.setup.until;
@@ -247,6 +268,7 @@ impl<'s, 'r> World<'s, 'r> {
                 let fault = self.machines.fault(place).clone();
                 self.on_strike(fault);
             }
+            Happening::Deed(place) => self.on_deed(place),
             Happening::Seen(place) => self.on_seen(place),
             Happening::Mended(place) => self.on_mended(place),
             Happening::Silent { node, since } => self.on_silent(node, since),

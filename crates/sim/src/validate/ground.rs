@@ -81,7 +81,14 @@ pub fn one_job(nodes: u32, work: Work) -> TwinJob {
     let mut spec = job::sample("big", nodes, GPUS_PER_NODE);
     spec.retry_infrastructure = 1_000_000_000;
     spec.retry_user = 1_000_000_000;
-    TwinJob { at: Time::ZERO, spec: Arc::new(spec), work }
+    TwinJob {
+        at: Time::ZERO,
+        spec: Arc::new(spec),
+        work,
+        tells_steps: true,
+        tells_saves: true,
+        fails: None,
+    }
 }
 
 /// A fleet, and how it is run.
@@ -126,6 +133,7 @@ impl Stage {
             faults,
             delays: self.delays,
             until,
+            script: None,
             check_every: 0,
         }
     }

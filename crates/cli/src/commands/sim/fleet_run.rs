@@ -1,6 +1,6 @@
 //! `lindos sim run` of a fleet scenario: once, or on many seeds.
 
-use super::{SimRunArgs, fleet_text, many};
+use super::{SimRunArgs, fleet_text, many, record};
 use crate::failure::{Exit, Failure};
 use crate::output;
 use lindos_api::user::{Goodput, LedgerView};
@@ -21,7 +21,7 @@ pub fn files_beside(scenario: &Path) -> impl Fn(&str) -> std::io::Result<String>
     move |name| std::fs::read_to_string(folder.join(name))
 }
 
-pub fn run(args: &SimRunArgs, text: &str) -> Result<(), Failure> {
+pub(super) fn run(args: &SimRunArgs, text: &str) -> Result<(), Failure> {
     let files = files_beside(&args.scenario);
     let scenario = FleetScenario::parse(&args.scenario, text, &files).map_err(|error| {
         let hint = error.hint.clone().unwrap_or_else(|| HINT.to_string());
@@ -30,10 +30,19 @@ pub fn run(args: &SimRunArgs, text: &str) -> Result<(), Failure> {
     let first = args.seed.unwrap_or(scenario.table.seed);
     let seeds: Vec<u64> = (0..args.seeds).map(|index| first.wrapping_add(index)).collect();
     let until = scenario.until().0.max(1) as f64;
+    if args.record.is_some() && seeds.len() > 1 {
+        return Err(Failure::bad_input(
+            "--record is for one seed",
+            "one journal is of one life: give --seed N, and no --seeds",
+        ));
+    }
     let began = Instant::now();
     let runs = many::all(seeds.len(), args.threads, args.json, |run, told| {
         let mut tell = |at: Time| told.tell(at.0 as f64 / until);
-        scenario.play(seeds[run], &mut tell).map_err(|error| error.to_string())
+        match &args.record {
+            Some(folder) => record::record(&scenario, seeds[run], folder, &mut tell),
+            None => scenario.play(seeds[run], &mut tell).map_err(|error| error.to_string()),
+        }
     });
     let wall_s = began.elapsed().as_secs_f64();
     let runs = runs.map_err(failed)?;

@@ -200,6 +200,9 @@ impl FleetScenario {
                     at,
                     spec: Arc::new(Self::spec(table, &name, nodes, gpus)),
                     work,
+                    tells_steps: true,
+                    tells_saves: true,
+                    fails: None,
                 });
             }
         }

@@ -19,7 +19,7 @@ pub use table::{
 };
 
 use super::figures::Figures;
-use super::{Delays, Setup, run};
+use super::{Delays, Record, Setup, run};
 use crate::reliability::{FaultPlan, PlanError, Profile};
 use fleet::Grounds;
 use lindos_model::file::{FileError, Source};
@@ -118,15 +118,26 @@ impl FleetScenario {
         policy.finished_jobs_max = policy.finished_jobs_max.max(jobs.len() as u32);
         let DelaysTable { launch, stop, fence } = self.table.delays;
         let delays = Delays { launch: launch.0, stop: stop.0, fence: fence.0 };
-        Ok(Setup { nodes, policy, jobs, faults, delays, until, check_every: 0 })
+        let script = None;
+        Ok(Setup { nodes, policy, jobs, faults, delays, until, script, check_every: 0 })
     }
 }
 
 impl FleetScenario {
     /// Plays one seed to its end. `tell` hears how far it is.
     pub fn play(&self, seed: u64, tell: &mut dyn FnMut(Time)) -> Result<Figures, PlanError> {
+        self.play_recorded(seed, None, tell)
+    }
+
+    /// The same, and every event is kept.
+    pub fn play_recorded(
+        &self,
+        seed: u64,
+        record: Option<Record<'_>>,
+        tell: &mut dyn FnMut(Time),
+    ) -> Result<Figures, PlanError> {
         let setup = self.setup(seed)?;
-        let outcome = run(&setup, None, tell);
+        let outcome = run(&setup, record, tell);
         Ok(Figures::new(self, &setup, seed, outcome))
     }
 }
