@@ -4,6 +4,7 @@
 //! bound. Lists are fetched page by page, so that no single answer grows with the fleet.
 
 use crate::agent::LogChunk;
+use crate::health::{FleetHealth, NodeHealth, Repairs};
 use crate::user::{
     ApiError, Done, DrainRequest, DryRun, EventView, Goodput, JobDetail, JobSummary, MendedRequest,
     NodeView, NodeWhy, ReservationView, ReserveRequest, Status, SubmitRequest, Submitted, TeamView,
@@ -186,6 +187,20 @@ impl Client {
     /// Tells what became of a node that was out for repair.
     pub async fn mended(&self, node: &str, how: Mended) -> Result<Done, ClientError> {
         self.post(&["nodes", node, "mended"], &MendedRequest { how }).await
+    }
+
+    /// Nodes that are out for repair or burn-in, and those that something keeps in service.
+    pub async fn repairs(&self) -> Result<Repairs, ClientError> {
+        self.get(&["repairs"], &[]).await
+    }
+
+    /// The fleet's health at a glance, with at most `limit` nodes by name.
+    pub async fn fleet_health(&self, limit: usize) -> Result<FleetHealth, ClientError> {
+        self.get(&["health"], &[("limit", limit.to_string())]).await
+    }
+
+    pub async fn node_health(&self, node: &str) -> Result<NodeHealth, ClientError> {
+        self.get(&["nodes", node, "health"], &[]).await
     }
 
     pub async fn undrain(&self, node: &str) -> Result<Done, ClientError> {

@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod health;
 pub mod user;
 
 /// Where requests of either kind begin. It changes only when old clients could not go on.

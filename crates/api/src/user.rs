@@ -291,6 +291,9 @@ pub struct NodeView {
     /// `expected`, `up`, `silent`, `fenced`
     pub state: String,
     pub drained: Option<String>,
+    /// `repair` or `burn-in`, while Lindos itself keeps it out of service.
+    #[serde(default)]
+    pub out: Option<String>,
     pub gpus: u16,
     pub gpus_free: u16,
     pub platform: String,
@@ -346,14 +349,17 @@ pub struct NodeWhy {
     /// `expected`, `up`, `silent`, `fenced`
     pub state: String,
     pub drained: Option<String>,
+    /// `repair` or `burn-in`, while Lindos itself keeps it out of service.
+    #[serde(default)]
+    pub out: Option<String>,
     pub gpus: u16,
     /// That no attempt holds.
     pub gpus_free: u16,
     /// One plain sentence.
     pub answer: String,
     pub jobs: Vec<NodeJob>,
-    /// Why its free GPUs do nothing: `expected`, `silent`, `fenced`, `drained`, `reserved`,
-    /// `held`, `spare`, `no_demand`, `unwanted`; nothing when none is free.
+    /// Why its free GPUs do nothing: `expected`, `silent`, `fenced`, `repair`, `burn-in`, `drained`,
+    /// `reserved`, `held`, `spare`, `no_demand`, `unwanted`; nothing when none is free.
     pub idle: Option<String>,
     /// The job that it is held for.
     pub held_for: Option<u64>,

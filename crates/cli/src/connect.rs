@@ -6,6 +6,7 @@ use crate::offline::Offline;
 use crate::{output, state};
 use clap::Args;
 use lindos_api::client::Client;
+use lindos_api::health::{FleetHealth, NodeHealth, Repairs};
 use lindos_api::user::{
     DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, ReservationView,
     SubmitRequest, TeamView, Why,
@@ -170,6 +171,27 @@ impl Source {
         match self {
             Source::Live(client) => Ok(client.nodes().await?),
             Source::Offline(offline) => Ok(offline.nodes()),
+        }
+    }
+
+    pub async fn repairs(&self) -> Result<Repairs, Failure> {
+        match self {
+            Source::Live(client) => Ok(client.repairs().await?),
+            Source::Offline(offline) => Ok(offline.repairs()),
+        }
+    }
+
+    pub async fn fleet_health(&self, worst: usize) -> Result<FleetHealth, Failure> {
+        match self {
+            Source::Live(client) => Ok(client.fleet_health(worst).await?),
+            Source::Offline(offline) => Ok(offline.fleet_health(worst)),
+        }
+    }
+
+    pub async fn node_health(&self, node: &str) -> Result<NodeHealth, Failure> {
+        match self {
+            Source::Live(client) => Ok(client.node_health(node).await?),
+            Source::Offline(offline) => offline.node_health(node),
         }
     }
 

@@ -70,6 +70,8 @@ mod tests {
           cancel        Stop a job for good
           why           Say what keeps a job from running, or why a node is idle
           nodes         List the nodes
+          node          Show one node: what was found there, what was tried, its history
+          repairs       List the nodes that are out for repair, and say what became of them
           drain         Take a node out of service once its jobs have ended
           undrain       Take a node back into service
           reserve       Set nodes aside for a team or for maintenance, from a moment on
@@ -78,7 +80,7 @@ mod tests {
           teams         Show what the teams hold, have used, and wait for
           events        Print what happened, and why
           goodput       Show where the fleet's GPU-time went
-          health        Look for faults of this machine, and read kernel logs
+          health        Show how well the fleet is; look for faults of this machine
           fleet         Draw, check and import fleet files
           sim           Try a fleet, a policy or a fault in virtual time
           whatif        Play a recorded journal again under a change; print what that would have come to

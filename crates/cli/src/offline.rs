@@ -4,6 +4,7 @@
 use crate::commands::no_log;
 use crate::failure::{Exit, Failure};
 use crate::output;
+use lindos_api::health::{FleetHealth, NodeHealth, Repairs};
 use lindos_api::user::{
     DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy, ReservationView,
     TeamView, Why,
@@ -55,13 +56,7 @@ impl Offline {
     }
 
     pub fn why_node(&self, node: &str) -> Result<NodeWhy, Failure> {
-        self.state.why_node(node).ok_or_else(|| {
-            Failure::new(
-                Exit::NotFound,
-                format!("there is no node `{node}`"),
-                "`lindos nodes` lists the nodes that there are",
-            )
-        })
+        self.state.why_node(node).ok_or_else(|| no_node(node))
     }
 
     pub fn teams(&self) -> Vec<TeamView> {
@@ -74,6 +69,18 @@ impl Offline {
 
     pub fn nodes(&self) -> Vec<NodeView> {
         self.state.nodes()
+    }
+
+    pub fn repairs(&self) -> Repairs {
+        self.state.repairs()
+    }
+
+    pub fn fleet_health(&self, worst: usize) -> FleetHealth {
+        self.state.fleet_health(worst)
+    }
+
+    pub fn node_health(&self, node: &str) -> Result<NodeHealth, Failure> {
+        self.state.node_health(node).ok_or_else(|| no_node(node))
     }
 
     pub fn events(&self, job: Option<u64>) -> Vec<EventView> {
@@ -102,6 +109,14 @@ impl Offline {
         }
         Ok(())
     }
+}
+
+fn no_node(node: &str) -> Failure {
+    Failure::new(
+        Exit::NotFound,
+        format!("there is no node `{node}`"),
+        "`lindos nodes` lists the nodes that there are",
+    )
 }
 
 fn no_job(id: u64) -> Failure {

@@ -50,7 +50,8 @@ impl fmt::Display for KeptIn {
                     OutScope::Platform => "its platform",
                     OutScope::Fleet => "the fleet",
                 };
-                write!(f, "{out} nodes of {of} are out, of at most {most}")
+                let nodes = if *out == 1 { "node" } else { "nodes" };
+                write!(f, "{out} {nodes} of {of} out already, where {most} may be")
             }
             KeptIn::Breaker => f.write_str("this check has condemned too many nodes of late"),
             KeptIn::NotAutomatic => f.write_str("the policy leaves it to people"),

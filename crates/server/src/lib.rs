@@ -18,6 +18,7 @@ mod location;
 mod offline;
 mod open;
 mod server;
+mod tally;
 mod telemetry;
 mod token;
 pub mod views;

@@ -4,6 +4,7 @@ use crate::error::OfflineError;
 use crate::open::{journal_folder, read};
 use crate::telemetry::Telemetry;
 use crate::views::{self, View};
+use lindos_api::health::{FleetHealth, NodeHealth, Repairs};
 use lindos_api::user::{
     ApiError, DryRun, EventView, Goodput, JobDetail, JobSummary, NodeView, NodeWhy,
     ReservationView, TeamView, Why,
@@ -77,6 +78,19 @@ impl Offline {
 
     pub fn nodes(&self) -> Vec<NodeView> {
         views::nodes(&self.view(), None, usize::MAX)
+    }
+
+    pub fn repairs(&self) -> Repairs {
+        views::repairs(&self.view())
+    }
+
+    /// With at most `limit` nodes by name.
+    pub fn fleet_health(&self, limit: usize) -> FleetHealth {
+        views::fleet_health(&self.view(), limit)
+    }
+
+    pub fn node_health(&self, node: &str) -> Option<NodeHealth> {
+        views::node_health(&self.view(), node)
     }
 
     pub fn goodput(&self) -> Goodput {

@@ -2,6 +2,7 @@
 
 use crate::agents::{Agents, Undelivered};
 use crate::fault::Fault;
+use crate::tally::Tally;
 use crate::telemetry::Telemetry;
 use axum::http::StatusCode;
 use lindos_api::agent::{Message, ReadLog};
@@ -15,6 +16,7 @@ pub(crate) struct World {
     pub(crate) agents: Agents,
     /// When the answer is made.
     pub(crate) now: Time,
+    pub(crate) tally: Tally,
     /// Records in the journal.
     pub(crate) records: u64,
 }

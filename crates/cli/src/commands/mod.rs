@@ -11,7 +11,9 @@ mod health;
 mod job;
 mod jobs;
 mod logs;
+mod node;
 mod nodes;
+mod repairs;
 mod reservations;
 mod reserve;
 mod run;
@@ -50,6 +52,10 @@ pub enum Command {
     Why(why::WhyArgs),
     /// List the nodes
     Nodes(nodes::NodesArgs),
+    /// Show one node: what was found there, what was tried, its history
+    Node(node::NodeArgs),
+    /// List the nodes that are out for repair, and say what became of them
+    Repairs(repairs::RepairsArgs),
     /// Take a node out of service once its jobs have ended
     Drain(drain::DrainArgs),
     /// Take a node back into service
@@ -66,7 +72,7 @@ pub enum Command {
     Events(events::EventsArgs),
     /// Show where the fleet's GPU-time went
     Goodput(goodput::GoodputArgs),
-    /// Look for faults of this machine, and read kernel logs
+    /// Show how well the fleet is; look for faults of this machine
     Health(health::HealthArgs),
     /// Draw, check and import fleet files
     Fleet(fleet::FleetArgs),
@@ -95,6 +101,8 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cancel(args) => block_on(cancel::run(args)),
         Command::Why(args) => block_on(why::run(args)),
         Command::Nodes(args) => block_on(nodes::run(args)),
+        Command::Node(args) => block_on(node::run(args)),
+        Command::Repairs(args) => block_on(repairs::run(args)),
         Command::Drain(args) => block_on(drain::run(args)),
         Command::Undrain(args) => block_on(undrain::run(args)),
         Command::Reserve(args) => block_on(reserve::run(args)),
@@ -103,7 +111,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Teams(args) => block_on(teams::run(args)),
         Command::Events(args) => block_on(events::run(args)),
         Command::Goodput(args) => block_on(goodput::run(args)),
-        Command::Health(args) => health::run(args),
+        Command::Health(args) => block_on(health::run(args)),
         Command::Fleet(args) => fleet::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Whatif(args) => whatif::run(&args),

@@ -2,11 +2,13 @@
 
 pub mod events;
 pub mod fleet;
+pub mod health;
 pub mod job;
 pub mod jobs;
 pub mod ledger;
 pub mod nodes;
 pub mod number;
+pub mod repairs;
 pub mod reservations;
 pub mod table;
 pub mod teams;

@@ -21,11 +21,13 @@ pub fn table(nodes: &[NodeView], style: &Style) -> String {
     let mut nodes: Vec<&NodeView> = nodes.iter().collect();
     nodes.sort_by_key(|node| (by_number(&node.name), node.node));
     for node in nodes {
-        let state = if node.drained.is_some() {
-            format!("{}, drained", node.state)
-        } else {
-            node.state.clone()
-        };
+        let mut state = node.state.clone();
+        if let Some(out) = &node.out {
+            let _ = write!(state, ", {out}");
+        }
+        if node.drained.is_some() {
+            state.push_str(", drained");
+        }
         let mut row = vec![
             node.name.clone(),
             state,

@@ -106,6 +106,7 @@ pub fn node(name: &str) -> NodeView {
         name: name.to_string(),
         state: "up".to_string(),
         drained: None,
+        out: None,
         gpus: 2,
         gpus_free: 0,
         platform: "generic".to_string(),

@@ -7,13 +7,14 @@ pub mod trail;
 
 use crate::Core;
 use crate::health::fleet::Node;
+use crate::health::guard::Breaker;
 use crate::health::record::Health;
 use crate::health::repair::Ticket;
 use crate::job::Job;
 use crate::queue::hold::Hold;
 use crate::queue::reserve::Reservations;
 use crate::queue::teams::Teams;
-use lindos_model::finding::Finding;
+use lindos_model::finding::{Finding, FindingClass};
 use lindos_model::{
     AttemptReport, Columns, Epoch, JobId, NodeId, Policy, RequestId, Time, TrailEntry,
 };
@@ -59,6 +60,22 @@ impl Core {
     /// The nodes that are out by Lindos's own decision.
     pub fn repairs(&self) -> impl Iterator<Item = (NodeId, &Ticket)> {
         self.repairs.iter().map(|(&node, ticket)| (node, ticket))
+    }
+
+    /// Why a node is out, and what is done about it; `None`: it is not out.
+    pub fn ticket(&self, node: NodeId) -> Option<&Ticket> {
+        self.repairs.get(&node)
+    }
+
+    /// How many tickets there were so far: their numbers go from 1 to this.
+    pub fn last_ticket(&self) -> u64 {
+        self.last_ticket
+    }
+
+    /// Classes of findings that condemn no nodes for now, and until when.
+    pub fn open_breakers(&self) -> impl Iterator<Item = (&FindingClass, Time)> {
+        let until = |breaker: &Breaker| breaker.open_until.filter(|&until| until > self.now);
+        self.breakers.iter().filter_map(move |(class, breaker)| Some((class, until(breaker)?)))
     }
 
     /// Condemned nodes that something keeps in service, and for what they are condemned.

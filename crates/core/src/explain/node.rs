@@ -1,7 +1,7 @@
 //! What a node is doing, and why the GPUs of it that do nothing are idle.
 
 use crate::Core;
-use crate::health::fleet::{Node, NodeState};
+use crate::health::fleet::{Node, NodeState, Out};
 use crate::job::Job;
 use crate::queue::order::Shape;
 use crate::queue::teams::Standing;
@@ -38,6 +38,8 @@ pub struct NodeWork {
 /// Why free GPUs do nothing: the first of these that is so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeIdle {
+    /// It is out for repair or burn-in, whatever else it is: its ticket says more.
+    Out(Out),
     /// It never reported.
     Expected,
     Silent,
@@ -119,6 +121,10 @@ impl Core {
     }
 
     fn idle(&self, id: NodeId, node: &Node) -> NodeIdle {
+        // While it is mended it falls silent and comes back: that is no news.
+        if let Some(out) = node.out {
+            return NodeIdle::Out(out);
+        }
         let kept = self.reservations.of(id).filter(|_| node.is_reserved);
         let reserved = kept.map(|kept| NodeIdle::Reserved {
             name: kept.name.clone(),

@@ -34,6 +34,15 @@ pub enum Out {
     BurnIn,
 }
 
+impl Out {
+    pub fn name(self) -> &'static str {
+        match self {
+            Out::Repair => "repair",
+            Out::BurnIn => "burn-in",
+        }
+    }
+}
+
 /// Some GPUs of a node, given to one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {

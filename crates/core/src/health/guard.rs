@@ -35,6 +35,20 @@ impl Core {
         self.too_many_out(node)
     }
 
+    /// What keeps a condemned node in service at this moment; `None`: it is not condemned, or goes
+    /// with the next look at it.
+    pub fn kept_because(&self, node: NodeId) -> Option<KeptIn> {
+        let (finding, ..) = self.kept_in.get(&node)?;
+        if !self.policy.repair.automatic {
+            return Some(KeptIn::NotAutomatic);
+        }
+        let breaker = self.breakers.get(&finding.class);
+        if breaker.and_then(|breaker| breaker.open_until).is_some_and(|until| until > self.now) {
+            return Some(KeptIn::Breaker);
+        }
+        self.too_many_out(node)
+    }
+
     /// Whether a check is taken to be broken: it has condemned too many nodes within the window.
     fn is_broken(&mut self, node: NodeId, class: &FindingClass, out: &mut Effects) -> bool {
         let (now, rules) = (self.now, &self.policy.repair);

@@ -149,6 +149,7 @@ impl<D: Disk> Driver<D> {
 
     fn on_trail(&mut self, entry: &TrailEntry) {
         tracing::info!(seq = entry.seq, "{entry}");
+        self.world.tally.note(entry);
         let is_end = matches!(
             entry.what,
             TrailKind::Completed | TrailKind::Failed { .. } | TrailKind::Cancelled

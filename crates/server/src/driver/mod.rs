@@ -145,6 +145,7 @@ impl<D: Disk> Driver<D> {
             core,
             telemetry: crate::telemetry::Telemetry::default(),
             agents: crate::agents::Agents::default(),
+            tally: crate::tally::Tally::default(),
             now,
             records,
         };

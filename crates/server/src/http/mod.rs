@@ -6,6 +6,7 @@
 mod agent;
 mod events;
 mod extract;
+mod health;
 mod jobs;
 mod lines;
 mod logs;
@@ -70,6 +71,9 @@ fn for_people() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
         .routes(routes!(nodes::mended))
+        .routes(routes!(health::node))
+        .routes(routes!(health::repairs))
+        .routes(routes!(health::fleet))
         .routes(routes!(reservations::list, reservations::reserve))
         .routes(routes!(reservations::unreserve))
         .routes(routes!(events::list))
@@ -109,6 +113,7 @@ pub(crate) fn router(
     let (router, _) = for_people();
     router
         .route("/v1/openapi.json", get(description))
+        .route("/metrics", get(metrics))
         .route(REPORT_PATH, post(agent::report))
         .route(MESSAGES_PATH, get(agent::messages))
         .route(LOG_CHUNK_PATH, post(agent::log_chunk))
@@ -146,6 +151,13 @@ async fn wrong_method(request: Request) -> Fault {
 
 async fn description() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], openapi())
+}
+
+/// The fleet in numbers, for Prometheus.
+async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Fault> {
+    const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let read = app.driver.read(|world| views::metrics(&world.view(), &world.tally, world.records));
+    Ok(([(header::CONTENT_TYPE, FORMAT)], read.await?))
 }
 
 impl World {

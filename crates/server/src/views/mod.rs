@@ -2,7 +2,9 @@
 //! API. The server and offline reading show the same.
 
 mod dry_run;
+mod health;
 mod jobs;
+mod metrics;
 mod replicas;
 mod reservations;
 mod teams;
@@ -14,7 +16,9 @@ mod tests;
 
 pub(crate) use dry_run::dry_run;
 pub use dry_run::meant;
+pub use health::{fleet_health, node_health, repairs};
 pub use jobs::{RANKS_MAX, job, job_with_ranks, jobs};
+pub(crate) use metrics::metrics;
 pub use reservations::reservations;
 pub use teams::teams;
 pub use why::why;
@@ -23,7 +27,7 @@ pub use why_node::why_node;
 use crate::telemetry::Telemetry;
 use lindos_api::user::{EventView, Goodput, NodeView, Status};
 use lindos_core::Core;
-use lindos_core::health::fleet::NodeState;
+use lindos_core::health::fleet::{Node, NodeState};
 use lindos_model::{Column, JobId, JobState, NodeId, Time};
 
 /// What there is to see, and when.
@@ -39,11 +43,16 @@ pub struct View<'a> {
 pub fn nodes(view: &View<'_>, after: Option<NodeId>, limit: usize) -> Vec<NodeView> {
     let skip = after.map_or(0, |after| after.index() + 1);
     let page = view.core.nodes().iter().enumerate().skip(skip).take(limit);
-    page.map(|(index, node)| NodeView {
+    page.map(|(index, node)| node_view(index, node)).collect()
+}
+
+fn node_view(index: usize, node: &Node) -> NodeView {
+    NodeView {
         node: index as u32,
         name: node.spec.name.clone(),
         state: node.state.name().to_string(),
         drained: node.drained.clone(),
+        out: node.out.map(|out| out.name().to_string()),
         gpus: node.spec.gpus,
         gpus_free: if node.state == NodeState::Up { node.free().len() } else { 0 },
         platform: node.spec.platform.clone(),
@@ -59,8 +68,7 @@ pub fn nodes(view: &View<'_>, after: Option<NodeId>, limit: usize) -> Vec<NodeVi
         pdu: node.spec.location.pdu.clone(),
         labels: node.spec.labels.clone(),
         jobs: node.allocations.iter().map(|allocation| allocation.job.0).collect(),
-    })
-    .collect()
+    }
 }
 
 pub fn goodput(view: &View<'_>) -> Goodput {

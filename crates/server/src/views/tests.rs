@@ -1,5 +1,8 @@
 //! What people read when they ask why: the whole text, from a real core that came there by events.
 
+mod health;
+mod metrics;
+
 use super::{View, dry_run, teams, why, why_node};
 use crate::telemetry::Telemetry;
 use lindos_api::user::{DryRun, NodeWhy, Why};
@@ -25,6 +28,8 @@ struct Told {
     requests: u128,
     seq: u64,
     replies: Vec<Reply>,
+    /// The remedy or burn-in that was asked for last.
+    asked: u64,
 }
 
 fn node(name: &str) -> NodeSpec {
@@ -61,6 +66,7 @@ impl Told {
             requests: 0,
             seq: 0,
             replies: Vec::new(),
+            asked: 0,
         };
         told.tell(&Event::ControlPlaneStarted { policy: Box::new(policy) });
         for (index, spec) in nodes.into_iter().enumerate() {
@@ -74,10 +80,13 @@ impl Told {
         let mut out = Vec::new();
         self.core.step(self.now, event, &mut out);
         self.core.check();
-        self.replies.extend(out.into_iter().filter_map(|effect| match effect {
-            Effect::Reply { reply, .. } => Some(reply),
-            _ => None,
-        }));
+        for effect in out {
+            match effect {
+                Effect::Reply { reply, .. } => self.replies.push(reply),
+                Effect::Remedy { id, .. } | Effect::BurnIn { id, .. } => self.asked = id.0,
+                _ => {}
+            }
+        }
     }
 
     fn request(&mut self) -> RequestId {

@@ -1,11 +1,13 @@
 //! What a node is doing, and why the rest of it is idle, in plain sentences.
 
 use super::View;
+use super::health::{doing, waits_for_person};
 use super::why::coarse;
 use lindos_api::user::{NodeJob, NodeWhy, NotHere};
 use lindos_core::explain::node::{self, NodeIdle, NodeOutlook, NodeWork, Passed};
 use lindos_core::health::fleet::{Node, NodeState};
-use lindos_model::{JobId, Time};
+use lindos_core::health::repair::{Stage, Ticket};
+use lindos_model::{JobId, NodeId, Time};
 
 /// The answer for the node of this name, if there is one.
 pub fn why_node(view: &View<'_>, name: &str) -> Option<NodeWhy> {
@@ -25,9 +27,10 @@ pub fn why_node(view: &View<'_>, name: &str) -> Option<NodeWhy> {
         name: name.to_string(),
         state: node.state.name().to_string(),
         drained: node.drained.clone(),
+        out: node.out.map(|out| out.name().to_string()),
         gpus: node.spec.gpus,
         gpus_free: outlook.free.len(),
-        answer: answer(view, node, &outlook),
+        answer: answer(view, id, node, &outlook),
         jobs: outlook.work.iter().map(|work| job(view, work)).collect(),
         idle: outlook.idle.as_ref().map(|idle| kind(idle).to_string()),
         held_for,
@@ -35,7 +38,7 @@ pub fn why_node(view: &View<'_>, name: &str) -> Option<NodeWhy> {
         waiting_jobs,
         waiting_gpus,
         foremost: foremost.iter().map(|passed| not_here(view, node, passed)).collect(),
-        hints: hints(view, node, &outlook),
+        hints: hints(view, id, node, &outlook),
     })
 }
 
@@ -44,6 +47,7 @@ fn kind(idle: &NodeIdle) -> &'static str {
         NodeIdle::Expected => "expected",
         NodeIdle::Silent => "silent",
         NodeIdle::Fenced => "fenced",
+        NodeIdle::Out(out) => out.name(),
         NodeIdle::Drained { .. } => "drained",
         NodeIdle::Reserved { .. } => "reserved",
         NodeIdle::Held { .. } => "held",
@@ -72,8 +76,11 @@ fn job(view: &View<'_>, work: &NodeWork) -> NodeJob {
     }
 }
 
-fn answer(view: &View<'_>, node: &Node, outlook: &NodeOutlook) -> String {
+fn answer(view: &View<'_>, id: NodeId, node: &Node, outlook: &NodeOutlook) -> String {
     let (name, all, free) = (&node.spec.name, node.spec.gpus, outlook.free.len());
+    if let Some(ticket) = view.core.ticket(id) {
+        return format!("{name} is {}", out_of_service(ticket));
+    }
     let Some(idle) = &outlook.idle else {
         return match all {
             1 => format!("{name} is busy: its GPU is taken"),
@@ -87,9 +94,19 @@ fn answer(view: &View<'_>, node: &Node, outlook: &NodeOutlook) -> String {
     format!("{name} is partly idle: {free} of its {all} GPUs are free, and {because}")
 }
 
+/// Why a node is out and what is done about it, as the rest of a sentence.
+fn out_of_service(ticket: &Ticket) -> String {
+    let out = if matches!(ticket.stage, Stage::BurnIn { .. }) { "burn-in" } else { "repair" };
+    let (number, class, detail) = (ticket.number, &ticket.class, &ticket.detail);
+    let detail = detail.trim_end_matches('.');
+    let device = ticket.device.as_ref().map(|device| format!(" on {device}")).unwrap_or_default();
+    format!("out for {out} (ticket {number}): {class}{device} ({detail}); {}", doing(ticket))
+}
+
 fn because(view: &View<'_>, node: &Node, idle: &NodeIdle) -> String {
     let until = |at: Time| coarse(at.since(view.now));
     match idle {
+        NodeIdle::Out(out) => format!("it is out for {}", out.name()),
         NodeIdle::Expected => "it belongs to the fleet, and its agent never reported".to_string(),
         NodeIdle::Silent => "its agent is not heard from; it is being fenced".to_string(),
         NodeIdle::Fenced => {
@@ -179,7 +196,37 @@ fn not_here(view: &View<'_>, node: &Node, passed: &Passed) -> NotHere {
     NotHere { job: passed.job.0, name: name(view, passed.job), kind: kind.to_string(), text }
 }
 
-fn hints(view: &View<'_>, node: &Node, outlook: &NodeOutlook) -> Vec<String> {
+fn hints(view: &View<'_>, id: NodeId, node: &Node, outlook: &NodeOutlook) -> Vec<String> {
+    let name = &node.spec.name;
+    if let Some(ticket) = view.core.ticket(id) {
+        return repair_hints(name, node, ticket);
+    }
+    let mut hints = hints_of_the_idle(view, node, outlook);
+    if let Some((_, finding)) = view.core.kept_in().find(|(kept, _)| *kept == id) {
+        let because = view.core.kept_because(id);
+        let because = because.map_or_else(String::new, |because| format!(": {because}"));
+        hints.push(format!("{} was found there, and it stays in service{because}", finding.class));
+    }
+    hints
+}
+
+fn repair_hints(name: &str, node: &Node, ticket: &Ticket) -> Vec<String> {
+    let mut hints = Vec::new();
+    if waits_for_person(ticket) {
+        hints.push(format!(
+            "when it is mended: `lindos repairs done {name}`, with `--replaced` if it, or the part \
+             in question, is another one now"
+        ));
+    }
+    hints.push(format!("if nothing is wrong with it: `lindos repairs release {name}`"));
+    hints.push(format!("`lindos node {name}` tells what was found there and what was tried"));
+    if node.drained.is_some() {
+        hints.push(format!("it is drained as well: `lindos undrain {name}` ends that"));
+    }
+    hints
+}
+
+fn hints_of_the_idle(view: &View<'_>, node: &Node, outlook: &NodeOutlook) -> Vec<String> {
     let name = &node.spec.name;
     match &outlook.idle {
         Some(NodeIdle::Drained { .. }) => {
@@ -198,7 +245,8 @@ fn hints(view: &View<'_>, node: &Node, outlook: &NodeOutlook) -> Vec<String> {
             .into_iter()
             .collect(),
         Some(
-            NodeIdle::Reserved { .. }
+            NodeIdle::Out(_)
+            | NodeIdle::Reserved { .. }
             | NodeIdle::Spare { .. }
             | NodeIdle::SpareOf { .. }
             | NodeIdle::NoDemand,

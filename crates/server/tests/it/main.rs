@@ -2,6 +2,7 @@
 
 mod bench;
 mod disk;
+mod health;
 mod jobs;
 mod refusals;
 mod replicas;

@@ -1,16 +1,20 @@
-//! `lindos health`: what is wrong with a machine.
+//! `lindos health`: what is wrong with the fleet, and with a machine.
 
 mod check;
 mod classify;
+mod fleet;
 mod score;
 
 use crate::failure::Failure;
 use clap::{Args, Subcommand};
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct HealthArgs {
     #[command(subcommand)]
-    command: HealthCommand,
+    command: Option<HealthCommand>,
+    #[command(flatten)]
+    fleet: fleet::FleetHealthArgs,
 }
 
 #[derive(Subcommand, Debug)]
@@ -25,8 +29,9 @@ enum HealthCommand {
     Score(score::ScoreArgs),
 }
 
-pub fn run(args: HealthArgs) -> Result<(), Failure> {
-    match args.command {
+pub async fn run(args: HealthArgs) -> Result<(), Failure> {
+    let Some(command) = args.command else { return fleet::run(args.fleet).await };
+    match command {
         HealthCommand::Check(args) => check::check(&args),
         HealthCommand::Checks(args) => check::checks(&args),
         HealthCommand::Classify(args) => classify::classify(&args),
