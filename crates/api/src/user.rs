@@ -97,7 +97,7 @@ pub struct ReservationView {
     /// Nobody's if it is for maintenance.
     pub team: Option<String>,
     pub maintenance: bool,
-    /// In the order in which they were named.
+    /// In the order of their numbers.
     pub nodes: Vec<String>,
     /// Milliseconds since the Unix epoch.
     pub from: u64,

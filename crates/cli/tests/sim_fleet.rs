@@ -142,7 +142,7 @@ fn what_is_wrong_is_told_with_what_to_do() {
     sweep("--vary policy.spares=4..0").fails(2, &["FROM is the smaller one"]);
     sweep("--vary a=1,2 --vary b=1,2 --vary c=1,2").fails(2, &["more than twice"]);
     lab.write("old.toml", "about = \"a\"\nlimit = \"1h\"\n");
-    lab.output(["sim", "run", "old.toml"]).fails(2, &["missing field `nodes`"]);
+    lab.output(["sim", "run", "old.toml"]).fails(2, &["missing field `jobs`"]);
 }
 
 #[test]

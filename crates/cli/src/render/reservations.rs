@@ -16,7 +16,7 @@ pub fn table(reservations: &[ReservationView], style: &Style) -> String {
             one.name.clone(),
             purpose(one.team.as_deref()),
             // A long list is broken where there is a blank.
-            hostlist::fold(one.nodes.iter().map(String::as_str)).replace("],", "], "),
+            folded(&one.nodes),
             style.local_minute(one.from),
             style.local_minute(one.until),
             one.state.clone(),
@@ -26,6 +26,13 @@ pub fn table(reservations: &[ReservationView], style: &Style) -> String {
 }
 
 /// Whom it is for.
+/// Names that count up stand together, in whatever order their nodes have joined.
+fn folded(nodes: &[String]) -> String {
+    let mut names: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    names.sort_unstable_by_key(|name| (name.len(), *name));
+    hostlist::fold(names.into_iter()).replace("],", "], ")
+}
+
 pub fn purpose(team: Option<&str>) -> String {
     team.map_or_else(|| "maintenance".to_string(), |team| format!("team {team}"))
 }

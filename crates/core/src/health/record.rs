@@ -19,6 +19,8 @@ pub struct Open {
     /// When it was told last, and how often.
     pub last: Time,
     pub count: u32,
+    /// A person has said that it does no harm: it condemns nobody until it is gone.
+    pub is_let_be: bool,
 }
 
 /// The record of one node.
@@ -37,6 +39,7 @@ impl Health {
     /// Takes a finding; whether it is a new one.
     pub fn find(&mut self, finding: &Finding, now: Time) -> bool {
         if let Some(open) = self.open.iter_mut().find(|o| o.finding.is_about_the_same(finding)) {
+            open.is_let_be &= open.finding.severity == finding.severity;
             open.count = open.count.saturating_add(1);
             open.last = now;
             open.finding = finding.clone();
@@ -46,7 +49,7 @@ impl Health {
             self.open.remove(0);
         }
         let (finding, since) = (finding.clone(), now);
-        self.open.push(Open { finding, since, last: now, count: 1 });
+        self.open.push(Open { finding, since, last: now, count: 1, is_let_be: false });
         true
     }
 

@@ -7,7 +7,7 @@
 
 use super::fleet::Out;
 use super::ladder::{self, Urgency};
-use super::record::Health;
+use super::record::{self, Health};
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
 use crate::gang::attempt::{Attempt, MemberState};
@@ -68,6 +68,11 @@ impl Core {
             let (class, severity) = (finding.class.clone(), finding.severity);
             let detail = finding.detail.clone();
             self.note(node, TrailKind::Found { class, severity, detail }, out);
+        }
+        let is_let_be =
+            |open: &record::Open| open.is_let_be && open.finding.is_about_the_same(finding);
+        if self.health[&node].open.iter().any(is_let_be) {
+            return Vec::new();
         }
         let Some((remedy, urgency)) = ladder::calls_for(finding) else { return Vec::new() };
         self.condemn(node, finding, remedy, urgency, is_new, out)
@@ -253,6 +258,9 @@ impl Core {
         match ticket.stage {
             Stage::Mending { effect: Some(asked), .. } if asked == effect => {
                 let is_done = outcome == Outcome::Done;
+                if outcome == Outcome::Unsupported {
+                    self.health.entry(node).or_default().tried.pop_back();
+                }
                 self.note(node, TrailKind::RemedyOver { remedy, outcome }, out);
                 if is_done {
                     self.begin_burn_in(node, out);
@@ -264,7 +272,7 @@ impl Core {
                 let is_passed = !matches!(outcome, Outcome::Failed { .. });
                 self.note(node, TrailKind::BurnInOver { outcome }, out);
                 if is_passed {
-                    self.put_back(node, out);
+                    self.put_back(node, Mended::Repaired, out);
                 } else {
                     self.fleet.update(node, |node| node.out = Some(Out::Repair));
                     self.try_remedy(node, next(self), out);
@@ -277,7 +285,7 @@ impl Core {
     fn begin_burn_in(&mut self, node: NodeId, out: &mut Effects) {
         let span = Millis(self.policy.repair.burn_in_ms);
         if span == Millis::ZERO {
-            return self.put_back(node, out);
+            return self.put_back(node, Mended::Repaired, out);
         }
         let (id, now) = (self.next_effect(), self.now);
         let ticket = self.repairs.get_mut(&node).expect("it is out");
@@ -289,14 +297,18 @@ impl Core {
         self.timers.set(Timer::Repair(node), now + wait);
     }
 
-    /// The node takes work again; what was found before is over.
-    fn put_back(&mut self, node: NodeId, out: &mut Effects) {
+    /// The node takes work again; what was found before is over, but for what a person has let be.
+    fn put_back(&mut self, node: NodeId, how: Mended, out: &mut Effects) {
         let ticket = self.repairs.remove(&node).expect("it is out");
         self.leaving.remove(&node);
         self.timers.cancel(Timer::Repair(node));
         self.fleet.update(node, |node| node.out = None);
         let health = self.health.entry(node).or_default();
-        health.open.clear();
+        if how == Mended::Released {
+            health.open.iter_mut().for_each(|open| open.is_let_be = true);
+        } else {
+            health.open.clear();
+        }
         health.strikes.clear();
         let after = self.now.since(ticket.since);
         self.note(node, TrailKind::BackInService { after }, out);
@@ -335,7 +347,7 @@ impl Core {
             Some(_) => {
                 self.note(node, TrailKind::Mended { how }, out);
                 match how {
-                    Mended::Released => self.put_back(node, out),
+                    Mended::Released => self.put_back(node, how, out),
                     Mended::Repaired => self.prove(node, out),
                     Mended::Replaced => {
                         let history =

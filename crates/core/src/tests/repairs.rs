@@ -264,6 +264,40 @@ fn no_more_is_taken_out_than_may_be_and_the_rest_go_when_others_are_back() {
 }
 
 #[test]
+fn what_a_person_has_let_be_condemns_nobody_until_it_is_gone_or_worse() {
+    let mut story = lenient(4);
+    see(&mut story, 1, failing());
+    assert_eq!(mended(&mut story, 1, Mended::Released), Reply::Done);
+    see(&mut story, 1, failing());
+    let is_in = |story: &Story| story.core.node(NodeId(1)).unwrap().in_service();
+    assert!(is_in(&story));
+    let class = failing().class;
+    story.tell(Event::FindingGone { node: NodeId(1), class, device: None });
+    see(&mut story, 1, failing());
+    assert!(!is_in(&story), "it came again");
+    assert_eq!(mended(&mut story, 1, Mended::Released), Reply::Done);
+    see(&mut story, 1, Finding { severity: Severity::GpuFatal, ..failing() });
+    assert!(!is_in(&story), "it got worse");
+}
+
+#[test]
+fn a_remedy_that_nobody_can_do_is_not_used_up() {
+    let mut story = lenient(4);
+    for _ in 0..3 {
+        see(&mut story, 1, fallen_off());
+        while let Some((id, _)) = wanted(&story) {
+            over(&mut story, 1, id, Outcome::Unsupported);
+        }
+        let tried = story.core.health(NodeId(1)).unwrap().tried.iter().map(|(remedy, _)| *remedy);
+        let by_hand = tried.filter(|remedy| !remedy.is_by_hand()).count();
+        assert_eq!(by_hand, 0);
+        assert_eq!(mended(&mut story, 1, Mended::Repaired), Reply::Done);
+        let (burn_in, _) = asked(&story);
+        over(&mut story, 1, burn_in, Outcome::Done);
+    }
+}
+
+#[test]
 fn the_last_node_is_never_taken_out() {
     let mut story = lenient(1);
     let id = story.run(job(1));

@@ -5,6 +5,7 @@ mod disk;
 mod health;
 mod jobs;
 mod refusals;
+mod repairs;
 mod replicas;
 mod restart;
 mod streams;
