@@ -90,7 +90,8 @@ def main():
         if folder and rank == 0 and (step % args.checkpoint_every == 0 or step == args.steps):
             save(folder, step, model, optimizer)
 
-    dist.destroy_process_group()
+    # The process ends here, and its group with it. To destroy the group first is what one does with
+    # NCCL; with gloo, a rank whose peer has left already now and then waits there for ever.
 
 
 if __name__ == "__main__":

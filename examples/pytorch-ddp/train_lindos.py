@@ -73,7 +73,8 @@ def main():
                 torch.save(state, partial)
             lindos.checkpoint(step, path, seconds=time.monotonic() - began)
 
-    dist.destroy_process_group()
+    # The process ends here, and its group with it. To destroy the group first is what one does with
+    # NCCL; with gloo, a rank whose peer has left already now and then waits there for ever.
 
 
 if __name__ == "__main__":
