@@ -30,7 +30,7 @@ pub fn table(reservations: &[ReservationView], style: &Style) -> String {
 fn folded(nodes: &[String]) -> String {
     let mut names: Vec<&str> = nodes.iter().map(String::as_str).collect();
     names.sort_unstable_by_key(|name| (name.len(), *name));
-    hostlist::fold(names.into_iter()).replace("],", "], ")
+    hostlist::fold(names).replace("],", "], ")
 }
 
 pub fn purpose(team: Option<&str>) -> String {
