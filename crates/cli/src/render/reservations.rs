@@ -29,7 +29,10 @@ pub fn table(reservations: &[ReservationView], style: &Style) -> String {
 /// Names that count up stand together, in whatever order their nodes have joined.
 fn folded(nodes: &[String]) -> String {
     let mut names: Vec<&str> = nodes.iter().map(String::as_str).collect();
-    names.sort_unstable_by_key(|name| (name.len(), *name));
+    names.sort_unstable_by_key(|name| {
+        let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+        (stem, name.len(), *name)
+    });
     hostlist::fold(names).replace("],", "], ")
 }
 
@@ -62,9 +65,9 @@ mod tests {
         let text = table(&reservations, &style);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text, @"
-        NAME          FOR          NODES         BEGINS        ENDS          STATE
-        demo          team vision  n[1,4-5], m3  Jan 15 08:03  Jan 15 10:03  active
-        rack-7-power  maintenance  r7-n[01-16]   Jan 15 22:03  Jan 16 02:03  planned
+        NAME          FOR          NODES        BEGINS        ENDS          STATE
+        demo          team vision  m3,n[1,4-5]  Jan 15 08:03  Jan 15 10:03  active
+        rack-7-power  maintenance  r7-n[01-16]  Jan 15 22:03  Jan 16 02:03  planned
         ");
     }
 }

@@ -1,6 +1,6 @@
 //! After an attempt has ended: who is to blame, who pays for the retry, and what comes next.
 
-use crate::gang::attempt::Attempt;
+use crate::gang::attempt::{Attempt, ReplicaState};
 use crate::job::Job;
 use lindos_model::reason::Charge;
 use lindos_model::{EndReason, Exit, Millis, NodeId, Policy, Rank, RankExit};
@@ -13,10 +13,13 @@ pub const SPREAD: Millis = Millis(5_000);
 ///
 /// A rank that was killed from outside, or lost, is the cause before any that returned an exit
 /// status around the same time: a dead peer makes programs exit, while an exit kills no peer.
-/// Beyond that, the first to end is the cause.
+/// Beyond that, the first to end is the cause. What ended a replica before was told then, and the
+/// others went on without it.
 pub fn blame(attempt: &Attempt) -> Option<(Rank, NodeId, &RankExit)> {
-    let mut failures: Vec<(Rank, NodeId, &RankExit)> = attempt
-        .known_ranks(0..attempt.members.len())
+    let replicas = attempt.replicas.iter().enumerate();
+    let present = replicas.filter(|(_, replica)| replica.state == ReplicaState::Launched);
+    let mut failures: Vec<(Rank, NodeId, &RankExit)> = present
+        .flat_map(|(index, _)| attempt.known_ranks(attempt.members_of(index)))
         .filter_map(|(rank, node, state)| {
             let exit = state.exit.as_ref()?;
             (!exit.stopping && !exit.exit.is_success()).then_some((rank, node, exit))

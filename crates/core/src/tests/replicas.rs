@@ -193,6 +193,31 @@ fn a_replica_of_one_node_that_is_drained_comes_back_on_another() {
 }
 
 #[test]
+fn what_ended_a_replica_before_is_not_to_blame_for_the_end_of_the_gang() {
+    let mut story = Story::of(8);
+    let id = story.submit(replicated(8, 4, 3));
+    story.all_up(id);
+    story.step(id, 1);
+    let gang = story.gang(id);
+    let (request, node) = (RequestId(99), gang[0]);
+    story.tell(Event::NodeDrained { request, node, reason: "old".into() });
+    kill_replica(&mut story, id, [0, 1]);
+    story.wait(1000);
+    let died = story.ended(id, gang[4], &Exit::Code(3), false);
+    story.report(gang[4].0, vec![died]);
+    for &node in gang[2..].iter().filter(|&&node| node != gang[4]) {
+        let stopped = story.ended(id, node, &Exit::Signal(15), true);
+        story.report(node.0, vec![stopped]);
+    }
+    let past = story.core.job(id).unwrap().history.last().expect("it is over").clone();
+    let blamed = |reason: &EndReason| match reason {
+        EndReason::RankExited { node, exit, .. } => (node.clone(), exit.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(blamed(&past.reason), (format!("n{}", gang[4]), Exit::Code(3)));
+}
+
+#[test]
 fn a_fault_after_a_lost_replica_takes_back_only_what_was_productive() {
     let (mut story, id) = training(3);
     story.checkpoint(id, 2);
