@@ -155,6 +155,9 @@ impl Core {
             attempt.renew(member, node, gpus);
         }
         let tally = Tally::of(&attempt.members[members.clone()]);
+        let per_node = u32::from(attempt.ranks_per_node);
+        let ranks = members.start as u32 * per_node..members.end as u32 * per_node;
+        attempt.evidence.forget_ranks(ranks);
         let gpus = attempt.members[members].iter().map(|m| u64::from(m.gpus.len())).sum();
         let replica = &mut attempt.replicas[index];
         assert_eq!(replica.tally, tally, "a replica's tally is wrong");
