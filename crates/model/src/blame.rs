@@ -26,7 +26,7 @@ impl fmt::Display for Culprit {
             Culprit::Node(node) => f.write_str(node),
             Culprit::OneOf(nodes) => write!(f, "one of {}", nodes.join(", ")),
             Culprit::Shared { place, nodes } => write!(f, "{place} with {nodes} of the nodes"),
-            Culprit::Unknown => f.write_str("nobody in particular"),
+            Culprit::Unknown => f.write_str("nobody that the evidence shows"),
         }
     }
 }
@@ -35,7 +35,7 @@ impl fmt::Display for Culprit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blame {
     pub culprit: Culprit,
-    /// How sure that is, of 100.
+    /// How sure that is, of 100; with nobody named, how likely whoever comes first.
     pub percent: u8,
     /// The strongest first, at most [`Blame::CLUES_MAX`].
     pub clues: Vec<Clue>,
@@ -45,13 +45,16 @@ impl Blame {
     pub const CLUES_MAX: usize = 6;
     /// A verdict that is surer than this is acted on as it stands.
     pub const SURE: u8 = 90;
-    /// Below this it is as likely somebody else.
-    pub const LIKELY: u8 = 50;
+    /// Below this nobody is named: it may as well be somebody else.
+    pub const LIKELY: u8 = 70;
 }
 
 impl fmt::Display for Blame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} %)", self.culprit, self.percent)?;
+        match self.culprit {
+            Culprit::Unknown => write!(f, "{}", self.culprit)?,
+            _ => write!(f, "{} ({} %)", self.culprit, self.percent)?,
+        }
         let mut joint = ": ";
         for clue in self.clues.iter().take(3) {
             write!(f, "{joint}{clue}")?;

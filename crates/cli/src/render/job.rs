@@ -7,7 +7,7 @@ use super::time::span;
 use super::{ledger, number};
 use lindos_api::user::{AttemptSummary, DryRun, JobDetail, JobSummary, RankView, ReplicaView, Why};
 use lindos_model::Column;
-use lindos_model::blame::Blame;
+use lindos_model::blame::{Blame, Culprit};
 use lindos_model::reason::Charge;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -163,8 +163,10 @@ fn attempts(attempts: &[AttemptSummary], style: &Style) -> String {
 
 /// The newest verdict, with what spoke for it and how much (in decibans).
 fn verdict(epoch: u32, blame: &Blame) -> String {
-    let mut text =
-        format!("attempt {epoch}: to blame is {} ({} %)\n", blame.culprit, blame.percent);
+    let mut text = match blame.culprit {
+        Culprit::Unknown => format!("attempt {epoch}: to blame is {}\n", blame.culprit),
+        _ => format!("attempt {epoch}: to blame is {} ({} %)\n", blame.culprit, blame.percent),
+    };
     for clue in &blame.clues {
         let _ = writeln!(text, "  {:+4} dB  {clue}", clue.weight);
     }

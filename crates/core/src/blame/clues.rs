@@ -7,6 +7,7 @@
 use super::weigh::{Scales, Who};
 use crate::Core;
 use crate::gang::attempt::Attempt;
+use crate::health::fleet::NodeState;
 use crate::health::record::Open;
 use crate::job::{Job, PastAttempt};
 use crate::recovery::rules;
@@ -21,6 +22,8 @@ use std::collections::BTreeMap;
 const FRESH: Millis = Millis::from_secs(600);
 /// Ends of attempts count as one point when they are no further apart than this.
 const SAME_POINT: Millis = Millis::from_secs(2);
+/// A link that fails is just what makes others lose their peers.
+const FITS: i32 = 10;
 const STRIKE: i32 = 5;
 const STRIKES_COUNTED: u32 = 3;
 const TIMES_COUNTED: u32 = 3;
@@ -59,6 +62,8 @@ pub struct Gathered {
     pub places: Vec<(Level, String, u32)>,
     /// The machine that a clue has picked out alone.
     pub picked: Option<NodeId>,
+    /// Some rank's last words were of another that it could not reach.
+    has_lost_a_peer: bool,
 }
 
 impl Core {
@@ -66,7 +71,9 @@ impl Core {
     pub fn gather(&self, job: &Job, attempt: &Attempt, reason: &EndReason) -> Gathered {
         let size = attempt.members.len() as u64;
         let (scales, clues, places) = (Scales::of_gang(size), Vec::new(), Vec::new());
-        let mut all = Gathered { scales, clues, places, picked: None };
+        let has_lost_a_peer =
+            attempt.evidence.symptoms.values().any(|said| said.kind == SymptomKind::Peer);
+        let mut all = Gathered { scales, clues, places, picked: None, has_lost_a_peer };
         match reason {
             EndReason::RankExited { .. } => all.first_end(attempt),
             EndReason::Hang { .. } => all.silence(attempt),
@@ -88,15 +95,23 @@ impl Core {
             _ => {}
         }
         if let Some((silent, last_heard)) = attempt.unheard
-            && self.node_of(reason) != Some(silent)
             && may_have_ended(attempt, reason, last_heard)
         {
-            all.is_the_fault(Some(silent), Sign::Silent);
+            let is_silent = |node: &NodeId| {
+                matches!(self.fleet.node(*node).state, NodeState::Silent | NodeState::Fenced)
+            };
+            let nodes = attempt.members.iter().map(|member| member.node);
+            let others = nodes.filter(|&node| node != silent).filter(is_silent);
+            for node in std::iter::once(silent).chain(others) {
+                if self.node_of(reason) != Some(node) {
+                    all.is_the_fault(Some(node), Sign::Silent);
+                }
+            }
         }
         all.last_words(attempt);
         self.found(job, attempt, &mut all);
         self.past(job, attempt, reason, &mut all);
-        self.shared(&mut all);
+        self.shared(attempt, &mut all);
         all
     }
 
@@ -148,9 +163,12 @@ impl Core {
     }
 
     /// Places that hold several of the machines that clues speak for.
-    fn shared(&self, all: &mut Gathered) {
+    fn shared(&self, attempt: &Attempt, all: &mut Gathered) {
         let mut places: BTreeMap<(Level, String), Vec<NodeId>> = BTreeMap::new();
         let mut feeds: BTreeMap<String, Vec<NodeId>> = BTreeMap::new();
+        if all.scales.suspects().nth(1).is_none() {
+            return;
+        }
         for node in all.scales.suspects() {
             let location = &self.fleet.node(node).spec.location;
             for (level, name) in location.path() {
@@ -165,8 +183,15 @@ impl Core {
         let feeds = feeds.into_iter().map(|(name, nodes)| ((Level::Fleet, name), nodes));
         for ((level, name), nodes) in places.into_iter().chain(feeds) {
             if nodes.len() > 1 {
+                let is_there = |node: NodeId| {
+                    let location = &self.fleet.node(node).spec.location;
+                    let is_on_feed = level == Level::Fleet && location.pdu == name;
+                    is_on_feed || location.path().any(|(at, its)| at == level && its == name)
+                };
+                let members = attempt.members.iter().filter(|member| is_there(member.node));
+                let well = members.count() - nodes.len();
                 all.places.push((level, name, nodes.len() as u32));
-                all.scales.place(nodes);
+                all.scales.place(nodes, well as u32);
             }
         }
     }
@@ -295,8 +320,10 @@ impl Gathered {
             self.scales.user(user);
         }
         if weight > 0 {
+            let is_a_link = matches!(finding.class.part(), "nic" | "nvlink" | "pcie");
+            let fits = if fresh && is_a_link && self.has_lost_a_peer { FITS } else { 0 };
             let class = finding.class.to_string();
-            self.node(node, Sign::Found { class, fresh }, weight);
+            self.node(node, Sign::Found { class, fresh }, weight + fits);
         }
     }
 }

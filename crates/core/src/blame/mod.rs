@@ -38,18 +38,12 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// Who pays: as the kind of the end says, unless the evidence says otherwise.
     pub fn charge(&self, reason: &EndReason) -> Charge {
-        let hardware = 100 - self.user_percent.min(100);
+        let others = 100 - self.user_percent.min(100);
         match reason.charge() {
-            Charge::User if hardware >= OVERTURNS && self.points_at_machines() => {
-                Charge::Infrastructure
-            }
+            Charge::User if others >= OVERTURNS => Charge::Infrastructure,
             Charge::Infrastructure if self.user_percent >= OVERTURNS => Charge::User,
             charge => charge,
         }
-    }
-
-    fn points_at_machines(&self) -> bool {
-        matches!(self.blame.culprit, Culprit::Node(_) | Culprit::OneOf(_) | Culprit::Shared { .. })
     }
 
     /// Whether it tells more than the reason does.

@@ -21,6 +21,9 @@ const ELSEWHERE: i32 = -8;
 const A_PLACE: i32 = -20;
 /// With something shared at fault, of each machine behind it this much less than all is seen.
 const SEEN_BEHIND_A_PLACE: i32 = -3;
+/// … and each that is well speaks so much against it.
+const WELL_BEHIND_A_PLACE: i32 = -10;
+const WELL_COUNTED: u32 = 10;
 /// A place is only thought of when so many of its machines have clues.
 const PLACE_LEAST: usize = 2;
 /// Of what cannot be.
@@ -47,8 +50,8 @@ pub struct Scales {
     /// Of all machines, also those without a clue.
     every_node: i32,
     nodes: BTreeMap<NodeId, i32>,
-    /// Which machines with clues share something.
-    places: Vec<Vec<NodeId>>,
+    /// Which machines with clues share something, and how many without.
+    places: Vec<(Vec<NodeId>, u32)>,
 }
 
 impl Scales {
@@ -78,9 +81,9 @@ impl Scales {
         decibans(self.size) - decibans(picked.clamp(1, self.size))
     }
 
-    /// These machines share something; its number.
-    pub fn place(&mut self, nodes: Vec<NodeId>) -> usize {
-        self.places.push(nodes);
+    /// These machines share something, with as many others of the gang that are well; its number.
+    pub fn place(&mut self, nodes: Vec<NodeId>, well: u32) -> usize {
+        self.places.push((nodes, well));
         self.places.len() - 1
     }
 
@@ -100,12 +103,13 @@ impl Scales {
                 .iter()
                 .map(|(&node, &weight)| (Who::Node(node), each + weight.min(WEIGHT_MAX))),
         );
-        for (index, nodes) in self.places.iter().enumerate().filter(|(_, n)| n.len() >= PLACE_LEAST)
-        {
+        let places = self.places.iter().enumerate();
+        for (index, (nodes, well)) in places.filter(|(_, (nodes, _))| nodes.len() >= PLACE_LEAST) {
             let seen = nodes.iter().filter_map(|node| self.nodes.get(node));
             let sum: i32 = seen.map(|weight| weight.min(&WEIGHT_MAX) + SEEN_BEHIND_A_PLACE).sum();
             // The place, and not one of the machines, has to explain every clue alone.
-            all.push((Who::Place(index), each + A_PLACE + sum));
+            let spared = WELL_BEHIND_A_PLACE * (*well).min(WELL_COUNTED).cast_signed();
+            all.push((Who::Place(index), each + A_PLACE + sum + spared));
         }
         let unseen = self.size.saturating_sub(self.nodes.len() as u64);
         let others = a_node + decibans(unseen.max(1)) - decibans(self.size);
@@ -216,9 +220,10 @@ mod tests {
         for &node in &nodes {
             scales.node(node, 40);
         }
-        let place = scales.place(nodes);
+        let place = scales.place(nodes.clone(), 0);
+        let larger = scales.place(nodes, 12);
         let (who, share) = top(&scales);
-        assert_eq!(who, Who::Place(place));
+        assert_eq!(who, Who::Place(place), "and not the larger one, {larger}");
         assert!(share > 9900, "{share}");
     }
 }
