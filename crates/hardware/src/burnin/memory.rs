@@ -1,7 +1,7 @@
 //! Memory is filled with patterns and read back.
 
 use super::stream::word;
-use super::{Expected, Faults, Limit, cpu, room, size};
+use super::{Expected, Faults, Limit, cpu, room, size, times};
 use crate::system::Root;
 use lindos_model::burnin::{Bound, TestResult, Verdict};
 use std::fmt::Write as _;
@@ -184,9 +184,10 @@ fn bits(found: &[&Found], available: u64, refused: Option<&String>) -> TestResul
     let bytes: u64 = found.iter().map(|part| part.bytes).sum();
     let passes = found.iter().map(|part| part.passes).min().unwrap_or(0);
     let mut detail = format!(
-        "{} of the {} to be had, {passes} times through 6 patterns",
+        "{} of the {} to be had, {} through 6 patterns",
         size(bytes),
-        size(available)
+        size(available),
+        times(passes)
     );
     for note in found.iter().flat_map(|part| &part.notes).take(NOTES_MAX) {
         let _ = write!(detail, "; {note}");

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod expected;
 pub mod gpu;
 mod kernel;
+pub mod machine;
 pub mod memory;
 pub mod network;
 mod room;
@@ -64,6 +65,11 @@ pub trait Faults: Sync + fmt::Debug {
 pub struct NoFaults;
 
 impl Faults for NoFaults {}
+
+/// `once`, `3 times`
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_string() } else { format!("{count} times") }
+}
 
 /// `1.5 GiB`, `64 MiB`
 fn size(bytes: u64) -> String {

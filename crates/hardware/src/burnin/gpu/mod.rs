@@ -12,7 +12,7 @@ mod product;
 #[cfg(test)]
 mod tests;
 
-use super::{Expected, Limit, size};
+use super::{Expected, Limit, size, times};
 use device::Device;
 use library::{Blas, Cuda, GpuError};
 use lindos_model::burnin::{Bound, TestResult, Verdict};
@@ -314,7 +314,7 @@ fn memories(gpus: &[&Gpu]) -> TestResult {
         gpus.iter().filter_map(|gpu| Some(gpu.memory.as_ref().ok()?.passes)).min().unwrap_or(0);
     let total: u64 = gpus.iter().map(|gpu| gpu.bytes).sum();
     let detail =
-        format!("{} of {}, {passes} times, with the inverse{words}", size(bytes), size(total));
+        format!("{} of {}, {}, with the inverse{words}", size(bytes), size(total), times(passes));
     let mut result = TestResult::errors("gpu.memory", wrong, detail);
     if has_failed {
         result.verdict = Verdict::Fail;
