@@ -37,16 +37,26 @@ pub fn count(cuda: &Cuda) -> Result<u32, GpuError> {
     Ok(count.unsigned_abs())
 }
 
+/// The memory of one GPU.
+pub fn bytes(cuda: &Cuda, index: u32) -> Result<u64, GpuError> {
+    let (mut device, mut bytes) = (0, 0);
+    // SAFETY: the pointers are to locals that live through the calls.
+    unsafe {
+        cuda.check("cuDeviceGet", (cuda.device)(&raw mut device, index.cast_signed()))?;
+        cuda.check("cuDeviceTotalMem", (cuda.device_memory)(&raw mut bytes, device))?;
+    }
+    Ok(bytes as u64)
+}
+
 impl<'a> Device<'a> {
     pub fn open(cuda: &'a Cuda, index: u32) -> Result<Device<'a>, GpuError> {
         let mut device = 0;
         let mut context = std::ptr::null_mut();
-        let mut bytes = 0;
+        let bytes = bytes(cuda, index)?;
         // SAFETY: all pointers are to locals that live through the calls; a device and a context
         // are used only once their calls have succeeded.
         unsafe {
             cuda.check("cuDeviceGet", (cuda.device)(&raw mut device, index.cast_signed()))?;
-            cuda.check("cuDeviceTotalMem", (cuda.device_memory)(&raw mut bytes, device))?;
             let code = (cuda.retain_context)(&raw mut context, device);
             cuda.check("cuDevicePrimaryCtxRetain", code)?;
         }
@@ -57,7 +67,7 @@ impl<'a> Device<'a> {
             pci: String::new(),
             multiprocessors: 0,
             has_bf16: false,
-            bytes: bytes as u64,
+            bytes,
             _of_this_thread: PhantomData,
         };
         // SAFETY: the context was retained above.

@@ -32,8 +32,6 @@ const BLAS: [&str; 6] = [
     "/usr/local/cuda/lib64/libcublas.so.11",
 ];
 const NO_DEVICE: i32 = 100;
-/// Large enough to fill the largest GPU, and 512 MiB with its operands.
-const SIZE: Size = Size { side: 8192, batch: 16 };
 /// Of the time; the rest goes to the memory.
 const COMPUTING: f64 = 0.6;
 
@@ -42,7 +40,8 @@ const COMPUTING: f64 = 0.6;
 pub struct GpuSource {
     cuda: OsString,
     blas: Vec<OsString>,
-    size: Size,
+    /// As fits the memory, if nothing is said.
+    size: Option<Size>,
 }
 
 impl GpuSource {
@@ -54,7 +53,7 @@ impl GpuSource {
                 || BLAS.iter().map(OsString::from).collect(),
                 |path| vec![path.into_os_string()],
             ),
-            size: SIZE,
+            size: None,
         }
     }
 }
@@ -99,7 +98,9 @@ pub fn run(limit: Limit, source: &GpuSource, expected: &Expected) -> Vec<TestRes
         Err(error) => return vec![TestResult::failed("gpu.count", error.to_string())],
     };
     let blas = open_blas(source);
-    let operands = blas.as_ref().ok().map(|_| Operands::new(source.size));
+    let least = (0..count).filter_map(|index| device::bytes(&cuda, index).ok()).min();
+    let size = source.size.unwrap_or_else(|| Size::fitting(least.unwrap_or(0)));
+    let operands = blas.as_ref().ok().map(|_| Operands::new(size));
     let answers: Vec<Result<Gpu, String>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..count)
             .map(|index| {
@@ -115,7 +116,7 @@ pub fn run(limit: Limit, source: &GpuSource, expected: &Expected) -> Vec<TestRes
             .map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".to_string())))
             .collect()
     });
-    results(&answers, blas.as_ref().err(), expected)
+    results(&answers, size, blas.as_ref().err(), expected)
 }
 
 fn open_blas(source: &GpuSource) -> Result<Blas, String> {
@@ -156,6 +157,7 @@ fn on_gpu(
 
 fn results(
     answers: &[Result<Gpu, String>],
+    size: Size,
     no_blas: Option<&String>,
     expected: &Expected,
 ) -> Vec<TestResult> {
@@ -167,7 +169,7 @@ fn results(
             ["gpu.exact", "gpu.repeat", "gpu.peers", "gpu.speed"]
                 .map(|name| TestResult::skipped(name, why)),
         ),
-        None => results.extend(products(&gpus, expected)),
+        None => results.extend(products(&gpus, size, expected)),
     }
     results.push(memories(&gpus));
     results
@@ -199,7 +201,7 @@ fn smallest(gpus: &[&Gpu], expected: &Expected) -> TestResult {
     TestResult::judged("gpu.size", gpu.bytes as f64 / 1e9, "GB", bound, detail)
 }
 
-fn products(gpus: &[&Gpu], expected: &Expected) -> Vec<TestResult> {
+fn products(gpus: &[&Gpu], size: Size, expected: &Expected) -> Vec<TestResult> {
     let done: Vec<(&Gpu, &Products)> =
         gpus.iter().filter_map(|gpu| Some((*gpu, gpu.products.as_ref().ok()?))).collect();
     let mut refused = String::new();
@@ -236,7 +238,7 @@ fn products(gpus: &[&Gpu], expected: &Expected) -> Vec<TestResult> {
         first.verdict = Verdict::Fail;
     }
     let repeat = TestResult::errors(names[1], sum(|products| products.different), different);
-    vec![first, repeat, peers(&done), speed(&done, expected)]
+    vec![first, repeat, peers(&done), speed(&done, size, expected)]
 }
 
 /// GPUs of one kind come to the same bits; of two that differ nobody knows which is right, of
@@ -272,14 +274,15 @@ fn peers(done: &[(&Gpu, &Products)]) -> TestResult {
     TestResult::errors("gpu.peers", odd.len() as u64, detail)
 }
 
-fn speed(done: &[(&Gpu, &Products)], expected: &Expected) -> TestResult {
+fn speed(done: &[(&Gpu, &Products)], size: Size, expected: &Expected) -> TestResult {
     let slowest = done.iter().min_by(|(_, a), (_, b)| a.tflops.total_cmp(&b.tflops));
     let fastest = done.iter().map(|(_, products)| products.tflops).fold(0.0, f64::max);
     let Some((gpu, products)) = slowest else {
         return TestResult::skipped("gpu.speed", "no product was computed");
     };
     let detail = format!(
-        "BF16, the slowest, {}; its slowest batch {:.1}, the fastest GPU {fastest:.1}",
+        "BF16, side {}, the slowest: {}; its slowest batch {:.1}, the fastest GPU {fastest:.1}",
+        size.side,
         gpu.label(),
         products.tflops_slowest
     );

@@ -23,6 +23,22 @@ pub struct Size {
     pub batch: u32,
 }
 
+/// With this side a product fills the largest GPU.
+const SIDE_MOST: u16 = 8192;
+const SIDE_LEAST: u16 = 128;
+const BATCH: u32 = 16;
+
+impl Size {
+    /// The largest that takes no more than a quarter of the memory, operands and product.
+    pub fn fitting(bytes: u64) -> Size {
+        let mut side = SIDE_MOST;
+        while side > SIDE_LEAST && u64::from(side).pow(2) * 8 > bytes / 4 {
+            side /= 2;
+        }
+        Size { side, batch: BATCH }
+    }
+}
+
 /// The operands, the same for every GPU.
 #[derive(Debug)]
 pub struct Operands {
@@ -217,4 +233,29 @@ fn difference(first: &[u8], again: &[u8]) -> String {
     let Some((place, _)) = wrong.next() else { return "nothing".to_string() };
     let (old, new) = (cell(first, place).to_bits(), cell(again, place).to_bits());
     format!("cell {place}: {new:08x} and not {old:08x}, and {} more", wrong.count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_is_as_large_as_fits_the_memory() {
+        let sides = [0, 1 << 20, 2 << 30, 80 << 30].map(|bytes| Size::fitting(bytes).side);
+        assert_eq!(sides, [128, 128, 8192, 8192]);
+        assert_eq!(Size::fitting(1 << 30).side, 4096);
+    }
+
+    #[test]
+    fn small_integers_are_exact_in_bf16_and_mantissas_are_drawn() {
+        for integer in -4..=4_i8 {
+            let [low, high] = bf16(integer);
+            let back = f32::from_bits(u32::from(u16::from_le_bytes([low, high])) << 16);
+            assert_eq!(back.to_bits(), (f32::from(integer)).to_bits());
+        }
+        for place in 0..1000 {
+            let value = f32::from_bits(u32::from(mantissa(word(13, place))) << 16).abs();
+            assert!((0.5..2.0).contains(&value), "{value}");
+        }
+    }
 }

@@ -48,7 +48,7 @@ fn with(lines: &[&str], blas: Option<PathBuf>, expected: &Expected) -> Vec<TestR
     // SAFETY: whoever reads or writes this variable holds the lock above.
     unsafe { std::env::set_var("FAKE_CUDA", &answers) };
     let mut source = GpuSource::new(Some(compiled().to_path_buf()), blas);
-    source.size = Size { side: 48, batch: 2 };
+    source.size = Some(Size { side: 48, batch: 2 });
     run(Limit::of(Duration::from_millis(1)), &source, expected)
 }
 
