@@ -1,6 +1,7 @@
 //! One file a command. Each has its arguments and what it does with them.
 
 mod agent;
+mod alerts;
 mod bench;
 mod cancel;
 mod drain;
@@ -74,6 +75,8 @@ pub enum Command {
     Goodput(goodput::GoodputArgs),
     /// Show how well the fleet is; look for faults of this machine
     Health(health::HealthArgs),
+    /// Try the webhooks that alerts go to
+    Alerts(alerts::AlertsArgs),
     /// Draw, check and import fleet files
     Fleet(fleet::FleetArgs),
     /// Try a fleet, a policy or a fault in virtual time
@@ -112,6 +115,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Events(args) => block_on(events::run(args)),
         Command::Goodput(args) => block_on(goodput::run(args)),
         Command::Health(args) => block_on(health::run(args)),
+        Command::Alerts(args) => alerts::run(&args),
         Command::Fleet(args) => fleet::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Whatif(args) => whatif::run(&args),
