@@ -55,7 +55,16 @@ impl Filter {
     /// Warnings are collected even for a webhook that wants none: many of them in one place are
     /// more than a warning.
     pub fn passes(&self, alert: &Alert) -> bool {
-        alert.grade >= self.min_severity.min(Grade::Warning) && self.takes(alert.kind)
+        self.is_grave_enough(alert) && self.takes(alert.kind)
+    }
+
+    /// Whether it was taken for its own sake, and not as a part of the story of another.
+    pub fn may_lead(&self, alert: &Alert) -> bool {
+        alert.is_over() || self.is_grave_enough(alert)
+    }
+
+    fn is_grave_enough(&self, alert: &Alert) -> bool {
+        alert.grade >= self.min_severity.min(Grade::Warning)
     }
 }
 

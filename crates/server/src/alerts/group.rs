@@ -12,6 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A message is closed when it has this many: what is held in memory has a bound.
 const ALERTS_MAX: usize = 5_000;
+/// How near an alert is to a message: the smaller, the nearer.
+const SAME_SUBJECT: u8 = 0;
+const SAME_PLACE: u8 = 1;
+const SAME_CLASS: u8 = 2;
 
 #[derive(Debug)]
 pub struct Grouper {
@@ -50,7 +54,7 @@ impl Group {
         self.alerts.iter().all(Alert::is_over)
     }
 
-    /// How near an alert is to this message: 0 the same node or job, 1 a place, 2 its class.
+    /// How near an alert is to this message, if it may be a part of it.
     fn nearness(&self, alert: &Alert) -> Option<u8> {
         let subject = alert.subject();
         let has_subject = |other: &Alert| {
@@ -70,11 +74,11 @@ impl Group {
         // What is over goes with its trouble only where that is of the same node.
         let may_stand_together = self.is_over() == alert.is_over();
         if self.alerts.iter().any(has_subject) {
-            Some(0)
+            Some(SAME_SUBJECT)
         } else if may_stand_together && self.alerts.iter().any(shares_place) {
-            Some(1)
+            Some(SAME_PLACE)
         } else if may_stand_together && self.alerts.iter().any(shares_class) {
-            Some(2)
+            Some(SAME_CLASS)
         } else {
             None
         }
@@ -95,7 +99,7 @@ impl Grouper {
     /// Takes an alert, or says that it is none for this webhook.
     pub fn take(&mut self, alert: Alert) -> bool {
         if !self.follow_trouble(&alert) {
-            return false;
+            return self.accompanies(alert);
         }
         if let Some(told) = self.told.get_mut(&alert.key())
             && (alert.at < told.until || !told.again.is_empty())
@@ -103,11 +107,7 @@ impl Grouper {
             told.again.push(alert);
             return true;
         }
-        let nearest = self.open.iter().enumerate().filter_map(|(index, group)| {
-            let is_open = alert.at < group.closes(&self.rules);
-            group.nearness(&alert).filter(|_| is_open).map(|nearness| (nearness, index))
-        });
-        if let Some((_, index)) = nearest.min() {
+        if let Some((_, index)) = self.nearest(&alert) {
             let group = &mut self.open[index];
             group.last = group.last.max(alert.at);
             group.alerts.push(alert);
@@ -116,6 +116,28 @@ impl Grouper {
             self.open.push(Group { first, last, alerts: vec![alert] });
         }
         true
+    }
+
+    /// The open message that the alert is nearest to, and how near that is.
+    fn nearest(&self, alert: &Alert) -> Option<(u8, usize)> {
+        let near = self.open.iter().enumerate().filter_map(|(index, group)| {
+            let is_open = alert.at < group.closes(&self.rules);
+            group.nearness(alert).filter(|_| is_open).map(|nearness| (nearness, index))
+        });
+        near.min()
+    }
+
+    /// What is not worth a message of its own is still a part of the story of its node or place,
+    /// as the jobs that a silent node has hit. It holds no message up.
+    fn accompanies(&mut self, alert: Alert) -> bool {
+        if alert.is_over() || !self.filter.takes(alert.kind) {
+            return false;
+        }
+        let near = self.nearest(&alert).filter(|(nearness, _)| *nearness <= SAME_PLACE);
+        if let Some((_, index)) = near {
+            self.open[index].alerts.push(alert);
+        }
+        near.is_some()
     }
 
     /// An alert that was told in another life of the control plane: it is not told again, but what
@@ -151,7 +173,7 @@ impl Grouper {
                 self.forget(&group.alerts);
                 continue;
             }
-            for alert in &group.alerts {
+            for alert in group.alerts.iter().filter(|alert| self.filter.may_lead(alert)) {
                 let until = now + rules.repeat;
                 let told = self.told.entry(alert.key());
                 let told = told.or_insert_with(|| Told { until, again: Vec::new() });

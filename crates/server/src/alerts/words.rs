@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes, or jobs, that the first line names.
 const NAMED: usize = 3;
+/// `and 1 more` is as long as the name.
+const NAMED_ALL: usize = NAMED + 1;
 /// One place is blamed when at least this many nodes of it are concerned.
 const SHARED_MIN: usize = 2;
 /// When this many nodes of one leaf, rack or PDU fall silent at once, it is for a person.
@@ -25,7 +27,8 @@ pub fn say(alerts: &[Alert]) -> Said {
     let kind = lead[0].kind;
     let nodes = nodes_of(&lead);
     let place = shared_place(&nodes);
-    let is_outage = kind == Kind::NodeSilent && place.is_some() && nodes.len() >= OUTAGE_MIN;
+    let away = nodes.len() - back_of(alerts, &nodes);
+    let is_outage = kind == Kind::NodeSilent && place.is_some() && away >= OUTAGE_MIN;
     let title = format!("{}{}", headline(&lead, &nodes, place), also(alerts, &lead));
     Said {
         severity: if is_outage { Grade::Critical } else { Grade::Info },
@@ -65,6 +68,18 @@ fn nodes_of<'a>(alerts: &[&'a Alert]) -> Vec<&'a Node> {
     by_name.into_values().collect()
 }
 
+/// Of how many of the nodes the last that is known is that they are well again.
+fn back_of(alerts: &[Alert], nodes: &[&Node]) -> usize {
+    let is_back = |node: &&&Node| {
+        let of_node = |alert: &&Alert| {
+            !alert.is_of_job() && alert.node.as_ref().is_some_and(|own| own.name == node.name)
+        };
+        // Alerts come in order.
+        alerts.iter().rfind(of_node).is_some_and(Alert::is_over)
+    };
+    nodes.iter().filter(is_back).count()
+}
+
 fn jobs_of<'a>(alerts: impl Iterator<Item = &'a Alert>) -> Vec<&'a JobName> {
     let jobs = alerts.filter_map(|alert| alert.job.as_ref());
     let by_id: BTreeMap<u64, &JobName> = jobs.map(|job| (job.id, job)).collect();
@@ -81,8 +96,9 @@ fn shared_place<'a>(nodes: &[&'a Node]) -> Option<&'a Place> {
 
 /// `a, b, c and 27 more`
 fn listed(names: &[impl ToString]) -> String {
-    let first: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
-    match names.len().saturating_sub(NAMED) {
+    let named = if names.len() <= NAMED_ALL { NAMED_ALL } else { NAMED };
+    let first: Vec<String> = names.iter().take(named).map(ToString::to_string).collect();
+    match names.len().saturating_sub(named) {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),
     }
@@ -181,10 +197,11 @@ fn also(alerts: &[Alert], lead: &[&Alert]) -> String {
         [job] => format!(", and {job} failed for good"),
         many => format!(", and {} jobs failed for good", many.len()),
     };
-    let back: Vec<&Alert> = alerts.iter().filter(|alert| alert.is_over()).collect();
-    let back = match nodes_of(&back).len() {
+    let nodes = nodes_of(lead);
+    let back = match back_of(alerts, &nodes) {
         0 => String::new(),
-        1 if nodes_of(lead).len() == 1 => "; it is back already".into(),
+        1 if nodes.len() == 1 => "; it is back already".into(),
+        all if all == nodes.len() => "; all of them are back already".into(),
         count => format!("; {count} of them {} back already", are(count == 1)),
     };
     hit + &failed + &back

@@ -161,9 +161,9 @@ async fn description() -> impl IntoResponse {
 async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Fault> {
     const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let alerts = Arc::clone(&app.alerts);
-    let read = app.driver.read(move |world| {
-        views::metrics(&world.view(), &world.tally, &alerts, world.records)
-    });
+    let read = app
+        .driver
+        .read(move |world| views::metrics(&world.view(), &world.tally, &alerts, world.records));
     Ok(([(header::CONTENT_TYPE, FORMAT)], read.await?))
 }
 

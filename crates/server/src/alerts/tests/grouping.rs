@@ -83,6 +83,25 @@ fn a_node_that_is_back_at_once_is_one_message() {
     let messages = grouper.poll(Time(13_000));
     assert_eq!(seqs(&messages), [[1, 2]]);
     assert!(!messages[0].over && messages[0].title.ends_with("; it is back already"));
+    for (seq, kind) in [(3, Kind::NodeOut), (4, Kind::NodeSilent), (5, Kind::NodeBack)] {
+        grouper.take(of_node(seq, 20_000, kind, 2));
+    }
+    grouper.take(of_node(6, 21_000, Kind::NodeSilent, 2));
+    let messages = grouper.poll(Time(31_000));
+    assert!(messages[0].title.ends_with(" went silent"), "it is away again: {messages:?}");
+}
+
+#[test]
+fn what_is_no_message_of_its_own_is_told_with_what_it_belongs_to() {
+    let mut grouper = grouper(Grade::Warning);
+    assert!(!grouper.take(of_job(1, 0, Kind::JobFault, 4, Some(1))), "jobs are restarted daily");
+    grouper.take(of_node(2, 0, Kind::NodeSilent, 1));
+    assert!(grouper.take(of_job(3, 1_000, Kind::JobFault, 4, Some(1))));
+    assert!(!grouper.take(of_job(4, 1_000, Kind::JobFault, 5, Some(99))), "it is elsewhere");
+    let messages = grouper.poll(Time(10_000));
+    assert_eq!(seqs(&messages), [[2, 3]], "and holds nothing up");
+    assert!(messages[0].title.ends_with("; job 4 (gpt) is hit"), "{}", messages[0].title);
+    assert!(!grouper.take(of_job(5, 11_000, Kind::JobFault, 4, Some(1))));
 }
 
 #[test]
@@ -154,9 +173,10 @@ proptest! {
     fn each_event_is_in_exactly_one_message(
         events in prop::collection::vec(happening(), 1..120),
         look_every in 1..20usize,
+        min in prop_oneof![Just(Grade::Info), Just(Grade::Warning)],
     ) {
         let run = || {
-            let mut grouper = grouper(Grade::Info);
+            let mut grouper = grouper(min);
             let (mut taken, mut messages, mut at) = (BTreeSet::new(), Vec::new(), 0);
             for (index, (span, what, number)) in events.iter().enumerate() {
                 at += span;

@@ -21,6 +21,10 @@ fn the_first_line_says_what_where_and_how_much() {
         ");
     let leaf: Vec<Alert> =
         (0..30).map(|number| of_node(u64::from(number), 0, Kind::NodeSilent, number)).collect();
+    let back: Vec<Alert> =
+        (0..30).map(|number| of_node(u64::from(number), 0, Kind::NodeBack, number)).collect();
+    let all = [leaf.clone(), back].concat();
+    insta::assert_snapshot!(first_line(&Message::of(&all)), @"WARNING: 30 of 32 nodes of leaf l0 (n000, n001, n002 and 27 more) went silent; all of them are back already");
     insta::assert_snapshot!(read(&leaf), @"
         CRITICAL: 30 of 32 nodes of leaf l0 (n000, n001, n002 and 27 more) went silent
         They share leaf l0: look at that first (switch, power). Lindos fences silent nodes and starts their jobs again elsewhere.
