@@ -39,15 +39,15 @@ pub fn say(alerts: &[Alert]) -> Said {
     }
 }
 
-/// `alerts`: at least one; each was told before.
+/// `alerts`: at least one; each was told before, and has happened since.
 pub fn say_again(alerts: &[Alert]) -> Said {
     let mut said = say(alerts);
-    let times = if alerts.len() == 1 { "once".into() } else { format!("{} times", alerts.len()) };
-    let newest = &alerts[alerts.len() - 1];
-    let subjects: BTreeSet<String> = alerts.iter().map(Alert::subject).collect();
-    let names: Vec<String> = subjects.into_iter().filter(|name| !name.is_empty()).collect();
-    let about = if names.is_empty() { String::new() } else { format!("{}: ", listed(&names)) };
-    said.title = format!("{about}happened again {times} since it was told, last: {}", newest.text);
+    let lead = lead(alerts);
+    match lead.len() {
+        _ if lead[0].is_over() => {}
+        1 => said.title += " (again)",
+        times => said.title = format!("{} (again, {times} times since it was told)", said.title),
+    }
     said
 }
 

@@ -55,7 +55,11 @@ fn what_happens_again_is_counted_and_told_together() {
     assert_eq!(grouper.due(), Some(Time(610_000)));
     let again = grouper.poll(Time(610_000));
     assert_eq!(seqs(&again), [[2, 3, 4]]);
-    assert!(again[0].title.contains("3 times"), "{}", again[0].title);
+    assert!(
+        again[0].title.ends_with("silent (again, 3 times since it was told)"),
+        "{}",
+        again[0].title
+    );
     // After ten quiet minutes it is news.
     assert_eq!(grouper.poll(Time(1_300_000)), []);
     grouper.take(of_node(5, 1_300_000, Kind::NodeSilent, 1));

@@ -59,9 +59,10 @@ fn the_first_line_says_what_where_and_how_much() {
         RESOLVED: 30 of 32 nodes of leaf l0 (n000, n001, n002 and 27 more) are up again
         Nothing to do.
         ");
+    let kinds = [Kind::NodeSilent, Kind::NodeBack, Kind::NodeSilent, Kind::NodeBack];
     let again: Vec<Alert> =
-        (0..4).map(|seq| of_node(seq, seq * 1000, Kind::NodeSilent, 1)).collect();
-    insta::assert_snapshot!(first_line(&Message::again(&again)), @"WARNING: n001: happened again 4 times since it was told, last: n001 silent for 5s; fencing it");
+        (1..).zip(kinds).map(|(seq, kind)| of_node(seq, seq, kind, 1)).collect();
+    insta::assert_snapshot!(first_line(&Message::again(&again)), @"WARNING: n001 (rack r0, PDU p0-1, leaf l0) went silent; it is back already (again, 2 times since it was told)");
 }
 
 #[test]
