@@ -145,7 +145,11 @@ impl Grouper {
     pub fn recall(&mut self, alert: &Alert) {
         if self.follow_trouble(alert) {
             let until = alert.at + self.rules.repeat;
-            self.told.insert(alert.key(), Told { until, again: Vec::new() });
+            let told = self.told.entry(alert.key());
+            let told = told.or_insert_with(|| Told { until, again: Vec::new() });
+            if told.again.is_empty() {
+                told.until = until;
+            }
         }
     }
 

@@ -131,6 +131,10 @@ fn what_was_told_in_another_life_is_not_told_again_but_its_end_is() {
     assert_eq!((grouper.due(), grouper.pending().count()), (None, 0));
     assert!(grouper.take(of_node(2, 5_000, Kind::NodeBack, 1)));
     assert!(grouper.poll(Time(15_000))[0].over);
+    // What was only counted then is still to be told, whatever was told around it.
+    assert!(grouper.take(of_node(3, 20_000, Kind::NodeSilent, 1)));
+    grouper.recall(&of_node(4, 30_000, Kind::NodeSilent, 1));
+    assert_eq!(seqs(&grouper.poll(Time(600_000))), [[3]]);
 }
 
 #[test]
