@@ -67,6 +67,27 @@ fn a_fleet_that_this_machine_cannot_carry() {
 }
 
 #[test]
+fn webhooks_that_nobody_can_reach() {
+    let lab = Lab::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let webhook = |key: &str| {
+        format!(
+            "[[webhooks]]\nname = \"chat\"\n{key} = \"http://127.0.0.1:{port}\"\nformat = \"slack\"\n"
+        )
+    };
+    lab.write("alerts.toml", webhook("ulr"));
+    for command in [&["alerts", "test", "alerts.toml"][..], &["up", "--alerts", "alerts.toml"]] {
+        lab.output(command).fails(2, &["alerts.toml:3:1", "hint: did you mean `url`?"]);
+    }
+    lab.write("alerts.toml", webhook("url"));
+    let refused = lab.output(["alerts", "test", "alerts.toml", "--json"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("1 of 1 did not take it\nhint: "), "{refused:?}");
+    let tried: serde_json::Value = serde_json::from_str(&refused.stdout).unwrap();
+    assert_eq!((&tried[0]["webhook"], &tried[0]["ok"]), (&"chat".into(), &false.into()));
+}
+
+#[test]
 fn a_port_in_use() {
     let lab = Lab::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
