@@ -143,7 +143,8 @@ impl Core {
         let is_near = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (Some(one), Some(other)) => {
                 one.abs_diff(other) <= 1
-                    || one.abs_diff(other) * attempt.pace.step_ms.unwrap_or(span) <= span
+                    || one.abs_diff(other).saturating_mul(attempt.pace.step_ms.unwrap_or(span))
+                        <= span
             }
             (one, other) => one.is_none() && other.is_none(),
         };
@@ -189,7 +190,8 @@ impl Core {
                     is_on_feed || location.path().any(|(at, its)| at == level && its == name)
                 };
                 let members = attempt.members.iter().filter(|member| is_there(member.node));
-                let well = members.count() - nodes.len();
+                // A machine that was replaced since is a suspect and no member.
+                let well = members.filter(|member| !nodes.contains(&member.node)).count();
                 all.places.push((level, name, nodes.len() as u32));
                 all.scales.place(nodes, well as u32);
             }
