@@ -7,6 +7,7 @@
 
 mod clients;
 mod ending;
+mod last_words;
 mod progress;
 mod rank;
 
