@@ -1,5 +1,6 @@
 //! One rank, from its parent's side.
 
+use super::activity::Watch;
 use super::last_words::Tail;
 use super::progress::{self, OutputScanner};
 use crate::environment::launch_env;
@@ -112,6 +113,15 @@ impl RankProcess {
         self.process.map(|process| process.pid)
     }
 
+    pub fn process(&self) -> Option<ProcessId> {
+        self.process
+    }
+
+    /// The newest step that it has told.
+    pub fn step(&self) -> Option<u64> {
+        self.reading.step
+    }
+
     pub fn has_ended(&self) -> bool {
         self.exit.is_some()
     }
@@ -176,13 +186,14 @@ impl RankProcess {
         changed
     }
 
-    pub fn state(&self) -> RankState {
+    pub fn state(&self, activity: &Watch) -> RankState {
+        let activity = self.process.filter(|_| self.exit.is_none()).map(|it| activity.activity(it));
         RankState {
             rank: self.rank,
             process: self.process,
             exit: self.exit.clone(),
             reading: (self.reading != Reading::default()).then(|| self.reading.clone()),
-            activity: None,
+            activity: activity.flatten(),
             symptom: self.symptom.clone(),
             output_lost_bytes: self.log.lost_bytes(),
             messages_ignored: self.messages_ignored,

@@ -9,3 +9,4 @@ mod repairs;
 mod replicas;
 mod restart;
 mod streams;
+mod witness;
