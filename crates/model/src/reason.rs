@@ -303,9 +303,9 @@ impl EndReason {
             | EndReason::NoFirstStep { .. }
             | EndReason::NodeSilent { .. }
             | EndReason::AttemptLost { .. }
-            | EndReason::NodeOut { planned: false, .. } => Charge::Infrastructure,
-            // The program's own doing far more often than a machine's.
-            EndReason::LossBroken { .. } => Charge::User,
+            | EndReason::NodeOut { planned: false, .. }
+            // It may be a machine that counts wrong: whether it comes again tells.
+            | EndReason::LossBroken { .. } => Charge::Infrastructure,
             EndReason::Refused { refusal, .. } => match refusal {
                 Refusal::Node { .. } => Charge::Infrastructure,
                 // Most often a wrong path; a missing mount is taken for one too.
