@@ -91,7 +91,7 @@ fn what_silent_ranks_do_is_told_until_they_get_on() {
 fn a_loss_that_is_no_number_is_told_from_where_it_began() {
     let node = Node::start();
     let mut spec = node.script(
-        "echo step 1 loss 2.5; for i in 2 3 4; do echo step $i loss nan; done; exec sleep 100",
+        "echo step 1 loss 2.5; for i in 2 3 4; do sleep 0.2; echo step $i loss nan; done; exec sleep 100",
     );
     spec.progress_pattern = Some("step (?<step>[0-9]+) loss (?<loss>[^ ]+)".into());
     node.launch(1, 1, spec);
