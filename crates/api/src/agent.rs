@@ -9,9 +9,7 @@
 
 use lindos_model::Finding;
 use lindos_model::report::AttemptReport;
-use lindos_model::{
-    Activity, Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank, Symptom,
-};
+use lindos_model::{Activity, Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank, Symptom};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;

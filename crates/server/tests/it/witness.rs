@@ -3,7 +3,7 @@
 use crate::bench::{BOUND, Bench};
 use lindos_api::agent::{RankProgress, RankSymptom};
 use lindos_core::Event;
-use lindos_journal::{EventRecord, MemoryDisk, Reader, Seq};
+use lindos_journal::{EventRecord, MemoryDisk, Reader, Record as _, Seq};
 use lindos_model::{Activity, Epoch, Exit, JobId, Rank, Symptom, SymptomKind};
 use std::time::{Duration, Instant};
 
