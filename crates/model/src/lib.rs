@@ -2,11 +2,13 @@
 //!
 //! Ids and time ([`id`], [`time`]), the machines ([`node`], [`fleet`]), what a user asks for
 //! ([`job`]), what an agent reports ([`report`]), where GPU-time goes ([`column`]), why a job
-//! waits or an attempt ended ([`reason`]), what a check found ([`finding`]), what is seen of ranks in
-//! trouble ([`witness`]) and who is to blame for it ([`blame`]), what happened ([`trail`]), and the settings that the core decides by ([`policy`]). Files that a person writes
-//! are read by [`file`], which points at the line and says what to do.
+//! waits or an attempt ended ([`reason`]), what a check found ([`finding`]), what a burn-in found
+//! ([`burnin`]), what is seen of ranks in trouble ([`witness`]) and who is to blame for it
+//! ([`blame`]), what happened ([`trail`]), and the settings that the core decides by ([`policy`]).
+//! Files that a person writes are read by [`file`], which points at the line and says what to do.
 
 pub mod blame;
+pub mod burnin;
 pub mod column;
 pub mod file;
 pub mod finding;

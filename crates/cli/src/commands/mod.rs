@@ -1,7 +1,9 @@
 //! One file a command. Each has its arguments and what it does with them.
 
 mod agent;
+mod alerts;
 mod bench;
+mod burnin;
 mod cancel;
 mod drain;
 mod events;
@@ -74,6 +76,10 @@ pub enum Command {
     Goodput(goodput::GoodputArgs),
     /// Show how well the fleet is; look for faults of this machine
     Health(health::HealthArgs),
+    /// Try whether this node computes, keeps and carries bits rightly, and how fast
+    Burnin(Box<burnin::BurninArgs>),
+    /// Try the webhooks that alerts go to
+    Alerts(alerts::AlertsArgs),
     /// Draw, check and import fleet files
     Fleet(fleet::FleetArgs),
     /// Try a fleet, a policy or a fault in virtual time
@@ -112,6 +118,8 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Events(args) => block_on(events::run(args)),
         Command::Goodput(args) => block_on(goodput::run(args)),
         Command::Health(args) => block_on(health::run(args)),
+        Command::Burnin(args) => burnin::run(*args),
+        Command::Alerts(args) => alerts::run(&args),
         Command::Fleet(args) => fleet::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Whatif(args) => whatif::run(&args),

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# The checks that need a GPU: NVML (`lindos health check`) and the burn-in of GPUs.
+#
+#     examples/gpu-checks.sh [SECONDS [PLATFORM]]       60 seconds, no platform
+#
+# LINDOS names the binary; without it, target/release/lindos or the one on the PATH. Ends with 0 if
+# all is well, 1 if something failed, 2 if it cannot be run, and 77 if there is no GPU to check.
+set -uo pipefail
+
+seconds="${1:-60}"
+platform="${2:-}"
+root="$(cd "$(dirname "$0")/.." && pwd)"
+
+lindos="${LINDOS:-}"
+if [ -z "$lindos" ] && [ -x "$root/target/release/lindos" ]; then
+    lindos="$root/target/release/lindos"
+fi
+lindos="${lindos:-$(command -v lindos || true)}"
+if [ -z "$lindos" ] || ! "$lindos" --version >/dev/null 2>&1; then
+    echo "error: there is no lindos to run" >&2
+    echo "hint: cargo build --release, or LINDOS=/path/to/lindos $0" >&2
+    exit 2
+fi
+case "$seconds" in
+'' | *[!0-9]* | 0)
+    echo "error: \`$seconds\` is no number of seconds" >&2
+    echo "hint: $0 60 hgx-h100" >&2
+    exit 2
+    ;;
+esac
+
+echo "== $("$lindos" --version), $(uname -srm)"
+has_driver=no
+if [ -e /proc/driver/nvidia/version ]; then
+    has_driver=yes
+    head -n 1 /proc/driver/nvidia/version
+fi
+
+echo "== lindos health check (GPUs)"
+checks="$("$lindos" health check)" || exit 2
+printf '%s\n' "$checks" | head -n 1
+printf '%s\n' "$checks" | grep -E '^gpu\.' || echo "no check of a GPU ran"
+# Those of the kernel log too: `gpu.xid.79 0000:17:00: node-fatal, suggests reboot`.
+findings="$(printf '%s\n' "$checks" | grep -cE '^gpu\..*, suggests ')"
+looked="$(printf '%s\n' "$checks" | grep -cE '^gpu\.[^ ]+ +(ok|finding) ')"
+
+echo "== lindos burnin --only gpu --seconds $seconds"
+arguments=(burnin --only gpu --seconds "$seconds")
+if [ -n "$platform" ]; then
+    arguments+=(--platform "$platform")
+fi
+burnin="$("$lindos" "${arguments[@]}")"
+status=$?
+printf '%s\n' "$burnin"
+if [ "$status" -eq 2 ]; then
+    exit 2
+fi
+skipped="$(printf '%s\n' "$burnin" | grep -cE '^gpu\.count .* skipped ')"
+
+echo "== summary"
+echo "checks of GPUs that could look: $looked; findings: $findings"
+if [ "$skipped" -gt 0 ]; then
+    if [ "$has_driver" = yes ]; then
+        echo "THE DRIVER IS THERE AND NO GPU COULD BE USED: see the burn-in above"
+        exit 1
+    fi
+    echo "NO GPU HERE: nothing was checked on one"
+    exit 77
+fi
+if [ "$status" -ne 0 ] || [ "$findings" -gt 0 ]; then
+    echo "NOT WELL: burn-in ended with $status, $findings findings"
+    exit 1
+fi
+echo "WELL: the burn-in passed, no findings"
