@@ -2,11 +2,13 @@
 //! and what an agent asks of a shim ([`Request`]). All of it is JSON; keys that are not known are
 //! ignored, because a shim may be older or newer than the agent that speaks with it.
 
-use lindos_api::agent::{CheckpointNote, Launch, RankProgress};
+use lindos_api::agent::{CheckpointNote, Launch, RankProgress, RankSymptom};
 use lindos_hardware::cgroup::Place;
 use lindos_hardware::process::ProcessId;
 use lindos_model::report::Refusal;
-use lindos_model::{AttemptReport, Epoch, JobId, Rank, RankExit, RankReport, ReportedPhase};
+use lindos_model::{
+    Activity, AttemptReport, Epoch, JobId, Rank, RankExit, RankReport, ReportedPhase, Symptom,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -92,6 +94,12 @@ pub struct RankState {
     pub exit: Option<RankExit>,
     #[serde(default)]
     pub reading: Option<Reading>,
+    /// What its processes do, while it tells no step.
+    #[serde(default)]
+    pub activity: Option<Activity>,
+    /// What its last words say, if it failed.
+    #[serde(default)]
+    pub symptom: Option<Symptom>,
     /// Output that could not be written to the log.
     #[serde(default)]
     pub output_lost_bytes: u64,
@@ -111,6 +119,8 @@ pub struct Reading {
     pub total_steps: Option<u64>,
     pub checkpoint: Option<CheckpointNote>,
     pub checkpoint_blocked_ms: u64,
+    /// The first step of those whose told losses were no numbers, without one since that was.
+    pub loss_broken_from: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +149,8 @@ impl State {
             process: None,
             exit: None,
             reading: None,
+            activity: None,
+            symptom: None,
             output_lost_bytes: 0,
             messages_ignored: 0,
         };
@@ -169,9 +181,10 @@ impl State {
     }
 
     pub fn progress(&self, key: Key) -> impl Iterator<Item = RankProgress> + '_ {
-        self.ranks.iter().filter_map(move |rank| {
-            let reading = rank.reading.clone()?;
-            Some(RankProgress {
+        let is_known = |rank: &&RankState| rank.reading.is_some() || rank.activity.is_some();
+        self.ranks.iter().filter(is_known).map(move |rank| {
+            let reading = rank.reading.clone().unwrap_or_default();
+            RankProgress {
                 job: key.job,
                 epoch: key.epoch,
                 rank: rank.rank,
@@ -181,7 +194,16 @@ impl State {
                 total_steps: reading.total_steps,
                 checkpoint: reading.checkpoint,
                 checkpoint_blocked_ms: reading.checkpoint_blocked_ms,
-            })
+                loss_broken_from: reading.loss_broken_from,
+                activity: rank.activity,
+            }
+        })
+    }
+
+    pub fn symptoms(&self, key: Key) -> impl Iterator<Item = RankSymptom> + '_ {
+        self.ranks.iter().filter_map(move |rank| {
+            let symptom = rank.symptom.clone()?;
+            Some(RankSymptom { job: key.job, epoch: key.epoch, rank: rank.rank, symptom })
         })
     }
 }

@@ -9,7 +9,7 @@
 
 use lindos_model::Finding;
 use lindos_model::report::AttemptReport;
-use lindos_model::{Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank};
+use lindos_model::{Activity, Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank, Symptom};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -30,6 +30,10 @@ pub struct Report {
     pub seq: u64,
     pub attempts: Vec<AttemptReport>,
     pub progress: Vec<RankProgress>,
+    /// The last words of ranks that have failed, for as long as their attempts are told of. An
+    /// older agent does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub symptoms: Vec<RankSymptom>,
     /// All that checks on the node find now, at most [`FINDINGS_MAX`]. An older agent does not say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
@@ -52,6 +56,22 @@ pub struct RankProgress {
     pub checkpoint: Option<CheckpointNote>,
     /// How long checkpoints have blocked this rank in this attempt, in all.
     pub checkpoint_blocked_ms: u64,
+    /// The first of the steps up to `step` whose losses, as far as they were told, were all no
+    /// number, or infinite. An older agent does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_broken_from: Option<u64>,
+    /// What its processes do, while it tells no step. An older agent does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
+}
+
+/// What the end of a rank's output says of why it failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankSymptom {
+    pub job: JobId,
+    pub epoch: Epoch,
+    pub rank: Rank,
+    pub symptom: Symptom,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

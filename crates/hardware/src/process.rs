@@ -7,6 +7,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 /// One process, and no other that gets its number later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,11 +26,18 @@ pub struct Stat {
     pub parent: u32,
     pub group: u32,
     pub session: u32,
+    /// CPU time of all its threads, as clock ticks.
+    pub cpu_ticks: u64,
 }
 
 impl Stat {
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    pub fn cpu_time(&self) -> Duration {
+        let per_second = rustix::param::clock_ticks_per_second().max(1);
+        Duration::from_millis(self.cpu_ticks.saturating_mul(1000) / per_second)
     }
 }
 
@@ -59,6 +67,7 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
         parent: number(4)? as u32,
         group: number(5)? as u32,
         session: number(6)? as u32,
+        cpu_ticks: number(14)?.saturating_add(number(15)?),
     })
 }
 
@@ -180,6 +189,16 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
+/// What a process has read from disks and written to them, in bytes; `None` where this user may not
+/// look.
+pub fn disk_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+    };
+    Some(field("read_bytes:")?.saturating_add(field("write_bytes:")?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +213,7 @@ mod tests {
             parent: 7,
             group: 8,
             session: 9,
+            cpu_ticks: 11,
         };
         assert_eq!(parse_stat(text), Some(expected));
         assert_eq!(parse_stat(b"42 (x"), None);

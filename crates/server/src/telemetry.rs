@@ -130,6 +130,8 @@ mod tests {
             total_steps: Some(100),
             checkpoint: None,
             checkpoint_blocked_ms: 0,
+            loss_broken_from: None,
+            activity: None,
         }
     }
 

@@ -66,6 +66,8 @@ pub struct LocalAttempt {
     pub ranks: Vec<LocalRank>,
     /// SIGTERM was sent.
     pub stopping: bool,
+    /// Its ranks came to a bug of their own, and say so.
+    pub came_to_bug: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +146,7 @@ impl SimNode {
             refused: None,
             ranks: Vec::new(),
             stopping: false,
+            came_to_bug: false,
         };
         if let Some(&newest) = self.floors.get(&key.0).filter(|&&floor| floor >= key.1) {
             attempt.refused = Some(Refusal::StaleEpoch { newest });
@@ -177,6 +180,7 @@ impl SimNode {
                     refused: None,
                     ranks: Vec::new(),
                     stopping: true,
+                    came_to_bug: false,
                 };
                 self.attempts.insert(key, tombstone);
                 Doing::Nothing

@@ -333,6 +333,7 @@ impl Actor {
         let standing = Standing {
             attempts: self.attempts.iter().map(|(key, it)| it.state.report(*key)).collect(),
             progress: self.attempts.iter().flat_map(|(key, it)| it.state.progress(*key)).collect(),
+            symptoms: self.attempts.iter().flat_map(|(key, it)| it.state.symptoms(*key)).collect(),
         };
         self.standing.send_if_modified(|current| {
             let changed = **current != standing;

@@ -2,7 +2,7 @@
 //! otherwise, and again until it is heard. What waits to be told is always the newest state.
 
 use super::control::{Backoff, Control};
-use lindos_api::agent::{REPORT_PATH, RankProgress, Report, ReportAck};
+use lindos_api::agent::{REPORT_PATH, RankProgress, RankSymptom, Report, ReportAck};
 use lindos_model::{AttemptReport, Finding, NodeSpec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 pub struct Standing {
     pub attempts: Vec<AttemptReport>,
     pub progress: Vec<RankProgress>,
+    pub symptoms: Vec<RankSymptom>,
 }
 
 #[derive(Debug)]
@@ -115,6 +116,7 @@ impl Reporter {
             seq,
             attempts: standing.attempts.clone(),
             progress: standing.progress.clone(),
+            symptoms: standing.symptoms.clone(),
             findings: findings.to_vec(),
         };
         let ack: ReportAck = self.control.post(REPORT_PATH, &report).await?.json().await?;

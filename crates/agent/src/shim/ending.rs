@@ -98,6 +98,7 @@ impl Shim {
         let rank = &mut self.ranks[index];
         // Its last words come before its exit.
         rank.read_messages(&mut self.buffer);
+        rank.read_output(&mut self.buffer);
         rank.end(exit, self.stopping);
         self.news = News::Exit;
     }

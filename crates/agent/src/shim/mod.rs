@@ -5,8 +5,10 @@
 //! that "it has no children" means "nothing of this attempt lives". It ends when that is so, and
 //! not before its final state is on the disk.
 
+mod activity;
 mod clients;
 mod ending;
+mod last_words;
 mod progress;
 mod rank;
 
@@ -111,6 +113,7 @@ struct Shim {
     /// What nobody was told of yet.
     news: News,
     progress_sent: Option<Instant>,
+    activity: activity::Watch,
     childless: bool,
     released: bool,
     buffer: Vec<u8>,
@@ -151,6 +154,7 @@ impl Shim {
             stopping: false,
             news: News::None,
             progress_sent: None,
+            activity: activity::Watch::new(Instant::now()),
             childless: false,
             released: false,
             buffer: vec![0; 64 << 10],
@@ -178,7 +182,7 @@ impl Shim {
             phase: ReportedPhase::Running,
             boot: self.boot.clone(),
             shim: Some(self.own),
-            ranks: self.ranks.iter().map(RankProcess::state).collect(),
+            ranks: self.ranks.iter().map(|rank| rank.state(&self.activity)).collect(),
         }
     }
 
@@ -205,6 +209,7 @@ impl Shim {
         }
         self.clients.retain(|client| !client.is_closed());
         self.on_time();
+        self.look_at_activity();
         self.settle();
     }
 
@@ -255,7 +260,24 @@ impl Shim {
             Stop::Grace(at) | Stop::Kill(at, _) => Some(at),
         };
         let progress = (self.news == News::Readings).then(|| self.progress_due());
-        stop.into_iter().chain(progress).min()
+        let look = self.watches_activity().then(|| self.activity.due());
+        stop.into_iter().chain(progress).chain(look).min()
+    }
+
+    /// What ranks that end anyway do is of no interest.
+    fn watches_activity(&self) -> bool {
+        self.stop == Stop::No && !self.ranks.iter().all(RankProcess::has_ended)
+    }
+
+    fn look_at_activity(&mut self) {
+        if !self.watches_activity() {
+            return;
+        }
+        let alive = || self.ranks.iter().filter(|rank| !rank.has_ended());
+        let leaders: Vec<ProcessId> = alive().filter_map(RankProcess::process).collect();
+        let told = alive().filter_map(RankProcess::step);
+        let changed = self.activity.look(Instant::now(), &leaders, told);
+        self.on_readings(changed);
     }
 
     fn progress_due(&self) -> Instant {

@@ -29,7 +29,8 @@ pub fn apply_message(message: &[u8], reading: &mut Reading) -> bool {
     }
     if let Some(step) = step {
         reading.step = Some(step);
-        reading.loss = fields.get("loss").and_then(Value::as_f64);
+        let loss = fields.get("loss");
+        reading.take_loss(step, loss.and_then(Value::as_f64).or_else(|| loss.and_then(no_number)));
         let newer = |name, old| fields.get(name).and_then(whole).or(old);
         reading.tokens = newer("tokens", reading.tokens);
         reading.total_steps = newer("total_steps", reading.total_steps);
@@ -60,7 +61,27 @@ fn whole(value: &Value) -> Option<u64> {
     })
 }
 
-/// Python's `json.dumps` writes `NaN` and `Infinity`, which are no JSON: `null` in their place.
+/// A loss that is told as a word: `null` is one that is not told.
+fn no_number(loss: &Value) -> Option<f64> {
+    loss.as_str()?.trim().parse().ok().filter(|loss: &f64| !loss.is_finite())
+}
+
+impl Reading {
+    fn take_loss(&mut self, step: u64, loss: Option<f64>) {
+        self.loss = loss.filter(|loss| loss.is_finite());
+        match loss {
+            Some(loss) if loss.is_finite() => self.loss_broken_from = None,
+            // Steps may begin anew, from a checkpoint that the program itself has loaded.
+            Some(_) => {
+                let since = self.loss_broken_from.filter(|since| *since <= step);
+                self.loss_broken_from = since.or(Some(step));
+            }
+            None => {}
+        }
+    }
+}
+
+/// Python's `json.dumps` writes `NaN` and `Infinity`, which are no JSON: as a string in their place.
 fn without_nan(message: &[u8]) -> Vec<u8> {
     let mut clean = Vec::with_capacity(message.len());
     let mut rest = message;
@@ -71,7 +92,7 @@ fn without_nan(message: &[u8]) -> Vec<u8> {
                 .into_iter()
                 .find(|word| rest.starts_with(word));
             if let Some(word) = word {
-                clean.extend_from_slice(b"null");
+                clean.extend_from_slice(b"\"NaN\"");
                 rest = &rest[word.len()..];
                 continue;
             }
@@ -117,7 +138,7 @@ impl OutputScanner {
         let fits = complete.rsplit(is_end).find_map(|line| self.read_line(line));
         let Some((step, loss)) = fits else { return false };
         reading.step = Some(step);
-        reading.loss = loss;
+        reading.take_loss(step, loss);
         true
     }
 
@@ -134,7 +155,7 @@ impl OutputScanner {
         // "1,200" and "1_200" are how people print large steps.
         let step = text("step")?.trim().replace([',', '_'], "").parse().ok()?;
         let loss = text("loss").and_then(|text| text.trim().parse::<f64>().ok());
-        Some((step, loss.filter(|loss| loss.is_finite())))
+        Some((step, loss))
     }
 }
 
@@ -165,6 +186,7 @@ mod tests {
             total_steps: Some(100),
             checkpoint: Some(CheckpointNote { step: 2, path: "/b".into() }),
             checkpoint_blocked_ms: 500,
+            loss_broken_from: None,
         };
         assert_eq!(reading, expected);
     }
@@ -177,8 +199,21 @@ mod tests {
             // serde_json refuses 1e999 as a whole.
             if loss != "1e999" {
                 assert_eq!((taken[0], reading.step, reading.loss), (true, Some(5), None), "{loss}");
+                let is_told = loss != "null";
+                assert_eq!(reading.loss_broken_from, is_told.then_some(5), "{loss}");
             }
         }
+    }
+
+    #[test]
+    fn a_loss_is_broken_from_the_first_that_is_no_number_until_one_is() {
+        let told = |messages: &[&str]| apply(messages).0.loss_broken_from;
+        let (nan, later) = (r#"{"step":5,"loss":NaN}"#, r#"{"step":9,"loss":Infinity}"#);
+        let silent = r#"{"step":8}"#;
+        assert_eq!(told(&[nan, silent, later]), Some(5));
+        assert_eq!(told(&[nan, r#"{"step":6,"loss":2.5}"#, later]), Some(9));
+        assert_eq!(told(&[later, nan]), Some(5), "it began anew");
+        assert_eq!(told(&[r#"{"step":5,"loss":null,"grad":NaN}"#]), None);
     }
 
     #[test]
@@ -210,6 +245,7 @@ mod tests {
         assert_eq!((reading.step, reading.loss), (Some(2), Some(1.5)));
         assert!(scanner.scan(b"9,000: loss nan\r", &mut reading));
         assert_eq!((reading.step, reading.loss), (Some(99_000), None));
+        assert_eq!(reading.loss_broken_from, Some(99_000));
         assert!(!scanner.scan(&vec![b'x'; 3 * LINE_BYTES_MAX], &mut reading));
         assert!(scanner.scan(b"step 5\n", &mut reading));
         assert_eq!(reading.step, Some(5));

@@ -1,12 +1,14 @@
 //! One rank, from its parent's side.
 
+use super::activity::Watch;
+use super::last_words::Tail;
 use super::progress::{self, OutputScanner};
 use crate::environment::launch_env;
 use crate::logs::LogWriter;
 use crate::plan::{Plan, RankState, Reading};
 use lindos_hardware::child;
 use lindos_hardware::process::{ProcessId, signal_group};
-use lindos_model::{Exit, Rank, RankExit, Time};
+use lindos_model::{Exit, Rank, RankExit, Symptom, Time};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fs::File;
@@ -28,6 +30,8 @@ pub struct RankProcess {
     pub output: Option<PipeReader>,
     pub socket: Option<UnixDatagram>,
     log: LogWriter,
+    tail: Tail,
+    symptom: Option<Symptom>,
     scanner: Option<OutputScanner>,
     reading: Reading,
     messages_ignored: u64,
@@ -57,6 +61,8 @@ impl RankProcess {
             output: None,
             socket: bind_socket(&plan.rank_socket(rank)),
             log: LogWriter::new(&plan.log_dir, rank, spec.log_bytes_max, spec.log_files_max),
+            tail: Tail::default(),
+            symptom: None,
             scanner: spec.progress_pattern.as_deref().and_then(OutputScanner::new),
             reading: Reading::default(),
             messages_ignored: 0,
@@ -107,12 +113,25 @@ impl RankProcess {
         self.process.map(|process| process.pid)
     }
 
+    pub fn process(&self) -> Option<ProcessId> {
+        self.process
+    }
+
+    /// The newest step that it has told.
+    pub fn step(&self) -> Option<u64> {
+        self.reading.step
+    }
+
     pub fn has_ended(&self) -> bool {
         self.exit.is_some()
     }
 
     pub fn end(&mut self, exit: Exit, stopping: bool) {
         if self.exit.is_none() {
+            // Whoever is told to stop has no cause of its own.
+            if !exit.is_success() && !stopping {
+                self.symptom = self.tail.symptom();
+            }
             self.exit = Some(RankExit { exit, at: now(), stopping });
         }
     }
@@ -133,6 +152,7 @@ impl RankProcess {
                 Ok(0) => self.output = None,
                 Ok(length) => {
                     self.log.write(&buffer[..length]);
+                    self.tail.push(&buffer[..length]);
                     if let Some(scanner) = &mut self.scanner {
                         changed |= scanner.scan(&buffer[..length], &mut self.reading);
                     }
@@ -166,12 +186,15 @@ impl RankProcess {
         changed
     }
 
-    pub fn state(&self) -> RankState {
+    pub fn state(&self, activity: &Watch) -> RankState {
+        let activity = self.process.filter(|_| self.exit.is_none()).map(|it| activity.activity(it));
         RankState {
             rank: self.rank,
             process: self.process,
             exit: self.exit.clone(),
             reading: (self.reading != Reading::default()).then(|| self.reading.clone()),
+            activity: activity.flatten(),
+            symptom: self.symptom.clone(),
             output_lost_bytes: self.log.lost_bytes(),
             messages_ignored: self.messages_ignored,
         }

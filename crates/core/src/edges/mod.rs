@@ -4,8 +4,12 @@
 //! core's state: after a restart the reducers begin empty, and at worst say something twice.
 
 mod clock;
+mod stall;
+mod symptom;
 
 pub use clock::SteadyClock;
+pub use stall::{RankReading, StallWatch};
+pub use symptom::SymptomEdges;
 
 use crate::event::Event;
 use crate::health::record::Health;

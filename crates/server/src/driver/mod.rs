@@ -20,7 +20,7 @@ use crate::fault::Fault;
 use crate::fences::Fences;
 use crate::world::World;
 use lindos_api::agent::{Message, Report, ReportAck};
-use lindos_core::edges::{ProgressEdges, ReportEdges, SilenceWatch};
+use lindos_core::edges::{ProgressEdges, ReportEdges, SilenceWatch, StallWatch, SymptomEdges};
 use lindos_core::effect::Reply;
 use lindos_core::{Core, Event};
 use lindos_journal::{Disk, EventRecord, Journal, SnapshotRecord};
@@ -111,6 +111,8 @@ pub(crate) struct Driver<D: Disk> {
     silence: SilenceWatch,
     reports: ReportEdges,
     progress: ProgressEdges,
+    stalls: StallWatch,
+    symptoms: SymptomEdges,
     looked_at: Instant,
     /// When the thread last listened, to tell silence of a node from deafness of its own.
     listened_at: Instant,
@@ -164,6 +166,8 @@ impl<D: Disk> Driver<D> {
             silence: SilenceWatch::new(Millis(policy.node_silent_ms)),
             reports: ReportEdges::default(),
             progress: ProgressEdges::new(Millis(policy.progress_interval_ms)),
+            stalls: StallWatch::default(),
+            symptoms: SymptomEdges::default(),
             looked_at: Instant::now(),
             listened_at: Instant::now(),
             trouble: None,

@@ -3,9 +3,9 @@
 use super::{Answer, Ask, DEAF_MIN, Driver, Fatal, Input, LOOK_INTERVAL, Waiter};
 use crate::fault::Fault;
 use axum::http::StatusCode;
-use lindos_api::agent::{RankProgress, Report, ReportAck};
+use lindos_api::agent::{RankProgress, RankSymptom, Report, ReportAck};
 use lindos_core::Event;
-use lindos_core::edges::{self, Reading, Worth};
+use lindos_core::edges::{self, RankReading, Reading, Worth};
 use lindos_core::effect::Reply;
 use lindos_core::gang::attempt::Attempt;
 use lindos_core::health::fleet::NodeState;
@@ -180,6 +180,10 @@ impl<D: Disk> Driver<D> {
         for progress in &report.progress {
             self.on_progress(now, progress, staged);
         }
+        // Nor are they lost on a core that weighs the end.
+        for symptom in &report.symptoms {
+            self.on_symptom(symptom, staged);
+        }
         // What the reducer compares with is what is durable; this batch may have overtaken that.
         let is_overtaken = staged.reported.contains(&node);
         if !is_up || is_overtaken || worth == Worth::News {
@@ -240,7 +244,26 @@ impl<D: Disk> Driver<D> {
         };
         let (job, epoch, attempt) = (progress.job, progress.epoch, attempt.epoch);
         let edges = self.progress.on_reading(now, job, attempt, epoch, &reading);
-        staged.events.extend(edges.into_iter().map(|event| (event, None)));
+        let seen = RankReading {
+            step: progress.step,
+            checkpoint_step: reading.checkpoint_step,
+            activity: progress.activity,
+            loss_broken_from: progress.loss_broken_from,
+        };
+        let broken = self.stalls.on_reading(now, job, attempt, epoch, progress.rank, &seen);
+        staged.events.extend(edges.into_iter().chain(broken).map(|event| (event, None)));
+    }
+
+    /// Agents repeat the last words of a rank for as long as its attempt is not forgotten.
+    fn on_symptom(&mut self, told: &RankSymptom, staged: &mut Staged) {
+        let RankSymptom { job, epoch, rank, ref symptom } = *told;
+        let known = self.world.core.job(job).filter(|job| !job.is_over());
+        let Some(attempt) = known.and_then(|job| job.attempt.as_ref()) else { return };
+        if launch_of(attempt, rank) != Some(epoch) {
+            return;
+        }
+        let event = self.symptoms.on_symptom(job, attempt.epoch, epoch, rank, symptom);
+        staged.events.extend(event.map(|event| (event, None)));
     }
 
     /// What time alone brings: silence, progress that was held back, and the core's deadlines.
@@ -252,7 +275,9 @@ impl<D: Disk> Driver<D> {
                     staged.events.push((Event::NodeSilent { node, last_heard }, None));
                 }
             }
-            staged.events.extend(self.progress.due(now).into_iter().map(|event| (event, None)));
+            let stalls = self.stalls.due(now, &self.world.core);
+            let due = self.progress.due(now).into_iter().chain(stalls);
+            staged.events.extend(due.map(|event| (event, None)));
         }
         if self.world.core.next_wakeup().is_some_and(|at| at <= now) {
             staged.events.push((Event::Tick, None));
@@ -265,6 +290,12 @@ impl<D: Disk> Driver<D> {
             Event::NodeSilent { node, last_heard } => self.silence.heard(*node, *last_heard),
             Event::StepReached { job, .. } | Event::CheckpointSaved { job, .. } => {
                 self.progress.forget(*job);
+            }
+            Event::StallSeen { job, .. } | Event::LossBroken { job, .. } => {
+                self.stalls.forget(*job);
+            }
+            Event::SymptomSeen { job, epoch, rank, .. } => {
+                self.symptoms.unsaid(*job, *epoch, *rank);
             }
             // A fence is asked for again by the core's timer, and all else is said again anyway.
             _ => {}

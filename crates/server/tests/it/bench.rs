@@ -151,6 +151,7 @@ impl FakeAgent {
             seq: 0,
             attempts: Vec::new(),
             progress: Vec::new(),
+            symptoms: Vec::new(),
             findings: Vec::new(),
         };
         FakeAgent { http, url, token, report, stream, buffer: Vec::new() }
@@ -264,6 +265,8 @@ impl FakeAgent {
             total_steps: Some(100),
             checkpoint: None,
             checkpoint_blocked_ms: 0,
+            loss_broken_from: None,
+            activity: None,
         }];
     }
 }

@@ -10,3 +10,4 @@ mod repairs;
 mod replicas;
 mod restart;
 mod streams;
+mod witness;

@@ -9,11 +9,12 @@ pub use standby::Standby;
 
 use crate::host::Host;
 use lindos_core::edges::{
-    self, ProgressEdges, Reading, ReportEdges, SilenceWatch, SteadyClock, Worth,
+    self, ProgressEdges, RankReading, Reading, ReportEdges, SilenceWatch, StallWatch, SteadyClock,
+    SymptomEdges, Worth,
 };
 use lindos_core::{Core, Effects, Event};
 use lindos_journal::{Error, EventRecord, Journal, MemoryDisk, Seq, SnapshotRecord, Tail};
-use lindos_model::{AttemptReport, Epoch, Finding, JobId, Millis, NodeId, Time};
+use lindos_model::{AttemptReport, Epoch, Finding, JobId, Millis, NodeId, Rank, Symptom, Time};
 
 /// Snapshots are taken so often in a simulation that recovery uses them all the time …
 const RECORDS_PER_SNAPSHOT: u64 = 500;
@@ -27,12 +28,21 @@ const DEAF_MIN: Millis = Millis::from_secs(1);
 /// A reading of one rank, as it comes with a report.
 pub type JobReading = (JobId, Epoch, Reading);
 
+/// What else a report says of the ranks: what each does, and the last words of those that failed.
+#[derive(Clone, Debug, Default)]
+pub struct Witnessed {
+    pub ranks: Vec<(JobId, Epoch, Rank, RankReading)>,
+    pub symptoms: Vec<(JobId, Epoch, Rank, Symptom)>,
+}
+
 pub struct Control {
     pub core: Core,
     journal: Journal<MemoryDisk>,
     clock: SteadyClock,
     reports: ReportEdges,
     progress: ProgressEdges,
+    stalls: StallWatch,
+    symptoms: SymptomEdges,
     silence: SilenceWatch,
     /// Taken, and not durable yet.
     waiting: Vec<Event>,
@@ -87,6 +97,7 @@ impl Control {
         (incarnation, seq): (u64, u64),
         attempts: Vec<AttemptReport>,
         readings: &[JobReading],
+        witnessed: &Witnessed,
         findings: &[Finding],
     ) -> Vec<Event> {
         let has_strangers = self.core.has_strangers(node, &attempts);
@@ -108,6 +119,7 @@ impl Control {
                 self.progress.on_reading(now, *job, attempt, *epoch, reading)
             })
             .collect();
+        events.extend(self.on_witnessed(now, witnessed));
         events.extend(edges::findings(self.core.health(node), node, findings));
         if worth == Worth::News {
             events.push(Event::NodeReported { node, incarnation, seq, attempts });
@@ -115,9 +127,32 @@ impl Control {
         events
     }
 
+    fn on_witnessed(&mut self, now: Time, witnessed: &Witnessed) -> Vec<Event> {
+        let core = &self.core;
+        let is_known = |job: JobId, epoch: Epoch| {
+            let attempt = core.job(job).and_then(|job| job.attempt.as_ref());
+            attempt.is_some_and(|attempt| attempt.has_epoch(epoch))
+        };
+        let mut events = Vec::new();
+        for (job, epoch, rank, reading) in &witnessed.ranks {
+            if is_known(*job, *epoch) {
+                let attempt = core.attempt_of_epoch(*job, *epoch);
+                events.extend(self.stalls.on_reading(now, *job, attempt, *epoch, *rank, reading));
+            }
+        }
+        for (job, epoch, rank, symptom) in &witnessed.symptoms {
+            if is_known(*job, *epoch) {
+                let attempt = core.attempt_of_epoch(*job, *epoch);
+                events.extend(self.symptoms.on_symptom(*job, attempt, *epoch, *rank, symptom));
+            }
+        }
+        events
+    }
+
     /// What is due by the clock alone.
     pub fn on_clock(&mut self, now: Time) -> Vec<Event> {
         let mut events = self.progress.due(now);
+        events.extend(self.stalls.due(now, &self.core));
         for (node, last_heard) in self.silence.silent(now) {
             self.reports.forget(node);
             events.push(Event::NodeSilent { node, last_heard });
@@ -130,10 +165,9 @@ impl Control {
 
     /// When [`Control::on_clock`] wants to be called.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.core.next_wakeup(), self.progress.next_deadline(), self.silence.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let of_readings = [self.progress.next_deadline(), self.stalls.next_deadline()];
+        let others = [self.core.next_wakeup(), self.silence.next_deadline()];
+        of_readings.into_iter().chain(others).flatten().min()
     }
 
     /// Makes everything taken durable, and steps the core through it. `None` when the disk is

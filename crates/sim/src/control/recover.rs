@@ -2,7 +2,9 @@
 
 use super::Control;
 use crate::host::Host;
-use lindos_core::edges::{ProgressEdges, ReportEdges, SilenceWatch, SteadyClock};
+use lindos_core::edges::{
+    ProgressEdges, ReportEdges, SilenceWatch, StallWatch, SteadyClock, SymptomEdges,
+};
 use lindos_core::{Core, Digest, Effects, Event};
 use lindos_journal::{EventRecord, Journal, MemoryDisk, Options, Record, Seq, SnapshotRecord};
 use lindos_model::{Millis, Policy, Time};
@@ -73,6 +75,8 @@ impl Control {
             clock,
             reports: ReportEdges::default(),
             progress: ProgressEdges::new(Millis(policy.progress_interval_ms)),
+            stalls: StallWatch::default(),
+            symptoms: SymptomEdges::default(),
             silence: SilenceWatch::new(Millis(policy.node_silent_ms)),
             waiting: vec![Event::ControlPlaneStarted { policy: Box::new(policy.clone()) }],
             stepped: seq,

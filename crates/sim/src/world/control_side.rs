@@ -31,7 +31,15 @@ impl World {
         }
         let now = self.clock();
         match message {
-            ToControl::Report { node, incarnation, seq, attempts, readings, findings } => {
+            ToControl::Report {
+                node,
+                incarnation,
+                seq,
+                attempts,
+                readings,
+                witnessed,
+                findings,
+            } => {
                 if self.is_cut_off(node) {
                     return;
                 }
@@ -45,9 +53,10 @@ impl World {
                 };
                 self.checker.on_heard(node, (incarnation, seq), self.now);
                 let control = self.control_mut();
-                for event in
-                    control.on_report(now, id, (incarnation, seq), attempts, &readings, &findings)
-                {
+                let (number, readings) = ((incarnation, seq), readings);
+                let events =
+                    control.on_report(now, id, number, attempts, &readings, &witnessed, &findings);
+                for event in events {
                     self.take(event);
                 }
             }

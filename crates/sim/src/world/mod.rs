@@ -11,7 +11,7 @@ mod node_side;
 
 use crate::agent::{SimNode, Told};
 use crate::check::Checker;
-use crate::control::{Control, JobReading, Remains, Standby};
+use crate::control::{Control, JobReading, Remains, Standby, Witnessed};
 use crate::fault::{Fault, Network, Plant};
 use crate::host::Host;
 use crate::random::Stream;
@@ -158,6 +158,7 @@ enum ToControl {
         seq: u64,
         attempts: Vec<AttemptReport>,
         readings: Vec<JobReading>,
+        witnessed: Witnessed,
         findings: Vec<Finding>,
     },
     Ask(usize),

@@ -3,12 +3,15 @@
 use super::{Happening, Key, REBOOT, Run, ToControl, World};
 use crate::agent::{Doing, LocalAttempt, Told};
 use crate::check::Checker;
-use crate::control::JobReading;
+use crate::control::{JobReading, Witnessed};
 use crate::fault::Plant;
 use crate::script::Training;
-use lindos_core::edges::Reading;
+use lindos_core::edges::{RankReading, Reading};
 use lindos_core::effect::Launch;
-use lindos_model::{EffectId, Epoch, Exit, JobId, Millis, Outcome, RankExit, Remedy, Time};
+use lindos_model::{
+    Activity, EffectId, Epoch, Exit, JobId, Millis, Outcome, RankExit, Remedy, Symptom,
+    SymptomKind, Time,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
@@ -60,7 +63,9 @@ impl World {
         let readings = self.readings(node);
         let incarnation = self.nodes[node].incarnation;
         let findings = self.nodes[node].found(now);
-        let report = ToControl::Report { node, incarnation, seq, attempts, readings, findings };
+        let witnessed = self.witnessed(node);
+        let report =
+            ToControl::Report { node, incarnation, seq, attempts, readings, witnessed, findings };
         self.send(&Happening::ToControl(report));
     }
 
@@ -91,6 +96,38 @@ impl World {
                 Some((key.0, key.1, reading))
             })
             .collect()
+    }
+
+    /// What every rank does: it works while its job gets on, and sleeps when that stands. A rank that
+    /// fails says whether it came to a bug, or only lost its peers.
+    fn witnessed(&self, node: usize) -> Witnessed {
+        let mut witnessed = Witnessed::default();
+        for (&(job, epoch), attempt) in &self.nodes[node].attempts {
+            let Some(run) = self.runs.get(&(job, epoch)) else { continue };
+            let training = self.runs.get(&run.base).and_then(|base| base.training.as_ref());
+            let stands = training.is_some_and(|training| training.ended.is_some());
+            let activity = Some(if stands { Activity::Idle } else { Activity::Busy });
+            let tells = run.script.reports && run.training.is_some();
+            let position = training.filter(|_| tells).map(|it| run.script.at(it, self.now));
+            for rank in &attempt.ranks {
+                match &rank.exit {
+                    None => {
+                        let step = position.and_then(|position| position.step);
+                        let checkpoint_step = position.and_then(|position| position.checkpoint);
+                        let loss_broken_from = None;
+                        let reading =
+                            RankReading { step, checkpoint_step, activity, loss_broken_from };
+                        witnessed.ranks.push((job, epoch, rank.rank, reading));
+                    }
+                    Some(exit) if exit.exit == Exit::Code(1) && !exit.stopping => {
+                        let symptom = last_words(attempt.came_to_bug);
+                        witnessed.symptoms.push((job, epoch, rank.rank, symptom));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        witnessed
     }
 
     pub(super) fn on_agent_hears(&mut self, node: usize, command: &Told) {
@@ -334,6 +371,9 @@ impl World {
                 .filter(|other| self.runs.get(other).is_some_and(|run| run.base == key))
                 .collect();
             for key in keys {
+                if let Some(attempt) = self.nodes[node].attempts.get_mut(&key) {
+                    attempt.came_to_bug = true;
+                }
                 self.end_ranks(node, key, &Exit::Code(1));
             }
         }
@@ -381,4 +421,13 @@ impl World {
         }
         self.put(back_after, Happening::PowerOn(node));
     }
+}
+
+fn last_words(came_to_bug: bool) -> Symptom {
+    let (kind, line) = if came_to_bug {
+        (SymptomKind::Program, "KeyError: 'bug'")
+    } else {
+        (SymptomKind::Peer, "Connection closed by peer")
+    };
+    Symptom { kind, line: line.into() }
 }

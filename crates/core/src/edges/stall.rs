@@ -1,0 +1,384 @@
+//! Jobs that do not get on: what each rank said last, and a look at all of them when a job has been
+//! silent for too long.
+//!
+//! Every reading of every rank is fed in, and costs the same however large the job is; only a look
+//! is a pass over its ranks. A driver asks [`StallWatch::due`] now and then. A rank's step counts
+//! only while its launch is the newest and its replica trains with the others.
+
+use crate::Core;
+use crate::blame::evidence::LOOK_AT_LEAST;
+use crate::event::Event;
+use crate::gang::attempt::{Attempt, ReplicaState};
+use lindos_model::{Activity, Apart, Epoch, JobId, Millis, Rank, Stall, Time};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+/// A silence of so many steps is looked into.
+const STEPS_SILENT: u64 = 3;
+/// Between two looks at one silence, and how often one is told of.
+const LOOK_AGAIN: Millis = Millis::from_secs(5);
+const TOLD_MAX: u32 = 8;
+/// A pause this many times as long as a step says little of how long steps are.
+const PAUSE: u64 = 4;
+/// A first step is not taken to be longer than this.
+const FIRST_STEP_MAX: Millis = Millis::from_secs(60);
+/// A loss that is no number for so many steps does not become one again by itself.
+const BROKEN_STEPS: u64 = 10;
+
+/// The newest of one rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RankReading {
+    pub step: Option<u64>,
+    /// A checkpoint is a sign of life, too.
+    pub checkpoint_step: Option<u64>,
+    pub activity: Option<Activity>,
+    /// The first of the steps up to `step` without a loss that is a number.
+    pub loss_broken_from: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct StallWatch {
+    jobs: BTreeMap<JobId, JobWatch>,
+}
+
+#[derive(Clone, Debug)]
+struct JobWatch {
+    /// Of the launch of the whole gang.
+    attempt: Epoch,
+    /// By number.
+    ranks: Vec<RankSeen>,
+    /// The highest that was told, and when it or a checkpoint was new.
+    step: Option<u64>,
+    checkpoint_step: Option<u64>,
+    got_on_at: Time,
+    /// Smoothed time between two steps.
+    step_ms: Option<u64>,
+    look_at: Option<Time>,
+    /// What was told of this silence last, when, and how often it was told of.
+    said: Option<Stall>,
+    said_at: Time,
+    told: u32,
+    has_said_broken: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct RankSeen {
+    epoch: Epoch,
+    step: Option<u64>,
+    activity: Option<Activity>,
+}
+
+impl StallWatch {
+    /// Takes a reading of a rank of a launch, which belongs to an attempt
+    /// ([`crate::Core::attempt_of_epoch`]); the event, if its loss has been broken for long enough.
+    pub fn on_reading(
+        &mut self,
+        now: Time,
+        job: JobId,
+        attempt: Epoch,
+        epoch: Epoch,
+        rank: Rank,
+        reading: &RankReading,
+    ) -> Option<Event> {
+        let watch = self.jobs.entry(job).or_insert_with(|| JobWatch::new(attempt, now));
+        if attempt > watch.attempt {
+            *watch = JobWatch::new(attempt, now);
+        } else if attempt < watch.attempt {
+            return None;
+        }
+        watch.note(now, epoch, rank, reading);
+        let step = watch.broken_from(reading)?;
+        watch.has_said_broken = true;
+        Some(Event::LossBroken { job, epoch, rank, step })
+    }
+
+    /// The silences that are due to be told of.
+    pub fn due(&mut self, now: Time, core: &Core) -> Vec<Event> {
+        let is_due = |watch: &JobWatch| watch.look_at.is_some_and(|at| at <= now);
+        let mut events = Vec::new();
+        for (&job, watch) in self.jobs.iter_mut().filter(|(_, watch)| is_due(watch)) {
+            watch.look_at = None;
+            let attempt = core.job(job).and_then(|job| job.attempt.as_ref());
+            let Some(attempt) = attempt.filter(|it| it.epoch == watch.attempt && !it.is_stopping())
+            else {
+                continue;
+            };
+            let stall = watch.look(now, |rank, epoch| trains(attempt, rank, epoch));
+            if let Some(stall) = stall {
+                let (epoch, stall) = (watch.attempt, Box::new(stall));
+                events.push(Event::StallSeen { job, epoch, stall });
+            }
+        }
+        events
+    }
+
+    /// When [`StallWatch::due`] may next have something to say.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.jobs.values().filter_map(|watch| watch.look_at).min()
+    }
+
+    /// The job is over, or its attempt is.
+    pub fn forget(&mut self, job: JobId) {
+        self.jobs.remove(&job);
+    }
+}
+
+/// Whether a rank of this launch is one of those that train together.
+fn trains(attempt: &Attempt, rank: Rank, epoch: Epoch) -> bool {
+    let Some(member) = rank.0.checked_div(u32::from(attempt.ranks_per_node)) else { return false };
+    let member = member as usize;
+    if member >= attempt.members.len() {
+        return false;
+    }
+    let index = attempt.replica_of(member);
+    let replica = &attempt.replicas[index];
+    let is_back = !attempt.rejoining.contains(&(index as u32));
+    replica.epoch == epoch && replica.state == ReplicaState::Launched && is_back
+}
+
+impl JobWatch {
+    fn new(attempt: Epoch, now: Time) -> JobWatch {
+        JobWatch {
+            attempt,
+            ranks: Vec::new(),
+            step: None,
+            checkpoint_step: None,
+            got_on_at: now,
+            step_ms: None,
+            look_at: None,
+            said: None,
+            said_at: Time::ZERO,
+            told: 0,
+            has_said_broken: false,
+        }
+    }
+
+    fn note(&mut self, now: Time, epoch: Epoch, rank: Rank, reading: &RankReading) {
+        let index = rank.0 as usize;
+        if self.ranks.len() <= index {
+            self.ranks.resize(index + 1, RankSeen::default());
+        }
+        let seen = &mut self.ranks[index];
+        if epoch < seen.epoch {
+            return;
+        }
+        let before = *seen;
+        *seen = RankSeen { epoch, step: reading.step, activity: reading.activity };
+        let is_new = (before.step, before.activity) != (seen.step, seen.activity);
+        let has_saved = reading.checkpoint_step > self.checkpoint_step;
+        if reading.step > self.step {
+            self.pace(now, reading.step);
+            self.step = reading.step;
+            self.gets_on(now);
+        } else if has_saved {
+            self.gets_on(now);
+        } else if is_new && self.said.is_some() && self.told < TOLD_MAX {
+            let at = (self.said_at + LOOK_AGAIN).max(now);
+            self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
+        }
+        self.checkpoint_step = self.checkpoint_step.max(reading.checkpoint_step);
+    }
+
+    fn gets_on(&mut self, now: Time) {
+        self.got_on_at = now;
+        self.said = None;
+        self.told = 0;
+        // Before the first step nobody knows how long the start may take.
+        self.look_at = self.step.map(|_| now + self.patience());
+    }
+
+    /// Learns how long steps are from the time between two readings.
+    fn pace(&mut self, now: Time, step: Option<u64>) {
+        let (Some(before), Some(step)) = (self.step, step) else { return };
+        let each = now.since(self.got_on_at).0 / (step - before);
+        self.step_ms = Some(match self.step_ms {
+            None => each.min(FIRST_STEP_MAX.0),
+            Some(old) => (old * 3 + each.min(old.max(1) * PAUSE)) / 4,
+        });
+    }
+
+    fn patience(&self) -> Millis {
+        LOOK_AT_LEAST.max(Millis(self.step_ms.unwrap_or(0)).times(STEPS_SILENT))
+    }
+
+    /// What there is to see of the silence, if it was not told before.
+    fn look(&mut self, now: Time, counts: impl Fn(Rank, Epoch) -> bool) -> Option<Stall> {
+        let stall = self.stall(counts)?;
+        if self.said.as_ref() == Some(&stall) {
+            return None;
+        }
+        self.said = Some(stall.clone());
+        self.said_at = now;
+        self.told += 1;
+        Some(stall)
+    }
+
+    fn stall(&self, counts: impl Fn(Rank, Epoch) -> bool) -> Option<Stall> {
+        let ranks = self.ranks.iter().enumerate().map(|(index, seen)| (Rank(index as u32), seen));
+        let here: Vec<(Rank, &RankSeen)> =
+            ranks.filter(|(rank, seen)| counts(*rank, seen.epoch)).collect();
+        // The highest of those that are here: who was ahead may be gone.
+        let step = here.iter().filter_map(|(_, seen)| seen.step).max()?;
+        let told = here.iter().filter(|(_, seen)| seen.step.is_some()).count();
+        let at_step = here.iter().filter(|(_, seen)| seen.step == Some(step)).count();
+        let most = most(here.iter().filter_map(|(_, seen)| seen.activity));
+        let is_behind = |seen: &RankSeen| seen.step.is_some_and(|own| own < step);
+        let is_odd = |seen: &RankSeen| seen.activity.is_some() && seen.activity != most;
+        let mut apart: Vec<Apart> = here
+            .iter()
+            .filter(|(_, seen)| is_behind(seen) || is_odd(seen))
+            .map(|(rank, seen)| Apart { rank: *rank, step: seen.step, activity: seen.activity })
+            .collect();
+        apart
+            .sort_by_key(|apart| (apart.step.unwrap_or(step), Reverse(apart.activity), apart.rank));
+        apart.truncate(Stall::APART_MAX);
+        let since = self.got_on_at;
+        Some(Stall { since, step, told: told as u32, at_step: at_step as u32, most, apart })
+    }
+
+    /// The first step of a loss that has been broken for long enough, once an attempt.
+    fn broken_from(&self, reading: &RankReading) -> Option<u64> {
+        let (from, step) = (reading.loss_broken_from?, reading.step?);
+        let is_long = step.checked_sub(from)? + 1 >= BROKEN_STEPS;
+        (is_long && !self.has_said_broken).then_some(from)
+    }
+}
+
+/// What most do; of as many, what is worse.
+fn most(activities: impl Iterator<Item = Activity>) -> Option<Activity> {
+    let mut counts: BTreeMap<Activity, u32> = BTreeMap::new();
+    for activity in activities {
+        *counts.entry(activity).or_default() += 1;
+    }
+    counts.into_iter().max_by_key(|&(activity, count)| (count, activity)).map(|(it, _)| it)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: JobId = JobId(1);
+    const EPOCH: Epoch = Epoch(1);
+
+    fn at(step: u64) -> RankReading {
+        RankReading { step: Some(step), ..RankReading::default() }
+    }
+
+    fn does(step: impl Into<Option<u64>>, activity: Activity) -> RankReading {
+        RankReading { step: step.into(), activity: Some(activity), ..RankReading::default() }
+    }
+
+    fn read(watch: &mut StallWatch, ms: u64, rank: u32, reading: RankReading) -> Option<Event> {
+        watch.on_reading(Time(ms), JOB, EPOCH, EPOCH, Rank(rank), &reading)
+    }
+
+    fn look(watch: &mut StallWatch, ms: u64) -> Option<Stall> {
+        let job = watch.jobs.get_mut(&JOB).unwrap();
+        if job.look_at.is_none_or(|at| at > Time(ms)) {
+            return None;
+        }
+        job.look_at = None;
+        job.look(Time(ms), |_, _| true)
+    }
+
+    #[test]
+    fn a_silence_is_told_once_after_five_seconds_or_three_steps() {
+        let mut watch = StallWatch::default();
+        for step in 0..10 {
+            read(&mut watch, step * 100, 0, at(step));
+        }
+        assert_eq!(watch.next_deadline(), Some(Time(900 + 5000)));
+        let stall = look(&mut watch, 5900).unwrap();
+        assert_eq!((stall.since, stall.step, stall.told, stall.at_step), (Time(900), 9, 1, 1));
+        assert_eq!((stall.most, stall.apart), (None, Vec::new()));
+        assert_eq!(watch.next_deadline(), None);
+        read(&mut watch, 9000, 0, at(9));
+        assert_eq!(watch.next_deadline(), None, "nothing new");
+
+        let mut slow = StallWatch::default();
+        for step in 0..10 {
+            read(&mut slow, step * 4000, 0, at(step));
+        }
+        assert_eq!(slow.next_deadline(), Some(Time(36_000 + 12_000)));
+        // A pause of a minute does not make it patient for long.
+        read(&mut slow, 100_000, 0, at(10));
+        assert_eq!(slow.jobs[&JOB].step_ms, Some(7000));
+    }
+
+    #[test]
+    fn who_is_behind_and_who_does_something_else_stand_apart() {
+        let mut watch = StallWatch::default();
+        for rank in 0..6 {
+            read(&mut watch, 0, rank, at(7));
+        }
+        read(&mut watch, 100, 2, does(5, Activity::Busy));
+        read(&mut watch, 100, 3, does(7, Activity::Stopped));
+        for rank in [0, 1, 4] {
+            read(&mut watch, 100, rank, does(7, Activity::Idle));
+        }
+        read(&mut watch, 100, 6, does(None, Activity::Blocked));
+        let stall = look(&mut watch, 5000).unwrap();
+        assert_eq!((stall.step, stall.told, stall.at_step), (7, 6, 5));
+        assert_eq!(stall.most, Some(Activity::Idle));
+        let apart: Vec<(u32, Option<u64>)> =
+            stall.apart.iter().map(|a| (a.rank.0, a.step)).collect();
+        assert_eq!(apart, [(2, Some(5)), (3, Some(7)), (6, None)]);
+    }
+
+    #[test]
+    fn a_silence_that_shows_something_else_is_told_again_and_not_for_ever() {
+        let mut watch = StallWatch::default();
+        read(&mut watch, 0, 0, at(0));
+        read(&mut watch, 100, 0, at(1));
+        let mut said = Vec::new();
+        for ms in (0..200_000).step_by(500) {
+            let activity = if ms % 1000 == 0 { Activity::Busy } else { Activity::Idle };
+            read(&mut watch, ms, 1, does(None, activity));
+            said.extend(look(&mut watch, ms).map(|_| ms));
+        }
+        assert!(said.len() as u32 <= TOLD_MAX && said.len() > 1, "{said:?}");
+        assert!(said.windows(2).all(|pair| pair[1] - pair[0] >= 5000), "{said:?}");
+        read(&mut watch, 300_000, 0, at(2));
+        assert!(look(&mut watch, 305_000).is_some(), "another silence");
+    }
+
+    #[test]
+    fn a_checkpoint_is_a_sign_of_life_and_a_start_without_a_step_is_no_silence() {
+        let mut watch = StallWatch::default();
+        read(&mut watch, 0, 0, does(None, Activity::Busy));
+        assert_eq!(watch.next_deadline(), None);
+        read(&mut watch, 1000, 0, at(1));
+        read(&mut watch, 4000, 0, RankReading { checkpoint_step: Some(1), ..at(1) });
+        assert_eq!(watch.next_deadline(), Some(Time(9000)));
+    }
+
+    #[test]
+    fn only_ranks_that_are_there_count() {
+        let mut watch = StallWatch::default();
+        read(&mut watch, 0, 0, at(9));
+        read(&mut watch, 0, 1, at(3));
+        let here = |rank: Rank, _| rank == Rank(0);
+        let stall = watch.jobs[&JOB].stall(here).unwrap();
+        assert_eq!((stall.told, stall.at_step, stall.apart.len()), (1, 1, 0));
+        assert_eq!(watch.jobs[&JOB].stall(|_, _| false), None);
+        // A replica that is launched anew has told nothing, and what is late of the old is dropped.
+        let later = Epoch(2);
+        watch.on_reading(Time(1), JOB, EPOCH, later, Rank(1), &RankReading::default());
+        watch.on_reading(Time(2), JOB, EPOCH, EPOCH, Rank(1), &at(4));
+        assert_eq!(watch.jobs[&JOB].stall(|_, _| true).unwrap().told, 1);
+    }
+
+    #[test]
+    fn a_loss_that_stays_broken_is_told_once_an_attempt() {
+        let mut watch = StallWatch::default();
+        let broken = |step, from| RankReading { loss_broken_from: Some(from), ..at(step) };
+        assert_eq!(read(&mut watch, 0, 3, broken(8, 0)), None);
+        let event = read(&mut watch, 1, 3, broken(9, 0));
+        let expected = Event::LossBroken { job: JOB, epoch: EPOCH, rank: Rank(3), step: 0 };
+        assert_eq!(event, Some(expected));
+        assert_eq!(read(&mut watch, 2, 3, broken(10, 0)), None);
+        assert_eq!(read(&mut watch, 2, 4, broken(3, 9)), None, "steps that began anew");
+        let again = watch.on_reading(Time(9), JOB, Epoch(2), Epoch(2), Rank(0), &broken(30, 5));
+        assert!(matches!(again, Some(Event::LossBroken { step: 5, .. })));
+    }
+}
