@@ -1,5 +1,6 @@
 //! Between people (or their programs) and the control plane.
 
+use lindos_model::blame::Blame;
 use lindos_model::reason::Charge;
 use lindos_model::trail::Span;
 use lindos_model::{Columns, EndReason, Exit, JobSpec, JobState, Mended, TrailEntry, WaitReason};
@@ -215,6 +216,10 @@ pub struct AttemptSummary {
     pub end_reason: Option<EndReason>,
     #[schema(value_type = Option<String>)]
     pub charge: Option<Charge>,
+    /// Of one that ended by a fault: who was to blame, how sure that is, and by what.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub blame: Option<Blame>,
     /// Of the present attempt of a job that has several; otherwise empty.
     #[serde(default)]
     pub replicas: Vec<ReplicaView>,

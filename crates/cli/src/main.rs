@@ -82,6 +82,7 @@ mod tests {
           goodput       Show where the fleet's GPU-time went
           health        Show how well the fleet is; look for faults of this machine
           burnin        Try whether this node computes, keeps and carries bits rightly, and how fast
+          alerts        Try the webhooks that alerts go to
           fleet         Draw, check and import fleet files
           sim           Try a fleet, a policy or a fault in virtual time
           whatif        Play a recorded journal again under a change; print what that would have come to

@@ -2,11 +2,22 @@
 
 use crate::failure::{Exit, Failure};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::{ErrorKind, IsTerminal, Write};
 
 /// Writes data and flushes it, so that a program at the other end of a pipe has it at once.
 pub fn data(text: &str) -> Result<(), Failure> {
-    bytes(text.as_bytes())
+    bytes(printable(text).as_bytes())
+}
+
+/// Words of nodes and programs stand in what people read: none of them may steer a terminal.
+fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if text.contains(steers) {
+        Cow::Owned(text.replace(steers, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 pub fn bytes(bytes: &[u8]) -> Result<(), Failure> {
@@ -55,5 +66,16 @@ pub fn width() -> u16 {
     match rustix::termios::tcgetwinsize(std::io::stdout()) {
         Ok(size) if size.ws_col > 0 => size.ws_col.max(NARROWEST),
         _ => DEFAULT,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_printed_steers_the_terminal() {
+        assert_eq!(printable("a\tb\n"), "a\tb\n");
+        assert_eq!(printable("x\u{1b}[2J\r\u{9b}y"), "x\u{fffd}[2J\u{fffd}\u{fffd}y");
     }
 }

@@ -8,7 +8,7 @@ use lindos_model::finding::{Device, Finding, FindingClass};
 use lindos_model::reservation::Reservation;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, JobId, JobSpec, Mended, NodeId, NodeSpec, Outcome, Policy,
-    RequestId, Time,
+    Rank, RequestId, Stall, Symptom, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -135,6 +135,28 @@ pub enum Event {
         node: NodeId,
         how: Mended,
     },
+
+    /// The last words of a rank that failed. Told before the report of its end.
+    SymptomSeen {
+        job: JobId,
+        epoch: Epoch,
+        rank: Rank,
+        symptom: Box<Symptom>,
+    },
+    /// A job has not got on for a while, and this is what its ranks do. Told once a silence, and
+    /// again when it shows something else.
+    StallSeen {
+        job: JobId,
+        epoch: Epoch,
+        stall: Box<Stall>,
+    },
+    /// A rank's loss is not a number any more, or infinite.
+    LossBroken {
+        job: JobId,
+        epoch: Epoch,
+        rank: Rank,
+        step: u64,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -173,6 +195,9 @@ impl Event {
             | Event::GangReported { .. }
             | Event::ProgressStopped { .. }
             | Event::RemedyOver { .. }
+            | Event::SymptomSeen { .. }
+            | Event::StallSeen { .. }
+            | Event::LossBroken { .. }
             | Event::Tick => false,
         }
     }
@@ -196,6 +221,9 @@ impl Event {
             Event::FindingGone { .. } => "finding_gone",
             Event::RemedyOver { .. } => "remedy_over",
             Event::NodeMended { .. } => "node_mended",
+            Event::SymptomSeen { .. } => "symptom_seen",
+            Event::StallSeen { .. } => "stall_seen",
+            Event::LossBroken { .. } => "loss_broken",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

@@ -2,6 +2,7 @@
 
 use crate::gang::attempt::{Attempt, Doubt, Phase, Shunned};
 use crate::queue::teams::TeamId;
+use lindos_model::blame::Blame;
 use lindos_model::reason::Charge;
 use lindos_model::{
     Column, Columns, EndReason, Epoch, JobId, JobSpec, JobState, Millis, NodeId, Time, WaitReason,
@@ -75,6 +76,8 @@ pub struct PastAttempt {
     pub last_step: Option<u64>,
     pub reason: EndReason,
     pub charge: Charge,
+    /// Of a fault.
+    pub blame: Option<Blame>,
     /// Where it ran, in rank order. Of a large gang, only the newest attempts remember.
     pub nodes: Vec<NodeId>,
 }

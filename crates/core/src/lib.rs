@@ -10,6 +10,7 @@
 //! the rules. A verb changes its own concern and returns what follows for others.
 #![deny(clippy::float_arithmetic, clippy::iter_over_hash_type, clippy::disallowed_types)]
 
+pub mod blame;
 pub mod edges;
 pub mod effect;
 pub mod event;
@@ -237,6 +238,17 @@ impl Core {
             }
             Event::NodeMended { request, node, how } => {
                 self.on_node_mended(*request, *node, *how, out);
+            }
+            Event::SymptomSeen { job, epoch, rank, symptom } => {
+                self.on_symptom_seen(*job, *epoch, *rank, symptom);
+            }
+            Event::StallSeen { job, epoch, stall } => {
+                self.on_stall_seen(*job, *epoch, stall);
+            }
+            Event::LossBroken { job, epoch, rank, step } => {
+                if let Some(reason) = self.on_loss_broken(*job, *epoch, *rank, *step) {
+                    self.stop_attempt(*job, reason, out);
+                }
             }
             Event::Tick => {}
         }

@@ -1,5 +1,6 @@
 //! Whole behaviours of the core, told as stories: events in, effects out.
 
+mod blame;
 mod queue;
 mod queue_after;
 mod queue_alike;

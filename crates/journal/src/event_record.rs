@@ -73,9 +73,10 @@ mod tests {
     use lindos_model::report::Refusal;
     use lindos_model::reservation::{Purpose, Reservation};
     use lindos_model::{
-        Action, AttemptReport, Device, EffectId, Epoch, Exit, Finding, FindingClass, FindingSource,
-        JobId, Mended, NodeId, NodeSpec, Outcome, Policy, Rank, RankExit, RankReport,
-        ReportedPhase, RequestId, Severity, Suspect, job,
+        Action, Activity, Apart, AttemptReport, Device, EffectId, Epoch, Exit, Finding,
+        FindingClass, FindingSource, JobId, Mended, NodeId, NodeSpec, Outcome, Policy, Rank,
+        RankExit, RankReport, ReportedPhase, RequestId, Severity, Stall, Suspect, Symptom,
+        SymptomKind, job,
     };
     use std::sync::Arc;
 
@@ -213,7 +214,30 @@ mod tests {
                 outcome: Outcome::Failed { reason: "it does not boot".into() },
             },
             Event::NodeMended { request, node, how: Mended::Replaced },
+            Event::SymptomSeen {
+                job: JobId(9),
+                epoch: Epoch(2),
+                rank: Rank(300),
+                symptom: Box::new(Symptom {
+                    kind: SymptomKind::Peer,
+                    line: "NCCL WARN Connection closed".into(),
+                }),
+            },
+            Event::StallSeen { job: JobId(9), epoch: Epoch(2), stall: Box::new(stall()) },
+            Event::LossBroken { job: JobId(9), epoch: Epoch(2), rank: Rank(0), step: 1200 },
         ]
+    }
+
+    fn stall() -> Stall {
+        let apart = Apart { rank: Rank(300), step: Some(1199), activity: Some(Activity::Blocked) };
+        Stall {
+            since: Time(1_700_000_000_000),
+            step: 1200,
+            told: 512,
+            at_step: 511,
+            most: Some(Activity::Idle),
+            apart: vec![apart],
+        }
     }
 
     #[test]

@@ -3,10 +3,11 @@
 //! Ids and time ([`id`], [`time`]), the machines ([`node`], [`fleet`]), what a user asks for
 //! ([`job`]), what an agent reports ([`report`]), where GPU-time goes ([`column`]), why a job
 //! waits or an attempt ended ([`reason`]), what a check found ([`finding`]), what a burn-in found
-//! ([`burnin`]), what happened ([`trail`]), and the settings that the core decides by
-//! ([`policy`]). Files that a person writes are read by [`file`], which points at the line and
-//! says what to do.
+//! ([`burnin`]), what is seen of ranks in trouble ([`witness`]) and who is to blame for it
+//! ([`blame`]), what happened ([`trail`]), and the settings that the core decides by ([`policy`]).
+//! Files that a person writes are read by [`file`], which points at the line and says what to do.
 
+pub mod blame;
 pub mod burnin;
 pub mod column;
 pub mod file;
@@ -23,6 +24,7 @@ pub mod reservation;
 pub mod time;
 pub mod topology;
 pub mod trail;
+pub mod witness;
 
 pub use column::{Column, Columns};
 pub use finding::{
@@ -38,3 +40,4 @@ pub use report::{AttemptReport, Exit, RankExit, RankReport, ReportedPhase};
 pub use time::{Millis, Time};
 pub use topology::Level;
 pub use trail::{TrailEntry, TrailKind};
+pub use witness::{Activity, Apart, Stall, Symptom, SymptomKind};

@@ -257,6 +257,8 @@ pub enum EndReason {
     /// A node was taken out for what was found there (`class`): at once, or once the work was saved
     /// (`planned`).
     NodeOut { node: String, class: String, planned: bool },
+    /// The loss was no number any more.
+    LossBroken { rank: Rank, step: u64 },
 }
 
 impl EndReason {
@@ -301,7 +303,9 @@ impl EndReason {
             | EndReason::NoFirstStep { .. }
             | EndReason::NodeSilent { .. }
             | EndReason::AttemptLost { .. }
-            | EndReason::NodeOut { planned: false, .. } => Charge::Infrastructure,
+            | EndReason::NodeOut { planned: false, .. }
+            // It may be a machine that counts wrong: whether it comes again tells.
+            | EndReason::LossBroken { .. } => Charge::Infrastructure,
             EndReason::Refused { refusal, .. } => match refusal {
                 Refusal::Node { .. } => Charge::Infrastructure,
                 // Most often a wrong path; a missing mount is taken for one too.
@@ -332,6 +336,9 @@ impl fmt::Display for EndReason {
             EndReason::NodeOut { node, class, planned } => {
                 let when = if *planned { " once the work was saved" } else { "" };
                 write!(f, "{node} was taken out{when}: {class}")
+            }
+            EndReason::LossBroken { rank, step } => {
+                write!(f, "the loss of rank {rank} is no number since step {step}")
             }
             EndReason::Cancelled => f.write_str("cancelled"),
             EndReason::TimeLimit { limit } => write!(f, "the time limit of {limit} ran out"),

@@ -1,5 +1,6 @@
 //! The trail: what happened and why, in the order in which the core decided it.
 
+use crate::blame::Blame;
 use crate::finding::{FindingClass, Severity};
 use crate::reason::Charge;
 use crate::repair::{Mended, Outcome};
@@ -105,6 +106,10 @@ pub enum TrailKind {
     Fault {
         reason: EndReason,
         step: u64,
+    },
+    /// What was made of all evidence on a fault.
+    Weighed {
+        blame: Box<Blame>,
     },
     /// The blame changed when the other ranks' ends came in.
     Blamed {
@@ -257,6 +262,7 @@ impl TrailKind {
             TrailKind::Checkpoint { .. } => "checkpoint",
             TrailKind::Fault { .. } => "fault",
             TrailKind::Blamed { .. } => "blamed",
+            TrailKind::Weighed { .. } => "weighed",
             TrailKind::Preempted { .. } => "preempted",
             TrailKind::Moved { .. } => "moved",
             TrailKind::Grows { .. } => "grows",
@@ -326,6 +332,7 @@ impl fmt::Display for TrailKind {
             TrailKind::FirstStep { after } => write!(f, "first step {after} after launch"),
             TrailKind::Checkpoint { step } => write!(f, "checkpoint at step {step}"),
             TrailKind::Fault { reason, step } => write!(f, "fault at step {step}: {reason}"),
+            TrailKind::Weighed { blame } => write!(f, "to blame: {blame}"),
             TrailKind::Blamed { reason, charge } => {
                 let who = match charge {
                     Charge::Infrastructure => "infrastructure",

@@ -8,6 +8,7 @@
 //! [`views`] turns a core into what people see; [`read_offline`] does so without a server.
 
 mod agents;
+pub mod alerts;
 mod clock;
 mod driver;
 mod error;

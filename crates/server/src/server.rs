@@ -1,6 +1,7 @@
 //! Starting, stopping and failing of a whole server.
 
 use crate::Fencer;
+use crate::alerts::{self, Alerts};
 use crate::driver::{Driver, DriverHandle, Fatal, Halt, Shared};
 use crate::error::StartError;
 use crate::http;
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// Requests under way when the server stops get this long.
 const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -30,6 +32,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     pub policy: Policy,
     pub fencer: Arc<dyn Fencer>,
+    /// Whom to tell what happens, over webhooks.
+    pub alerts: Option<Alerts>,
     /// Of the program, for [`Location`] and the status.
     pub version: String,
 }
@@ -56,7 +60,7 @@ pub async fn start_on<D: Disk + Send + 'static>(
     config: ServerConfig,
     disk: impl FnMut() -> io::Result<D> + Send + 'static,
 ) -> Result<ServerHandle, StartError> {
-    let ServerConfig { state_dir, listen, policy, fencer, version } = config;
+    let ServerConfig { state_dir, listen, policy, fencer, alerts, version } = config;
     make_private(&state_dir)?;
     let folder = journal_folder(&state_dir);
     let urandom = |source| StartError::Io { action: "read", path: "/dev/urandom".into(), source };
@@ -87,7 +91,11 @@ pub async fn start_on<D: Disk + Send + 'static>(
         version: version.clone(),
     };
     let stopping = watch::Sender::new(false);
-    let router = http::router(handle.clone(), token, version, stopping.subscribe());
+    let (figures, alerting) = match alerts {
+        Some(alerts) => alerts::start(alerts, &handle, &state_dir, &stopping.subscribe()),
+        None => Default::default(),
+    };
+    let router = http::router(handle.clone(), token, version, figures, stopping.subscribe());
     let mut stopped = stopping.subscribe();
     let http = tokio::spawn(async move {
         let until_stop = async move {
@@ -101,6 +109,7 @@ pub async fn start_on<D: Disk + Send + 'static>(
         driver: handle,
         stopping,
         http: Some(http),
+        alerting,
         thread: Some(thread),
     };
     let written = server.location.write(&server.state_dir);
@@ -172,6 +181,7 @@ pub struct ServerHandle {
     driver: DriverHandle,
     stopping: watch::Sender<bool>,
     http: Option<tokio::task::JoinHandle<io::Result<()>>>,
+    alerting: JoinSet<()>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -197,6 +207,8 @@ impl ServerHandle {
         {
             http.abort();
         }
+        // They note what is told, and that is all; what is under way is told after the next start.
+        while self.alerting.join_next().await.is_some() {}
         if let Err(error) = self.location.remove(&self.state_dir) {
             tracing::warn!(%error, "server.json was not removed");
         }

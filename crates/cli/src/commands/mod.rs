@@ -1,6 +1,7 @@
 //! One file a command. Each has its arguments and what it does with them.
 
 mod agent;
+mod alerts;
 mod bench;
 mod burnin;
 mod cancel;
@@ -77,6 +78,8 @@ pub enum Command {
     Health(health::HealthArgs),
     /// Try whether this node computes, keeps and carries bits rightly, and how fast
     Burnin(Box<burnin::BurninArgs>),
+    /// Try the webhooks that alerts go to
+    Alerts(alerts::AlertsArgs),
     /// Draw, check and import fleet files
     Fleet(fleet::FleetArgs),
     /// Try a fleet, a policy or a fault in virtual time
@@ -116,6 +119,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Goodput(args) => block_on(goodput::run(args)),
         Command::Health(args) => block_on(health::run(args)),
         Command::Burnin(args) => burnin::run(*args),
+        Command::Alerts(args) => alerts::run(&args),
         Command::Fleet(args) => fleet::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Whatif(args) => whatif::run(&args),

@@ -1,5 +1,6 @@
 //! `lindos sim`: the core in virtual time.
 
+mod blame;
 pub mod fleet_run;
 mod fleet_text;
 pub mod many;

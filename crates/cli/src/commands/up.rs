@@ -24,6 +24,9 @@ pub struct UpArgs {
     /// Take the policy from a file: teams, classes, spares, who goes first
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
+    /// Tell people what happens over the webhooks of a file
+    #[arg(long, value_name = "FILE")]
+    alerts: Option<PathBuf>,
     /// Address to listen at, on this machine
     #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
@@ -48,9 +51,10 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
     nodes::check_count(u64::from(args.nodes))?;
     let file = args.fleet.as_deref().map(fleet_on_this_machine).transpose()?;
     let policy = local::policy_of(args.policy.as_deref())?;
+    let alerts = args.alerts.as_deref().map(super::alerts::load).transpose()?;
     let folder = state::folder(args.state.as_deref())?;
     let mut signals = Signals::new()?;
-    let options = Options { state: &folder, listen: args.listen, policy, health: false };
+    let options = Options { state: &folder, listen: args.listen, policy, alerts, health: false };
     let wanted = Wanted { nodes: args.nodes, gpus: args.gpus };
     let local = Local::start(options, |known| match file {
         Some(file) => nodes::fleet_of_file(known, file),

@@ -13,6 +13,7 @@ use agents::{Agents, Fencing};
 use lindos_api::client::Client;
 use lindos_api::user::NodeView;
 use lindos_model::{NodeSpec, Policy};
+use lindos_server::alerts::Alerts;
 use lindos_server::{Fencer, ServerConfig, ServerHandle, StartError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,7 @@ pub struct Options<'a> {
     pub state: &'a Path,
     pub listen: SocketAddr,
     pub policy: Policy,
+    pub alerts: Option<Alerts>,
     /// Whether the agents watch the health of this machine: one of them would be enough.
     pub health: bool,
 }
@@ -81,6 +83,7 @@ impl Local {
                 nodes: options.state.join("nodes"),
                 fencing: fencing.clone(),
             }),
+            alerts: options.alerts,
             version: env!("CARGO_PKG_VERSION").to_string(),
         };
         let server =

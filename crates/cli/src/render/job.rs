@@ -7,6 +7,7 @@ use super::time::span;
 use super::{ledger, number};
 use lindos_api::user::{AttemptSummary, DryRun, JobDetail, JobSummary, RankView, ReplicaView, Why};
 use lindos_model::Column;
+use lindos_model::blame::{Blame, Culprit};
 use lindos_model::reason::Charge;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -153,6 +154,22 @@ fn attempts(attempts: &[AttemptSummary], style: &Style) -> String {
     if skipped > 0 {
         let _ = writeln!(text, "({skipped} earlier attempts: --json)");
     }
+    let blamed = attempts.iter().rev().find_map(|a| Some((a.epoch, a.blame.as_ref()?)));
+    if let Some((epoch, blame)) = blamed {
+        text.push_str(&verdict(epoch, blame));
+    }
+    text
+}
+
+/// The newest verdict, with what spoke for it and how much (in decibans).
+fn verdict(epoch: u32, blame: &Blame) -> String {
+    let mut text = match blame.culprit {
+        Culprit::Unknown => format!("attempt {epoch}: to blame is {}\n", blame.culprit),
+        _ => format!("attempt {epoch}: to blame is {} ({} %)\n", blame.culprit, blame.percent),
+    };
+    for clue in &blame.clues {
+        let _ = writeln!(text, "  {:+4} dB  {clue}", clue.weight);
+    }
     text
 }
 
@@ -286,6 +303,9 @@ mod tests {
               1  3m 19s ago   59.7s  start  1040  infra    rank 1 on local-0 ended
                                                            first: SIGKILL
               2  2m 19s ago  2m 19s   1000  1200  -        -
+        attempt 1: to blame is local-0 (97 %)
+           +24 dB  rank 1 on local-0 ended first (SIGKILL)
+           +10 dB  local-0 was to blame for 2 faults of late
 
         RANK  NODE      PID  STATE    STEP  EXIT
            0  local-0  4711  running  1200  -

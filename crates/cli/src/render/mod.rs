@@ -1,5 +1,6 @@
 //! Answers as people read them. Everything here is text from plain data: no I/O, no clock.
 
+pub mod alerts;
 pub mod burnin;
 pub mod events;
 pub mod fleet;

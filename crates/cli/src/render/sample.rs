@@ -4,6 +4,7 @@ use super::Style;
 use lindos_api::user::{
     AttemptSummary, EventView, JobDetail, JobSummary, LedgerView, NodeView, RankView, Why,
 };
+use lindos_model::blame::{Blame, Clue, Culprit, Sign};
 use lindos_model::reason::Charge;
 use lindos_model::{Columns, EndReason, Exit, JobState, Rank};
 
@@ -69,6 +70,7 @@ pub fn detail() -> JobDetail {
                 last_step: Some(1040),
                 end_reason: Some(end_reason()),
                 charge: Some(Charge::Infrastructure),
+                blame: Some(blame()),
                 replicas: Vec::new(),
                 spares: Vec::new(),
             },
@@ -81,6 +83,7 @@ pub fn detail() -> JobDetail {
                 last_step: Some(1200),
                 end_reason: None,
                 charge: None,
+                blame: None,
                 replicas: Vec::new(),
                 spares: Vec::new(),
             },
@@ -149,5 +152,18 @@ pub fn why() -> Why {
         wait_reason: None,
         hints: vec!["ask for 3 nodes or fewer".to_string()],
         ..Why::default()
+    }
+}
+
+fn blame() -> Blame {
+    let exit = Exit::Signal(9);
+    let rank = Rank(1);
+    let first = Sign::EndedFirst { rank, exit };
+    let before = Sign::Struck { times: 2 };
+    let clue = |sign, weight| Clue { node: Some("local-0".into()), sign, weight };
+    Blame {
+        culprit: Culprit::Node("local-0".into()),
+        percent: 97,
+        clues: vec![clue(first, 24), clue(before, 10)],
     }
 }

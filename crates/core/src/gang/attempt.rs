@@ -4,6 +4,7 @@
 //! Then every member is *gone*: its agent has said so, or the node was fenced. Only then may the
 //! next epoch begin, so that a job is never alive twice.
 
+use crate::blame::evidence::Evidence;
 use crate::event::GangWord;
 use lindos_model::{
     AttemptReport, Column, EndReason, Epoch, Exit, GpuSet, Millis, NodeId, Policy, Rank, RankExit,
@@ -163,6 +164,7 @@ pub struct Attempt {
     pub save_every: Option<Millis>,
     /// A node of the gang that went silent, and when it was last heard, if anybody knows.
     pub unheard: Option<(NodeId, Option<Time>)>,
+    pub evidence: Evidence,
 }
 
 /// Sums over members, so that a report does not cost a pass over them.

@@ -11,6 +11,7 @@ pub(crate) mod progress;
 mod replica;
 
 use crate::Core;
+use crate::blame::evidence::Evidence;
 use crate::effect::{Command, Effect, Effects, Launch, LaunchReplica, Order, Target};
 use crate::event::GangWord;
 use crate::health::fleet::{Allocation, NodeState};
@@ -154,6 +155,7 @@ impl Core {
             resend_wait: Millis(self.policy.resend_ms),
             save_every: None,
             unheard: None,
+            evidence: Evidence::default(),
         };
         let first_step =
             job.spec.startup_timeout.or(job.is_expected_to_report().then_some(FIRST_STEP));

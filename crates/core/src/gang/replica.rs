@@ -37,6 +37,8 @@ impl Core {
     fn drop_replica(&mut self, id: JobId, index: usize, reason: EndReason, out: &mut Effects) {
         let now = self.now;
         self.judge_step(id, index, &reason);
+        let job = &self.jobs[&id];
+        let blamed = self.verdict_on(job, job.attempt.as_ref().expect("it is alive"), &reason);
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.as_mut().expect("it is alive");
         let before = attempt.column(index);
@@ -55,10 +57,15 @@ impl Core {
         self.move_gpus(id, Some(before), Some(Column::Waiting), gpus);
         self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
         let node = self.node_of(&reason);
-        if let Some(node) = node.filter(|_| !has_trained) {
+        let to_blame = blamed.as_ref().map_or(node, |blamed| blamed.node);
+        if let Some(node) = to_blame.filter(|_| !has_trained) {
             self.shun(id, node);
         }
-        self.struck.extend(node.filter(|_| reason.charge() == Charge::Infrastructure));
+        if let Some(blamed) = &blamed {
+            let is_a_fault = blamed.charge(&reason) == Charge::Infrastructure;
+            self.struck.extend(to_blame.filter(|_| is_a_fault));
+            self.say_verdict((id, epoch), &reason, blamed, out);
+        }
         let what = TrailKind::ReplicaLost { replica: index as u32, reason, left };
         self.say(Some((id, Some(epoch))), node, what, out);
         self.order(id, index..index + 1, None, out);
@@ -155,6 +162,9 @@ impl Core {
             attempt.renew(member, node, gpus);
         }
         let tally = Tally::of(&attempt.members[members.clone()]);
+        let per_node = u32::from(attempt.ranks_per_node);
+        let ranks = members.start as u32 * per_node..members.end as u32 * per_node;
+        attempt.evidence.forget_ranks(ranks);
         let gpus = attempt.members[members].iter().map(|m| u64::from(m.gpus.len())).sum();
         let replica = &mut attempt.replicas[index];
         assert_eq!(replica.tally, tally, "a replica's tally is wrong");

@@ -26,7 +26,8 @@ impl Core {
         };
         let first_reason = first_reason.clone();
         let reason = self.final_reason(attempt, &first_reason);
-        let charge = reason.charge();
+        let blamed = self.verdict_on(job, attempt, &reason);
+        let charge = blamed.as_ref().map_or(reason.charge(), |blamed| blamed.charge(&reason));
         let epoch = attempt.epoch;
         let past = PastAttempt {
             epoch,
@@ -37,11 +38,16 @@ impl Core {
             last_step: attempt.pace.step,
             reason: reason.clone(),
             charge,
+            blame: blamed.as_ref().map(|blamed| blamed.blame.clone()),
             nodes: attempt.members.iter().map(|member| member.node).collect(),
         };
         let step = attempt.pace.step;
-        let failed_on = self.node_of(&reason).filter(|_| !reason.is_by_the_queue());
-        self.struck.extend(failed_on.filter(|_| charge == Charge::Infrastructure));
+        let failed_on = match &blamed {
+            Some(blamed) => blamed.node,
+            None => self.node_of(&reason).filter(|_| !reason.is_by_the_queue()),
+        };
+        let is_a_fault = blamed.is_some() && charge == Charge::Infrastructure;
+        self.struck.extend(failed_on.filter(|_| is_a_fault));
         let job = self.jobs.get_mut(&id).expect("it was just there");
         if let EndReason::Refused { refusal: Refusal::StaleEpoch { newest }, .. } = &reason {
             // An agent remembers more than this journal: go on above what it has seen.
@@ -62,7 +68,7 @@ impl Core {
         job.remember(past);
         self.note_exposure(id, charge);
         let job = self.jobs.get_mut(&id).expect("it was just there");
-        let verdict = rules::verdict(job, &reason, &self.policy);
+        let verdict = rules::verdict(job, &reason, charge, &self.policy);
         if let Verdict::Retry { charge, .. } = verdict {
             match charge {
                 Charge::Infrastructure => job.infrastructure_used += 1,
@@ -76,7 +82,10 @@ impl Core {
             _ => job.spec.retry_infrastructure - job.infrastructure_used,
         };
         let about = Some((id, Some(epoch)));
-        if reason != first_reason || charge == Charge::User {
+        if let Some(blamed) = &blamed {
+            self.say_verdict((id, epoch), &reason, blamed, out);
+        }
+        if reason != first_reason || charge != reason.charge() || charge == Charge::User {
             let node = self.node_of(&reason);
             self.say(about, node, TrailKind::Blamed { reason: reason.clone(), charge }, out);
         }

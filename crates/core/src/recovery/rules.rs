@@ -33,7 +33,7 @@ pub fn blame(attempt: &Attempt) -> Option<(Rank, NodeId, &RankExit)> {
     from_outside.or(failures.first()).copied()
 }
 
-fn is_from_outside(exit: &Exit) -> bool {
+pub fn is_from_outside(exit: &Exit) -> bool {
     matches!(exit, Exit::Lost | Exit::OutOfMemory)
         || matches!(exit, Exit::Signal(number) if matches!(number, 1 | 2 | 9 | 15))
 }
@@ -59,9 +59,8 @@ impl Verdict {
     }
 }
 
-/// What becomes of a job whose attempt has ended for `reason`.
-pub fn verdict(job: &Job, reason: &EndReason, policy: &Policy) -> Verdict {
-    let charge = reason.charge();
+/// What becomes of a job whose attempt has ended for `reason`, when `charge` pays for it.
+pub fn verdict(job: &Job, reason: &EndReason, charge: Charge, policy: &Policy) -> Verdict {
     if job.spec.time_limit.is_some_and(|limit| Millis(job.held_ms) >= limit)
         && *reason != EndReason::Completed
     {

@@ -13,6 +13,7 @@ mod logs;
 mod nodes;
 mod reservations;
 
+use crate::alerts::Figures;
 use crate::driver::DriverHandle;
 use crate::fault::Fault;
 use crate::token::Token;
@@ -46,6 +47,7 @@ pub(crate) struct App {
     version: Arc<str>,
     logs: Arc<LogBook>,
     followers: Arc<Semaphore>,
+    alerts: Arc<Figures>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -100,6 +102,7 @@ pub(crate) fn router(
     driver: DriverHandle,
     token: Token,
     version: String,
+    alerts: Arc<Figures>,
     stopping: watch::Receiver<bool>,
 ) -> Router {
     let app = App {
@@ -108,6 +111,7 @@ pub(crate) fn router(
         version: version.into(),
         logs: Arc::default(),
         followers: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
+        alerts,
         stopping,
     };
     let (router, _) = for_people();
@@ -156,7 +160,10 @@ async fn description() -> impl IntoResponse {
 /// The fleet in numbers, for Prometheus.
 async fn metrics(State(app): State<App>) -> Result<impl IntoResponse, Fault> {
     const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let read = app.driver.read(|world| views::metrics(&world.view(), &world.tally, world.records));
+    let alerts = Arc::clone(&app.alerts);
+    let read = app
+        .driver
+        .read(move |world| views::metrics(&world.view(), &world.tally, &alerts, world.records));
     Ok(([(header::CONTENT_TYPE, FORMAT)], read.await?))
 }
 

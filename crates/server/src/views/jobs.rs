@@ -170,6 +170,7 @@ fn attempts(view: &View<'_>, job: &Job) -> Vec<AttemptSummary> {
         last_step: attempt.pace.step,
         end_reason: None,
         charge: None,
+        blame: None,
         replicas: replicas(attempt),
         spares: spares(view, attempt),
     }));
@@ -191,6 +192,7 @@ fn past(past: &PastAttempt) -> AttemptSummary {
         last_step: past.last_step,
         end_reason: Some(past.reason.clone()),
         charge: Some(past.charge),
+        blame: past.blame.clone(),
         replicas: Vec::new(),
         spares: Vec::new(),
     }

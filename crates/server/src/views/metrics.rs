@@ -4,6 +4,7 @@
 //! described in `docs/metrics.md`.
 
 use super::{View, fleet_health, goodput, repairs};
+use crate::alerts::{Counts, Figures};
 use crate::tally::Tally;
 use lindos_core::health::fleet::NodeState;
 use lindos_model::JobState;
@@ -23,13 +24,14 @@ type Labels = Vec<(&'static str, String)>;
 type Real = Gauge<f64, AtomicU64>;
 
 /// What a scrape answers. `records`: of the journal.
-pub(crate) fn metrics(view: &View<'_>, tally: &Tally, records: u64) -> String {
+pub(crate) fn metrics(view: &View<'_>, tally: &Tally, alerts: &Figures, records: u64) -> String {
     let mut page = Page(Registry::with_prefix("lindos"));
     nodes(view, &mut page);
     tickets(view, tally, &mut page);
     findings(view, &mut page);
     jobs(view, tally, &mut page);
     gpu_time(view, &mut page);
+    told(alerts, &mut page);
     page.counter("journal_records", "Records in the journal", records);
     let mut text = String::new();
     encode(&mut text, &page.0).expect("a string takes any text");
@@ -123,6 +125,32 @@ fn tickets(view: &View<'_>, tally: &Tally, page: &mut Page) {
     page.counter("kept_in", "Times that a condemned node was kept in service", tally.kept_in);
     let opened = tally.breakers_opened;
     page.counter("breakers_opened", "Times that a check was taken to be broken", opened);
+}
+
+/// Without webhooks there are no such series.
+fn told(alerts: &Figures, page: &mut Page) {
+    type Of = fn(&Counts) -> &AtomicU64;
+    if alerts.is_empty() {
+        return;
+    }
+    let rows = |of: Of| {
+        alerts
+            .rows(of)
+            .map(|(webhook, count)| labelled("webhook", webhook, count))
+            .collect::<Vec<_>>()
+    };
+    page.counters("alerts_sent", "Messages that a webhook has taken", rows(|c| &c.sent));
+    let given_up = rows(|c| &c.given_up);
+    page.counters("alerts_given_up", "Messages that were tried for too long, or refused", given_up);
+    let failed = rows(|c| &c.failed_tries);
+    page.counters("alerts_failed_tries", "Tries to hand a message over that failed", failed);
+    let merged = rows(|c| &c.merged);
+    page.counters(
+        "alerts_merged",
+        "Messages that became part of another, for lack of room",
+        merged,
+    );
+    page.gauges("alerts_queued", "Messages that wait for a webhook", rows(|c| &c.queued));
 }
 
 fn findings(view: &View<'_>, page: &mut Page) {

@@ -42,6 +42,7 @@ pub fn config(state: &Path) -> ServerConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         policy: Policy::default(),
         fencer: Arc::new(NotingFencer::default()),
+        alerts: None,
         version: "0-test".to_string(),
     }
 }

@@ -1,5 +1,6 @@
 //! The server over real sockets, with agents that do what the test tells them.
 
+mod alerts;
 mod bench;
 mod disk;
 mod health;

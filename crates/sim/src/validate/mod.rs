@@ -13,6 +13,7 @@
 //! `docs/twin.md` is the manual. Where published figures contradict each other, the note of
 //! the check says so; nothing is tuned until they fit.
 
+pub mod blame;
 mod campaign;
 mod check;
 mod cycles;

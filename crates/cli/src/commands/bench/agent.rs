@@ -51,7 +51,8 @@ pub async fn agent(args: AgentBenchArgs) -> Result<(), Failure> {
     state::create(&folder)?;
     let wanted = nodes::Wanted { nodes: 1, gpus: GPUS };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let options = Options { state: &folder, listen, policy: Policy::default(), health: true };
+    let options =
+        Options { state: &folder, listen, policy: Policy::default(), alerts: None, health: true };
     let local = Local::start(options, |known| Ok(nodes::fleet(known, wanted))).await?;
     let result = measure(&args, &local).await;
     local.stop().await;

@@ -72,7 +72,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let policy = Policy { spares, ..policy };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut signals = Signals::new()?;
-    let options = Options { state: &folder, listen, policy, health: false };
+    let options = Options { state: &folder, listen, policy, alerts: None, health: false };
     let local = Local::start(options, |known| Ok(nodes::fleet(known, wanted))).await?;
     let result = carry_out(&args, &job, &local.client, Some((&local, &folder)), &mut signals).await;
     if args.keep && result.is_ok() {

@@ -1,6 +1,6 @@
 //! `lindos sim validate`: the twin, held against what has been published.
 
-use super::many;
+use super::{blame, many};
 use crate::failure::{Exit, Failure};
 use crate::output;
 use crate::render::table::Builder;
@@ -11,12 +11,12 @@ use std::time::Instant;
 #[derive(Args, Debug)]
 pub struct ValidateArgs {
     /// Which cases: a group (ettr, months, mttf, interval, spares), or a part of a case's name such
-    /// as 16384 or rsc-1 [default: all]
+    /// as 16384 or rsc-1 [default: all]; or, alone, blame: faults with known culprits
     names: Vec<String>,
     /// Small sizes and few seeds: a minute in place of many
     #[arg(long)]
     quick: bool,
-    /// Seeds of the 54 days [default: 20, or 3 with --quick]
+    /// Seeds of the 54 days [default: 20, or 3 with --quick], or of blame [default: 500, or 40]
     #[arg(long, value_parser = clap::value_parser!(u64).range(2..=10_000))]
     seeds: Option<u64>,
     /// Threads [default: all cores]
@@ -27,6 +27,9 @@ pub struct ValidateArgs {
 }
 
 pub fn run(args: &ValidateArgs) -> Result<(), Failure> {
+    if args.names == ["blame"] {
+        return blame::run(args.quick, args.seeds, args.threads, args.json);
+    }
     let usual = if args.quick { SEEDS_QUICK } else { SEEDS_USUAL };
     let options = Options { is_quick: args.quick, seeds: args.seeds.unwrap_or(usual) };
     let cases = chosen(cases(options), &args.names)?;

@@ -2,6 +2,7 @@
 
 use super::super::metrics::metrics;
 use super::*;
+use crate::alerts::Figures;
 use crate::tally::Tally;
 use lindos_model::{Outcome, Remedy, TrailEntry, TrailKind};
 
@@ -37,7 +38,7 @@ fn a_scrape_counts_nodes_tickets_jobs_and_gpu_time() {
     let mut tally = Tally::default();
     let what = TrailKind::RemedyOver { remedy: Remedy::Reboot, outcome: Outcome::Unsupported };
     tally.note(&TrailEntry { seq: 1, at: told.now, job: None, epoch: None, node: None, what });
-    let samples = parsed(&metrics(&told.view(), &tally, 77));
+    let samples = parsed(&metrics(&told.view(), &tally, &Figures::default(), 77));
     let of =
         |key: &str| samples.get(key).unwrap_or_else(|| panic!("no {key} in {samples:#?}")).as_str();
     assert_eq!(of(r#"lindos_nodes{state="up"}"#), "6");
@@ -69,7 +70,7 @@ fn no_check_can_make_series_without_end() {
         (finding.class, finding.severity) = (class(number), lindos_model::finding::Severity::Info);
         told.find(number % 4, finding);
     }
-    let samples = parsed(&metrics(&told.view(), &Tally::default(), 0));
+    let samples = parsed(&metrics(&told.view(), &Tally::default(), &Figures::default(), 0));
     let classes = samples.keys().filter(|key| key.starts_with("lindos_findings{"));
     assert_eq!(classes.count(), 101);
     assert_eq!(samples[r#"lindos_findings{class="other"}"#], "50");

@@ -1,0 +1,397 @@
+//! From what is known of a fault to clues on the scales.
+//!
+//! Each clue says how likely it is, in decibans, under each hypothesis; what is common to all is
+//! left out. The figures are judgements, held against thousands of faults with known culprits by
+//! `lindos sim validate blame`.
+
+use super::weigh::{Scales, Who};
+use crate::Core;
+use crate::gang::attempt::Attempt;
+use crate::health::fleet::NodeState;
+use crate::health::record::Open;
+use crate::job::{Job, PastAttempt};
+use crate::recovery::rules;
+use lindos_model::blame::{Clue, Sign};
+use lindos_model::finding::{Severity, Suspect};
+use lindos_model::{
+    Activity, Apart, EndReason, Exit, Level, Millis, NodeId, Rank, Stall, SymptomKind, Time,
+};
+use std::collections::BTreeMap;
+
+/// What was found so long before the end of an attempt may have to do with it.
+const FRESH: Millis = Millis::from_secs(600);
+/// Ends of attempts count as one point when they are no further apart than this.
+const SAME_POINT: Millis = Millis::from_secs(2);
+/// A link that fails is just what makes others lose their peers.
+const FITS: i32 = 10;
+const STRIKE: i32 = 5;
+const STRIKES_COUNTED: u32 = 3;
+const TIMES_COUNTED: u32 = 3;
+
+/// How likely a clue that picks machines out is, in decibans: when a picked one is to blame, when
+/// another machine is, the job, or something else.
+struct Pick {
+    guilty: i32,
+    other: i32,
+    user: i32,
+    elsewhere: i32,
+}
+
+const fn pick(guilty: i32, other: i32, user: i32, elsewhere: i32) -> Pick {
+    Pick { guilty, other, user, elsewhere }
+}
+
+/// A rank was killed from outside, or vanished: a dead peer kills nobody.
+const KILLED_FIRST: Pick = pick(-1, -15, -15, -10);
+/// A rank returned a status and said nothing: most often the program, often a victim.
+const EXITED_FIRST: Pick = pick(-6, -11, 0, -4);
+const STOPPED: Pick = pick(0, -25, -25, -20);
+const BLOCKED: Pick = pick(-1, -18, -18, -6);
+const BEHIND: Pick = pick(-2, -10, -6, -8);
+const UNLIKE: Pick = pick(-4, -8, -5, -6);
+const ALL_ALIKE: Pick = pick(-8, -8, -2, -1);
+/// The silence, or the refusal, is itself the fault; that an innocent machine falls silent in the
+/// very same seconds is next to impossible.
+const IS_THE_FAULT: i32 = 70;
+
+/// Clues of one fault, and what they weigh.
+#[derive(Debug)]
+pub struct Gathered {
+    pub scales: Scales,
+    pub clues: Vec<(Option<NodeId>, Sign, i32)>,
+    pub places: Vec<(Level, String, u32)>,
+    /// The machine that a clue has picked out alone.
+    pub picked: Option<NodeId>,
+    /// Some rank's last words were of another that it could not reach.
+    has_lost_a_peer: bool,
+}
+
+impl Core {
+    /// All that speaks for or against anybody, for a fault of a job or of one replica of it.
+    pub fn gather(&self, job: &Job, attempt: &Attempt, reason: &EndReason) -> Gathered {
+        let size = attempt.members.len() as u64;
+        let (scales, clues, places) = (Scales::of_gang(size), Vec::new(), Vec::new());
+        let has_lost_a_peer =
+            attempt.evidence.symptoms.values().any(|said| said.kind == SymptomKind::Peer);
+        let mut all = Gathered { scales, clues, places, picked: None, has_lost_a_peer };
+        match reason {
+            EndReason::RankExited { .. } => all.first_end(attempt),
+            EndReason::Hang { .. } => all.silence(attempt),
+            EndReason::NodeSilent { .. } => {
+                all.is_the_fault(self.node_of(reason), Sign::Silent);
+            }
+            EndReason::AttemptLost { .. } => {
+                all.is_the_fault(self.node_of(reason), Sign::LostTrace);
+            }
+            EndReason::Refused { .. } => all.is_the_fault(self.node_of(reason), Sign::Refused),
+            EndReason::NodeOut { class, .. } => {
+                let sign = Sign::Found { class: class.clone(), fresh: true };
+                all.is_the_fault(self.node_of(reason), sign);
+            }
+            EndReason::LossBroken { rank, step } => {
+                let sign = Sign::LossBroken { rank: *rank, step: *step };
+                all.user(sign, 6);
+            }
+            _ => {}
+        }
+        if let Some((silent, last_heard)) = attempt.unheard
+            && may_have_ended(attempt, reason, last_heard)
+        {
+            let is_silent = |node: &NodeId| {
+                matches!(self.fleet.node(*node).state, NodeState::Silent | NodeState::Fenced)
+            };
+            let nodes = attempt.members.iter().map(|member| member.node);
+            let others = nodes.filter(|&node| node != silent).filter(is_silent);
+            for node in std::iter::once(silent).chain(others) {
+                if self.node_of(reason) != Some(node) {
+                    all.is_the_fault(Some(node), Sign::Silent);
+                }
+            }
+        }
+        all.last_words(attempt);
+        self.found(job, attempt, &mut all);
+        self.past(job, attempt, reason, &mut all);
+        self.shared(attempt, &mut all);
+        all
+    }
+
+    /// What checks have found on machines of the gang, and what they were to blame for before.
+    fn found(&self, job: &Job, attempt: &Attempt, all: &mut Gathered) {
+        let begun = attempt.launched_at.max(Time(self.now.0.saturating_sub(FRESH.0)));
+        let window = Millis(self.policy.repair.strikes_window_ms);
+        let is_member = |node| self.fleet.node(node).allocations.iter().any(|a| a.job == job.id);
+        for (&node, health) in self.health.iter().filter(|&(&node, _)| is_member(node)) {
+            for open in health.open.iter().filter(|open| !open.is_let_be) {
+                all.finding(node, open, open.last >= begun && open.since >= begun);
+            }
+            let recent = |at: &&Time| self.now.since(**at) < window;
+            let times = health.strikes.iter().filter(recent).count() as u32;
+            if times > 0 {
+                let weight = STRIKE * times.min(STRIKES_COUNTED).cast_signed();
+                all.node(node, Sign::Struck { times }, weight);
+            }
+        }
+    }
+
+    /// Whether the job has ended like this before.
+    fn past(&self, job: &Job, attempt: &Attempt, reason: &EndReason, all: &mut Gathered) {
+        let has_trained = |past: &PastAttempt| past.first_step_at.is_some();
+        if attempt.first_step_at.is_none() && !job.history.iter().any(has_trained) {
+            all.user(Sign::NeverTrained, 6);
+        }
+        let span = SAME_POINT.0.max(self.policy.progress_interval_ms * 2);
+        let is_near = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => {
+                one.abs_diff(other) <= 1
+                    || one.abs_diff(other) * attempt.pace.step_ms.unwrap_or(span) <= span
+            }
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        let is_same = |past: &&PastAttempt| {
+            is_alike(&past.reason, reason) && is_near(past.last_step, attempt.pace.step)
+        };
+        let past = job.history.iter().rev().filter(|past| !past.reason.is_by_the_queue());
+        let same: Vec<&PastAttempt> = past.take_while(is_same).collect();
+        let picked =
+            |past: &&PastAttempt| all.picked.is_none() || self.node_of(&past.reason) != all.picked;
+        let times = same.into_iter().filter(picked).count() as u32;
+        if times > 0 {
+            let each = if matches!(reason, EndReason::Hang { .. }) { 6 } else { 10 };
+            let each = if attempt.pace.step.is_some() { each } else { each / 2 };
+            all.user(Sign::SameAgain { times }, each * times.min(TIMES_COUNTED).cast_signed());
+        }
+    }
+
+    /// Places that hold several of the machines that clues speak for.
+    fn shared(&self, attempt: &Attempt, all: &mut Gathered) {
+        let mut places: BTreeMap<(Level, String), Vec<NodeId>> = BTreeMap::new();
+        let mut feeds: BTreeMap<String, Vec<NodeId>> = BTreeMap::new();
+        if all.scales.suspects().nth(1).is_none() {
+            return;
+        }
+        for node in all.scales.suspects() {
+            let location = &self.fleet.node(node).spec.location;
+            for (level, name) in location.path() {
+                if matches!(level, Level::Rack | Level::Leaf | Level::Nvlink) && !name.is_empty() {
+                    places.entry((level, name.to_string())).or_default().push(node);
+                }
+            }
+            if !location.pdu.is_empty() {
+                feeds.entry(location.pdu.clone()).or_default().push(node);
+            }
+        }
+        let feeds = feeds.into_iter().map(|(name, nodes)| ((Level::Fleet, name), nodes));
+        for ((level, name), nodes) in places.into_iter().chain(feeds) {
+            if nodes.len() > 1 {
+                let is_there = |node: NodeId| {
+                    let location = &self.fleet.node(node).spec.location;
+                    let is_on_feed = level == Level::Fleet && location.pdu == name;
+                    is_on_feed || location.path().any(|(at, its)| at == level && its == name)
+                };
+                let members = attempt.members.iter().filter(|member| is_there(member.node));
+                let well = members.count() - nodes.len();
+                all.places.push((level, name, nodes.len() as u32));
+                all.scales.place(nodes, well as u32);
+            }
+        }
+    }
+}
+
+impl Gathered {
+    fn note(&mut self, node: Option<NodeId>, sign: Sign, weight: i32) {
+        self.clues.push((node, sign, weight));
+    }
+
+    fn node(&mut self, node: NodeId, sign: Sign, weight: i32) {
+        self.scales.node(node, weight);
+        self.note(Some(node), sign, weight);
+    }
+
+    fn user(&mut self, sign: Sign, weight: i32) {
+        self.scales.user(weight);
+        self.note(None, sign, weight);
+    }
+
+    fn is_the_fault(&mut self, node: Option<NodeId>, sign: Sign) {
+        if let Some(node) = node {
+            self.picked = Some(node);
+            self.node(node, sign, IS_THE_FAULT);
+        }
+    }
+
+    /// A clue that picks machines out.
+    fn pick(&mut self, nodes: &[NodeId], likely: &Pick) -> i32 {
+        let gain = self.scales.picks(nodes.len() as u64) + likely.guilty - likely.other;
+        self.scales.every_node(likely.other);
+        self.scales.user(likely.user);
+        self.scales.elsewhere(likely.elsewhere);
+        for &node in nodes {
+            self.scales.node(node, gain);
+        }
+        if let [node] = nodes {
+            self.picked = Some(*node);
+        }
+        gain
+    }
+
+    fn first_end(&mut self, attempt: &Attempt) {
+        let Some((rank, node, end)) = rules::blame(attempt) else { return };
+        let said = attempt.evidence.symptoms.get(&rank).map(|symptom| symptom.kind);
+        let sign = Sign::EndedFirst { rank, exit: end.exit.clone() };
+        if rules::is_from_outside(&end.exit) && end.exit != Exit::OutOfMemory {
+            let gain = self.pick(&[node], &KILLED_FIRST);
+            self.note(Some(node), sign, gain);
+        } else if said == Some(SymptomKind::Peer) {
+            // It ended because another did: that it was first picks nobody.
+            self.scales.elsewhere(3);
+            self.scales.node(node, -6);
+            self.note(Some(node), sign, -6);
+        } else {
+            let gain = self.pick(&[node], &EXITED_FIRST);
+            self.note(Some(node), sign, gain);
+            if end.exit == Exit::OutOfMemory {
+                self.scales.user(12);
+            }
+        }
+    }
+
+    fn last_words(&mut self, attempt: &Attempt) {
+        let mut seen: BTreeMap<SymptomKind, u32> = BTreeMap::new();
+        for (&rank, symptom) in &attempt.evidence.symptoms {
+            let times = seen.entry(symptom.kind).or_default();
+            *times += 1;
+            let is_first = *times == 1;
+            let Some(node) = attempt.node_of_rank(rank) else { continue };
+            let sign = Sign::Said { rank, symptom: symptom.clone() };
+            match symptom.kind {
+                SymptomKind::Program if is_first => self.user(sign, 15),
+                SymptomKind::Program if *times == 2 => self.user(sign, 6),
+                SymptomKind::Memory if is_first => self.user(sign, 12),
+                SymptomKind::Device => self.node(node, sign, 25),
+                SymptomKind::Storage => {
+                    if *times <= 2 {
+                        self.scales.elsewhere(9);
+                    }
+                    self.node(node, sign, 6);
+                }
+                SymptomKind::Peer if is_first => self.note(Some(node), sign, 0),
+                _ => {}
+            }
+        }
+    }
+
+    fn silence(&mut self, attempt: &Attempt) {
+        let Some(stall) = &attempt.evidence.stall else { return };
+        let Some((likely, apart)) = strongest(stall) else {
+            self.pick(&[], &ALL_ALIKE);
+            return self.note(None, Sign::AllAlike, ALL_ALIKE.user - ALL_ALIKE.guilty);
+        };
+        let on = |apart: &Apart| attempt.node_of_rank(apart.rank);
+        let mut nodes: Vec<NodeId> = apart.iter().filter_map(on).collect();
+        nodes.sort();
+        nodes.dedup();
+        let gain = self.pick(&nodes, &likely);
+        for node in nodes {
+            let first = apart.iter().find(|apart| on(apart) == Some(node));
+            let Some(&Apart { rank, step, activity }) = first else { continue };
+            self.note(Some(node), Sign::StoodApart { rank, step, activity }, gain);
+        }
+    }
+
+    fn finding(&mut self, node: NodeId, open: &Open, fresh: bool) {
+        let finding = &open.finding;
+        // What only follows from another finding counts with that.
+        if finding.cause.is_some() || finding.class.as_str() == "node.lemon" {
+            return;
+        }
+        let (fresh_weight, old_weight, user) = match (finding.severity, finding.suspect) {
+            (Severity::AppFatal, Suspect::User) => (3, 0, 10),
+            (Severity::AppFatal, _) => (15, 3, 3),
+            (severity, _) if severity.is_loss_of_hardware() => (45, 8, 0),
+            (Severity::Warning, _) => (20, 3, 0),
+            (Severity::Nonfatal, _) => (8, 1, 0),
+            _ => (0, 0, 0),
+        };
+        let weight = if fresh { fresh_weight } else { old_weight };
+        if finding.suspect == Suspect::Peer && fresh {
+            self.scales.elsewhere(10);
+        }
+        if fresh {
+            self.scales.user(user);
+        }
+        if weight > 0 {
+            let is_a_link = matches!(finding.class.part(), "nic" | "nvlink" | "pcie");
+            let fits = if fresh && is_a_link && self.has_lost_a_peer { FITS } else { 0 };
+            let class = finding.class.to_string();
+            self.node(node, Sign::Found { class, fresh }, weight + fits);
+        }
+    }
+}
+
+/// The ranks that a silence points at most clearly.
+fn strongest(stall: &Stall) -> Option<(Pick, Vec<Apart>)> {
+    let of = |wanted: &dyn Fn(&Apart) -> bool| -> Vec<Apart> {
+        stall.apart.iter().filter(|apart| wanted(apart)).copied().collect()
+    };
+    let does = |what: Activity| move |apart: &Apart| apart.activity == Some(what);
+    let is_behind = |apart: &Apart| apart.step.is_some_and(|step| step < stall.step);
+    let is_unlike = |apart: &Apart| {
+        apart.activity.is_some() && stall.most.is_some() && apart.activity != stall.most
+    };
+    [
+        (STOPPED, of(&does(Activity::Stopped))),
+        (BLOCKED, of(&does(Activity::Blocked))),
+        (BEHIND, of(&is_behind)),
+        (UNLIKE, of(&is_unlike)),
+    ]
+    .into_iter()
+    .find(|(_, ranks)| !ranks.is_empty())
+}
+
+/// Whether a node that went silent may be why the attempt ended: not if it was heard long after.
+fn may_have_ended(attempt: &Attempt, reason: &EndReason, last_heard: Option<Time>) -> bool {
+    let first_end = rules::blame(attempt).map(|(_, _, end)| end.at);
+    match (reason, first_end, last_heard) {
+        (EndReason::RankExited { .. }, Some(at), Some(heard)) => heard <= at + rules::SPREAD,
+        _ => true,
+    }
+}
+
+/// Whether two attempts ended in the same way.
+fn is_alike(one: &EndReason, other: &EndReason) -> bool {
+    match (one, other) {
+        (EndReason::RankExited { exit: one, .. }, EndReason::RankExited { exit: other, .. }) => {
+            one == other
+        }
+        (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+    }
+}
+
+impl Attempt {
+    pub fn node_of_rank(&self, rank: Rank) -> Option<NodeId> {
+        let member = rank.0 / u32::from(self.ranks_per_node.max(1));
+        self.members.get(member as usize).map(|member| member.node)
+    }
+}
+
+/// Whom the scales show, by name.
+pub fn is_node(who: &Who) -> Option<NodeId> {
+    match who {
+        Who::Node(node) => Some(*node),
+        _ => None,
+    }
+}
+
+impl Core {
+    /// Clues for people, the strongest first.
+    pub fn clues_by_name(&self, clues: &[(Option<NodeId>, Sign, i32)]) -> Vec<Clue> {
+        let mut clues: Vec<&(Option<NodeId>, Sign, i32)> = clues.iter().collect();
+        clues.sort_by_key(|(_, _, weight)| std::cmp::Reverse(weight.abs()));
+        let named = clues.into_iter().map(|(node, sign, weight)| Clue {
+            node: node.map(|node| self.fleet.node(node).spec.name.clone()),
+            sign: sign.clone(),
+            weight: *weight as i16,
+        });
+        named.take(lindos_model::blame::Blame::CLUES_MAX).collect()
+    }
+}

@@ -1,0 +1,132 @@
+//! What was told of an attempt's ranks that no report of their state holds.
+
+use crate::Core;
+use crate::gang::attempt::Attempt;
+use crate::timer::Timer;
+use lindos_model::{Activity, EndReason, Epoch, JobId, Millis, Rank, Stall, Symptom};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Last words of more ranks than this say nothing new.
+const SYMPTOMS_MAX: usize = 64;
+/// A silence of this length is looked at, however fast the steps are.
+pub const LOOK_AT_LEAST: Millis = Millis::from_secs(5);
+/// For so long ranks may work without a step before a job has shown such a pause.
+const WORKS: Millis = Millis::from_secs(300);
+
+/// Kept with the attempt until it is weighed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub symptoms: BTreeMap<Rank, Symptom>,
+    /// The newest look, while the job stands where it stood then.
+    pub stall: Option<Stall>,
+}
+
+impl Evidence {
+    fn note_symptom(&mut self, rank: Rank, symptom: &Symptom) {
+        if self.symptoms.len() < SYMPTOMS_MAX {
+            self.symptoms.entry(rank).or_insert_with(|| symptom.clone());
+        }
+    }
+
+    /// What is known of these ranks is of a launch that is over.
+    pub fn forget_ranks(&mut self, ranks: std::ops::Range<u32>) {
+        self.symptoms.retain(|rank, _| !ranks.contains(&rank.0));
+        self.stall = None;
+    }
+}
+
+/// What a look at the ranks says of a silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nobody works, or somebody who should is stopped: it will not go on by itself.
+    Hangs,
+    /// Some rank works, and none is behind the others: it evaluates, saves or compiles.
+    Works,
+    Unclear,
+}
+
+pub fn look(stall: &Stall) -> Look {
+    let apart = || stall.apart.iter();
+    let works = stall.most == Some(Activity::Busy)
+        || apart().any(|apart| apart.activity == Some(Activity::Busy));
+    let is_stopped = |activity| activity == Some(Activity::Stopped);
+    if is_stopped(stall.most) || apart().any(|apart| is_stopped(apart.activity)) {
+        Look::Hangs
+    } else if works && stall.at_step == stall.told {
+        Look::Works
+    } else if stall.most == Some(Activity::Idle) && !works {
+        Look::Hangs
+    } else {
+        Look::Unclear
+    }
+}
+
+impl Core {
+    pub(crate) fn on_symptom_seen(
+        &mut self,
+        id: JobId,
+        epoch: Epoch,
+        rank: Rank,
+        symptom: &Symptom,
+    ) {
+        if let Some(attempt) = self.attempt_at(id, epoch)
+            && rank.0 < attempt.world_size()
+        {
+            attempt.evidence.note_symptom(rank, symptom);
+        }
+    }
+
+    /// A silence was looked into: a hang is called one early, and ranks that work are given time.
+    pub(crate) fn on_stall_seen(&mut self, id: JobId, epoch: Epoch, stall: &Stall) {
+        let Some(given) = self.jobs.get(&id).map(|job| job.spec.hang_timeout) else { return };
+        let interval = Millis(self.policy.progress_interval_ms);
+        let Some(attempt) = self.attempt_at(id, epoch).filter(|attempt| !attempt.is_stopping())
+        else {
+            return;
+        };
+        if attempt.pace.step.is_none_or(|step| step > stall.step) {
+            return;
+        }
+        attempt.evidence.stall = Some(stall.clone());
+        let known_pause = Millis(attempt.pace.longest_gap_ms.max(attempt.pace.doubted_ms));
+        let limit = match look(stall) {
+            _ if given.is_some() => return,
+            Look::Hangs => {
+                attempt.hang_limit.min(attempt.look_after().max(known_pause.times(2)) + interval)
+            }
+            Look::Works => attempt.hang_limit.max(WORKS),
+            Look::Unclear => return,
+        };
+        attempt.hang_limit = limit;
+        let at = attempt.sign_at + limit;
+        let is_watched = attempt.is_watched;
+        if !is_watched {
+            self.timers.set(Timer::Hang(id), at.max(self.now));
+        }
+    }
+
+    /// An attempt whose loss is no number any more only burns power.
+    pub(crate) fn on_loss_broken(
+        &mut self,
+        id: JobId,
+        epoch: Epoch,
+        rank: Rank,
+        step: u64,
+    ) -> Option<EndReason> {
+        let attempt = self.attempt_at(id, epoch).filter(|attempt| !attempt.is_stopping())?;
+        (rank.0 < attempt.world_size()).then_some(EndReason::LossBroken { rank, step })
+    }
+
+    fn attempt_at(&mut self, id: JobId, epoch: Epoch) -> Option<&mut Attempt> {
+        let job = self.jobs.get_mut(&id).filter(|job| !job.is_over())?;
+        job.attempt.as_mut().filter(|attempt| attempt.has_epoch(epoch))
+    }
+}
+
+impl Attempt {
+    /// A silence of this length is worth a look at the ranks: three steps, or five seconds.
+    pub fn look_after(&self) -> Millis {
+        LOOK_AT_LEAST.max(Millis(self.pace.step_ms.unwrap_or(0)).times(3))
+    }
+}

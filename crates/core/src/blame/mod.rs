@@ -1,0 +1,134 @@
+//! Who is to blame for a fault.
+//!
+//! What is seen of the ranks is gathered while an attempt runs ([`evidence`]). When it has ended by a
+//! fault, all that is known becomes clues ([`clues`]), and the clues a verdict with a confidence
+//! ([`weigh`]). The verdict decides who pays for the retry, whether a machine has earned a strike,
+//! and what the job keeps away from; when it is not sure, nobody is condemned by it: the job starts
+//! again where it was, and what happens next is a clue.
+
+pub mod clues;
+pub mod evidence;
+pub mod weigh;
+
+use crate::Core;
+use crate::effect::Effects;
+use crate::gang::attempt::Attempt;
+use crate::job::Job;
+use clues::{Gathered, is_node};
+use lindos_model::blame::{Blame, Culprit};
+use lindos_model::reason::Charge;
+use lindos_model::{EndReason, Epoch, JobId, Level, NodeId, TrailKind};
+use weigh::Who;
+
+/// From this on a verdict overturns what the kind of the end says of who pays.
+const OVERTURNS: u8 = 75;
+/// More machines than this are no choice between a few.
+const FEW: usize = 4;
+
+/// A verdict, with what the core needs to act on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    pub blame: Blame,
+    /// The machine to blame, if it is likely that one is.
+    pub node: Option<NodeId>,
+    /// Of 100, that it was the job itself.
+    pub user_percent: u8,
+}
+
+impl Verdict {
+    /// Who pays: as the kind of the end says, unless the evidence says otherwise.
+    pub fn charge(&self, reason: &EndReason) -> Charge {
+        let others = 100 - self.user_percent.min(100);
+        match reason.charge() {
+            Charge::User if others >= OVERTURNS => Charge::Infrastructure,
+            Charge::Infrastructure if self.user_percent >= OVERTURNS => Charge::User,
+            charge => charge,
+        }
+    }
+
+    /// Whether it tells more than the reason does.
+    fn says_more(&self, reason: &EndReason) -> bool {
+        self.blame.clues.len() > 1 || matches!(reason, EndReason::Hang { .. })
+    }
+}
+
+/// Whether it is a fault at all, and nobody has ordered it.
+fn is_weighed(reason: &EndReason) -> bool {
+    matches!(reason.charge(), Charge::Infrastructure | Charge::User)
+}
+
+impl Core {
+    pub(crate) fn verdict_on(
+        &self,
+        job: &Job,
+        attempt: &Attempt,
+        reason: &EndReason,
+    ) -> Option<Verdict> {
+        if !is_weighed(reason) {
+            return None;
+        }
+        let gathered = self.gather(job, attempt, reason);
+        let shares = gathered.scales.weigh();
+        let percent = |share: u32| (share / 100) as u8;
+        let user = shares.iter().find(|(who, _)| *who == Who::User);
+        let (top, share) = shares[0];
+        let few: Vec<(NodeId, u32)> = shares
+            .iter()
+            .take(FEW)
+            .map_while(|(who, share)| is_node(who).map(|node| (node, *share)))
+            .collect();
+        let together: u32 = few.iter().map(|(_, share)| share).sum();
+        let name = |node: NodeId| self.fleet.node(node).spec.name.clone();
+        let is_sure = |share: u32| percent(share) >= Blame::SURE;
+        let (culprit, share) = match top {
+            Who::Node(node) if is_sure(share) || !is_sure(together) => {
+                (Culprit::Node(name(node)), share)
+            }
+            Who::Node(_) => (one_of(&few, name), together),
+            Who::User => (Culprit::User, share),
+            Who::Place(index) => (place(&gathered, index), share),
+            Who::Elsewhere => (Culprit::Unknown, share),
+        };
+        let likely = percent(share) >= Blame::LIKELY;
+        let culprit = if likely { culprit } else { Culprit::Unknown };
+        let node = is_node(&top).filter(|_| matches!(culprit, Culprit::Node(_)));
+        let clues = self.clues_by_name(&gathered.clues);
+        let blame = Blame { culprit, percent: percent(share), clues };
+        let user_percent = user.map_or(0, |&(_, share)| percent(share));
+        Some(Verdict { blame, node, user_percent })
+    }
+
+    /// Tells people what was made of the evidence, where that is more than the reason says.
+    pub(crate) fn say_verdict(
+        &mut self,
+        about: (JobId, Epoch),
+        reason: &EndReason,
+        verdict: &Verdict,
+        out: &mut Effects,
+    ) {
+        if verdict.says_more(reason) {
+            let what = TrailKind::Weighed { blame: Box::new(verdict.blame.clone()) };
+            self.say(Some((about.0, Some(about.1))), verdict.node, what, out);
+        }
+    }
+}
+
+/// The few that are sure together: as many of them as it takes.
+fn one_of(few: &[(NodeId, u32)], name: impl Fn(NodeId) -> String) -> Culprit {
+    let mut sum = 0;
+    let mut names = Vec::new();
+    for &(node, share) in few {
+        names.push(name(node));
+        sum += share;
+        if sum / 100 >= u32::from(Blame::SURE) {
+            break;
+        }
+    }
+    Culprit::OneOf(names)
+}
+
+fn place(gathered: &Gathered, index: usize) -> Culprit {
+    let (level, name, nodes) = &gathered.places[index];
+    let noun = if *level == Level::Fleet { "power feed" } else { level.noun() };
+    Culprit::Shared { place: format!("{noun} {name}"), nodes: *nodes }
+}
