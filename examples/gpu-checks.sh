@@ -71,4 +71,8 @@ if [ "$status" -ne 0 ] || [ "$findings" -gt 0 ]; then
     echo "NOT WELL: burn-in ended with $status, $findings findings"
     exit 1
 fi
+if [ "$looked" -eq 0 ]; then
+    echo "HALF OF IT: the burn-in passed, and no check could look through NVML"
+    exit 1
+fi
 echo "WELL: the burn-in passed, no findings"

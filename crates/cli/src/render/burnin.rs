@@ -95,7 +95,26 @@ mod tests {
     fn a_report_fits_eighty_columns_and_names_the_fault() {
         let text = report(&sample(), 80);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        insta::assert_snapshot!(text);
+        insta::assert_snapshot!(text, @"
+        node       n17
+        processor  Some Processor
+        kernel     6.8.0
+        platform   hgx-h100
+        took       601 s
+        verdict    FAIL
+
+        TEST          FIGURE       EXPECTED  VERDICT   SEEN
+        cpu.bits      3 errors     none      FAIL      2048 rounds on 96 cores
+                                                       (AVX-512) against the
+                                                       reference; core 17 computed 3
+                                                       of 21 rounds wrongly, first
+                                                       0123456789abcdef for
+                                                       fedcba9876543210
+        memory.read   212 GB/s     -         measured  96 cores at once
+        gpu.speed     712 TFLOP/s  ≥ 593     pass      BF16, the slowest, GPU 3
+                                                       (0000:4d:00.0)
+        network.bits  -            -         skipped   no peer: name one with --peer
+        ");
     }
 
     #[test]
