@@ -139,6 +139,25 @@ fn peers_of_a_dead_node_are_not_to_blame_though_they_end_first() {
     assert_eq!((job.infrastructure_used, job.user_used), (1, 0));
 }
 
+/// Its agent comes back before its silence is noticed, and never says how its ranks ended.
+#[test]
+fn peers_of_a_node_that_died_and_forgot_are_not_to_blame() {
+    let mut story = Story::of(2);
+    let id = story.submit(job(2));
+    story.all_up(id);
+    let peer = story.ended(id, NodeId(0), &Exit::Code(1), false);
+    story.report(0, vec![peer]);
+    let mut gone = story.ended(id, NodeId(1), &Exit::Lost, true);
+    gone.ranks.clear();
+    story.after(9000);
+    for (seq, attempts) in [(1, vec![]), (2, vec![gone])] {
+        story.tell(Event::NodeReported { node: NodeId(1), incarnation: 2, seq, attempts });
+    }
+    let job = story.core.job(id).unwrap();
+    assert_eq!((job.infrastructure_used, job.user_used), (1, 0), "{:?}", job.history);
+    assert_eq!(job.history[0].reason, EndReason::NodeSilent { node: "n1".into() });
+}
+
 #[test]
 fn a_hang_is_progress_that_stops_for_three_steps() {
     let mut story = Story::of(1);

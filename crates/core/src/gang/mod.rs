@@ -337,9 +337,11 @@ impl Core {
             let is_told = attempts.iter().any(|r| (r.job, r.epoch) == (job, epoch));
             let is_lost = !is_told
                 && attempt.members[member].state == MemberState::Up
-                && !attempt.is_stopping()
                 && attempt.replicas[replica].state == ReplicaState::Launched;
-            if is_lost {
+            if is_lost && attempt.is_stopping() {
+                // Nobody has seen the end there: it may have been before the first that was seen.
+                self.note_unheard(job, node, None);
+            } else if is_lost {
                 let node = self.fleet.node(node).spec.name.clone();
                 let fault = Some((replica, EndReason::AttemptLost { node }));
                 words.push(Word { job, fault });

@@ -12,11 +12,12 @@ pub enum Group {
     Mttf,
     Interval,
     Spares,
+    Itself,
 }
 
 impl Group {
-    pub const ALL: [Group; 5] =
-        [Group::Ettr, Group::Months, Group::Mttf, Group::Interval, Group::Spares];
+    pub const ALL: [Group; 6] =
+        [Group::Ettr, Group::Months, Group::Mttf, Group::Interval, Group::Spares, Group::Itself];
 
     pub fn title(self) -> &'static str {
         match self {
@@ -25,6 +26,7 @@ impl Group {
             Group::Mttf => "Mean time to failure",
             Group::Interval => "The best checkpoint interval",
             Group::Spares => "Nodes that are out at once",
+            Group::Itself => "Goodput of a run of Lindos itself",
         }
     }
 }

@@ -8,7 +8,8 @@
 //! - [`months`]: 54 days on 16,384 GPUs, with the causes of Llama 3's interruptions and the RSCs';
 //! - [`mttf`]: the time between interruptions at several sizes, from published rates;
 //! - [`interval`]: which checkpoint interval is best, against Daly's;
-//! - [`spares`]: how many nodes are out at once, against the binomial distribution.
+//! - [`spares`]: how many nodes are out at once, against the binomial distribution;
+//! - [`itself`]: a recorded run of the training example, against what was measured.
 //!
 //! `docs/twin.md` is the manual. Where published figures contradict each other, the note of
 //! the check says so; nothing is tuned until they fit.
@@ -20,6 +21,7 @@ mod cycles;
 mod ettr;
 mod ground;
 mod interval;
+mod itself;
 mod months;
 mod mttf;
 mod spares;
@@ -69,6 +71,7 @@ enum What {
     Mttf(mttf::Size),
     Interval(interval::Sweep),
     Spares(spares::Pool),
+    Itself(itself::Recorded),
 }
 
 impl Case {
@@ -79,6 +82,7 @@ impl Case {
             What::Mttf(case) => case.play(),
             What::Interval(case) => case.play(),
             What::Spares(case) => case.play(),
+            What::Itself(case) => case.play(),
         }
     }
 
@@ -106,6 +110,9 @@ pub fn cases(options: Options) -> Vec<Case> {
     }
     for case in spares::all(options) {
         add(case.name(), case.cost(), What::Spares(case));
+    }
+    for case in itself::all(options) {
+        add(itself::Recorded::NAME.to_string(), case.cost(), What::Itself(case));
     }
     cases
 }

@@ -38,3 +38,12 @@ fn as_many_nodes_are_out_at_once_as_the_binomial_distribution_says() {
         assert!(check.ok && check.ours > 0.98, "{check:?}");
     }
 }
+
+#[test]
+fn a_recorded_run_of_the_training_example_is_lived_again_within_two_points() {
+    let checks = played("itself tiny-gpt, ranks killed");
+    assert_eq!(checks.len(), 2);
+    for check in checks {
+        assert!(check.ok && check.published > 0.5 && check.published < 0.99, "{check:?}");
+    }
+}

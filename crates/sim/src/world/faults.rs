@@ -104,7 +104,7 @@ impl World {
     fn control_is_down(&mut self, remains: Remains, why: Down, back_after: Millis) {
         self.remains = Some((remains, why));
         self.clock_armed = None;
-        self.host.wake(self.now);
+        self.wake_host();
         self.host.take_stalled();
         self.put(back_after, Happening::ControlBack);
     }
@@ -182,7 +182,7 @@ impl World {
         self.disk_full_until = self.now;
         self.slow_disk = None;
         self.bound_disk(None);
-        self.host.wake(self.now);
+        self.wake_host();
         self.on_control_back();
         for node in 0..self.nodes.len() {
             self.nodes[node].cut_off_until = None;

@@ -145,6 +145,8 @@ enum Happening {
     },
     Fault(usize),
     DiskFreed,
+    /// The control plane's machine gets on: what waited for it comes now.
+    HostReady,
     Heal,
 }
 
@@ -217,6 +219,8 @@ struct World {
     /// Which control plane takes over at the next start: its policy.
     policy: Policy,
     host: Host,
+    /// What came to the control plane's machine while nothing on it got on, in that order.
+    held: Vec<Happening>,
     standby: Option<Standby>,
     /// What the control plane has sent of late.
     sent: VecDeque<(usize, Told)>,
@@ -263,6 +267,7 @@ impl World {
         let mut world = World {
             policy: setup.policy.clone(),
             host,
+            held: Vec::new(),
             standby: setup.standby.map(|_| Standby::default()),
             sent: VecDeque::new(),
             now: Time::ZERO,
@@ -402,7 +407,7 @@ impl World {
             Happening::ToControl(_) | Happening::Commit | Happening::ControlClock
         );
         if is_for_control && self.host.is_busy(self.now) {
-            self.put(self.host.busy_until.since(self.now), happening);
+            self.hold(happening);
             return;
         }
         match happening {
@@ -445,8 +450,34 @@ impl World {
                     self.bound_disk(None);
                 }
             }
+            Happening::HostReady => self.release_held(),
             Happening::Heal => self.heal(),
         }
+    }
+
+    /// Keeps what the control plane's machine cannot take yet until it can.
+    fn hold(&mut self, happening: Happening) {
+        if self.held.is_empty() {
+            self.put(self.host.busy_until.since(self.now), Happening::HostReady);
+        }
+        self.held.push(happening);
+    }
+
+    /// Brings what was held, in its order, unless the machine has become busy again.
+    fn release_held(&mut self) {
+        if self.host.is_busy(self.now) {
+            self.put(self.host.busy_until.since(self.now), Happening::HostReady);
+            return;
+        }
+        for happening in std::mem::take(&mut self.held) {
+            self.put(Millis::ZERO, happening);
+        }
+    }
+
+    /// The control plane's machine is woken, whatever was to come: nothing goes on waiting for it.
+    fn wake_host(&mut self) {
+        self.host.wake(self.now);
+        self.release_held();
     }
 
     /// Sends a message on its way, maybe twice, maybe never.

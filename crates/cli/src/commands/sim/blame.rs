@@ -31,7 +31,9 @@ pub fn run(
         Failure::new(Exit::Failed, words, "that is a bug of Lindos: please report it")
     })?;
     let mut tally = Tally::default();
-    played.iter().for_each(|one| tally.add(one));
+    for one in &played {
+        tally.add(one);
+    }
     let report = tally.report();
     if is_json { output::json(&report) } else { output::data(&told(&report)) }
 }
@@ -42,9 +44,8 @@ fn told(report: &Report) -> String {
     for kind in &report.kinds {
         let (score, could_be_named) = (&kind.score, kind.score.faults > kind.score.nameless);
         let was_named = score.right + score.among_few + score.wrong > 0;
-        let percent = |share: f64, counts: bool| match counts {
-            true => format!("{:.1} %", share * 100.0),
-            false => "-".to_string(),
+        let percent = |share: f64, counts: bool| {
+            if counts { format!("{:.1} %", share * 100.0) } else { "-".to_string() }
         };
         table.row([
             kind.kind.to_string(),

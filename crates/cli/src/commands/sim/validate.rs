@@ -10,8 +10,8 @@ use std::time::Instant;
 
 #[derive(Args, Debug)]
 pub struct ValidateArgs {
-    /// Which cases: a group (ettr, months, mttf, interval, spares), or a part of a case's name such
-    /// as 16384 or rsc-1 [default: all]; or, alone, blame: faults with known culprits
+    /// Which cases: a group (ettr, months, mttf, interval, spares, itself), or a part of a case's
+    /// name such as 16384 or rsc-1 [default: all]; or, alone, blame: faults with known culprits
     names: Vec<String>,
     /// Small sizes and few seeds: a minute in place of many
     #[arg(long)]

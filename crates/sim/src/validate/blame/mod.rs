@@ -201,7 +201,9 @@ impl Tally {
 
     pub fn report(&self) -> Report {
         let mut all = Score::default();
-        self.kinds.iter().for_each(|score| all.add(score));
+        for score in &self.kinds {
+            all.add(score);
+        }
         let kinds = KINDS.iter().zip(&self.kinds).map(|((kind, _), score)| KindReport {
             kind: kind.title(),
             score: *score,
