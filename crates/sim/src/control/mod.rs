@@ -28,11 +28,13 @@ const DEAF_MIN: Millis = Millis::from_secs(1);
 /// A reading of one rank, as it comes with a report.
 pub type JobReading = (JobId, Epoch, Reading);
 
-/// What else a report says of the ranks: what each does, and the last words of those that failed.
+/// What else a report says: what each rank does, the last words of those that failed, and what the
+/// checks of the node find.
 #[derive(Clone, Debug, Default)]
 pub struct Witnessed {
     pub ranks: Vec<(JobId, Epoch, Rank, RankReading)>,
     pub symptoms: Vec<(JobId, Epoch, Rank, Symptom)>,
+    pub findings: Vec<Finding>,
 }
 
 pub struct Control {
@@ -98,7 +100,6 @@ impl Control {
         attempts: Vec<AttemptReport>,
         readings: &[JobReading],
         witnessed: &Witnessed,
-        findings: &[Finding],
     ) -> Vec<Event> {
         let has_strangers = self.core.has_strangers(node, &attempts);
         let worth = self.reports.on_report(node, incarnation, seq, &attempts, has_strangers);
@@ -120,7 +121,7 @@ impl Control {
             })
             .collect();
         events.extend(self.on_witnessed(now, witnessed));
-        events.extend(edges::findings(self.core.health(node), node, findings));
+        events.extend(edges::findings(self.core.health(node), node, &witnessed.findings));
         if worth == Worth::News {
             events.push(Event::NodeReported { node, incarnation, seq, attempts });
         }

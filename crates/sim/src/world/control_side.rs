@@ -31,15 +31,7 @@ impl World {
         }
         let now = self.clock();
         match message {
-            ToControl::Report {
-                node,
-                incarnation,
-                seq,
-                attempts,
-                readings,
-                witnessed,
-                findings,
-            } => {
+            ToControl::Report { node, incarnation, seq, attempts, readings, witnessed } => {
                 if self.is_cut_off(node) {
                     return;
                 }
@@ -54,8 +46,7 @@ impl World {
                 self.checker.on_heard(node, (incarnation, seq), self.now);
                 let control = self.control_mut();
                 let (number, readings) = ((incarnation, seq), readings);
-                let events =
-                    control.on_report(now, id, number, attempts, &readings, &witnessed, &findings);
+                let events = control.on_report(now, id, number, attempts, &readings, &witnessed);
                 for event in events {
                     self.take(event);
                 }

@@ -20,7 +20,7 @@ use lindos_core::effect::Reply;
 use lindos_journal::MemoryDisk;
 use lindos_model::reservation::Purpose;
 use lindos_model::{
-    AttemptReport, EffectId, Epoch, Exit, Finding, JobId, JobSpec, JobState, Millis, NodeSpec,
+    AttemptReport, EffectId, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeSpec,
     Outcome as RemedyOutcome, Policy, Remedy, RequestId, Time, TrailEntry,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -161,7 +161,6 @@ enum ToControl {
         attempts: Vec<AttemptReport>,
         readings: Vec<JobReading>,
         witnessed: Witnessed,
-        findings: Vec<Finding>,
     },
     Ask(usize),
     NodeFenced(usize, EffectId),

@@ -63,9 +63,8 @@ impl World {
         let readings = self.readings(node);
         let incarnation = self.nodes[node].incarnation;
         let findings = self.nodes[node].found(now);
-        let witnessed = self.witnessed(node);
-        let report =
-            ToControl::Report { node, incarnation, seq, attempts, readings, witnessed, findings };
+        let witnessed = Witnessed { findings, ..self.witnessed(node) };
+        let report = ToControl::Report { node, incarnation, seq, attempts, readings, witnessed };
         self.send(&Happening::ToControl(report));
     }
 

@@ -8,7 +8,7 @@
 
 mod catalogue;
 
-use catalogue::{ECHOES, FATAL, LAST_LINES, PHRASES, Sign, TERMINATES, TYPES};
+use catalogue::{ECHOES, FATAL, LAST_LINES, Meaning, PHRASES, Sign, TERMINATES, TYPES};
 use lindos_model::{Symptom, SymptomKind};
 
 /// So much of the end of a rank's output is kept: a few hundred lines.
@@ -57,7 +57,7 @@ fn symptom(output: &str) -> Option<Symptom> {
 
 fn fatal<'a>(lines: &[&'a str]) -> Option<Told<'a>> {
     lines.iter().enumerate().find_map(|(at, line)| {
-        let kind = look_up(FATAL, line)?;
+        let kind = look_up(FATAL, line)?.kind();
         Some(Told { kind, line, at })
     })
 }
@@ -138,7 +138,7 @@ fn of_exception(lines: &[&str], at: usize) -> Option<SymptomKind> {
     let own = lines[at];
     let name = type_of(own);
     let by_type = || TYPES.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    let is_peers = by_type() == Some(Some(SymptomKind::Peer));
+    let is_peers = by_type() == Some(Meaning::Says(SymptomKind::Peer));
     let of_rest = || {
         let rest = lines[at + 1..].iter().take(MESSAGE_LINES_MAX);
         let mut rest = rest.take_while(|line| !line.trim().is_empty() && !begins_traceback(line));
@@ -147,9 +147,9 @@ fn of_exception(lines: &[&str], at: usize) -> Option<SymptomKind> {
     // That of a lost peer may hold more exact words further down.
     let found = look_up(PHRASES, own);
     if found.is_none() && is_peers {
-        return of_rest().or_else(by_type)?;
+        return of_rest().or_else(by_type)?.kind();
     }
-    found.or_else(by_type).or_else(of_rest)?
+    found.or_else(by_type).or_else(of_rest)?.kind()
 }
 
 /// Without a traceback: C++, Rust, and what says so in one line.
@@ -157,31 +157,31 @@ fn of_last_lines<'a>(lines: &[&'a str]) -> Option<Told<'a>> {
     let near = lines.len().saturating_sub(STILL_NEAR);
     let last = lines.iter().enumerate().skip(near);
     last.filter_map(|(at, &line)| {
-        let kind = of_terminate(lines, at).or_else(|| of_panic(lines, at));
-        let kind = kind.or_else(|| look_up(LAST_LINES, line))?;
-        Some(Told { kind, line: line.trim(), at })
+        let meaning = of_terminate(lines, at).or_else(|| of_panic(lines, at));
+        let meaning = meaning.or_else(|| look_up(LAST_LINES, line))?;
+        Some(Told { kind: meaning.kind(), line: line.trim(), at })
     })
     .find(|told| told.kind.is_some())
 }
 
-fn of_terminate(lines: &[&str], at: usize) -> Option<Option<SymptomKind>> {
+fn of_terminate(lines: &[&str], at: usize) -> Option<Meaning> {
     let line = lines[at];
     if line.contains("terminate called after throwing an instance of") {
         return look_up(TERMINATES, line);
     }
-    line.trim_start().starts_with("what():").then(|| look_up(PHRASES, line).flatten())
+    line.trim_start().starts_with("what():").then(|| look_up(PHRASES, line))?
 }
 
 /// A panic says what it is in its own line, or in the one after it.
-fn of_panic(lines: &[&str], at: usize) -> Option<Option<SymptomKind>> {
+fn of_panic(lines: &[&str], at: usize) -> Option<Meaning> {
     if !(lines[at].starts_with("thread '") && lines[at].contains("panicked at")) {
         return None;
     }
     let message = lines[at..].iter().take(2).find_map(|line| look_up(PHRASES, line));
-    Some(message.unwrap_or(Some(SymptomKind::Program)))
+    Some(message.unwrap_or(Meaning::Says(SymptomKind::Program)))
 }
 
-fn look_up(signs: &[Sign], line: &str) -> Option<Option<SymptomKind>> {
+fn look_up(signs: &[Sign], line: &str) -> Option<Meaning> {
     signs.iter().find(|(words, _)| line.contains(words)).map(|(_, kind)| *kind)
 }
 

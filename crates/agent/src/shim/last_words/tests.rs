@@ -154,10 +154,9 @@ fn of_a_chain_the_first_cause_decides() {
 #[test]
 fn the_summary_of_a_launcher_hides_nothing() {
     let worker = |rank: u32, exception: &str| {
-        traceback(exception)
-            .lines()
-            .map(|line| format!("[rank{rank}]: {line}\n"))
-            .collect::<String>()
+        let told = traceback(exception);
+        let lines: Vec<String> = told.lines().map(|line| format!("[rank{rank}]: {line}")).collect();
+        lines.join("\n") + "\n"
     };
     let summary = "E1124 02:11:00.100000 211 torch/distributed/elastic/multiprocessing/api.py:869] \
                    failed (exitcode: 1) local_rank: 0 (pid: 215) of binary: /usr/bin/python\n\
