@@ -91,6 +91,7 @@ fn day(stage: &mut Stage, habits: &Habits, random: &mut Stream, seen: &mut Weeks
         seen.pauses += 1;
         if next == saves {
             pauses(stage, habits.saves_for, &saving(random));
+            computes(stage, habits.one_step(random));
             if stage.the_job().state() == JobState::Running {
                 step += 1;
                 stage.steps(step, false);
@@ -116,7 +117,7 @@ fn trains_until(
     let mut step = step;
     for _ in 0..3 {
         step += 1;
-        stage.after(habits.one_step(random));
+        computes(stage, habits.one_step(random));
         stage.steps(step, false);
     }
     let left = until.since(stage.now);
@@ -161,23 +162,43 @@ fn saving(random: &mut Stream) -> Look {
 
 fn pauses(stage: &mut Stage, span: Millis, look: &Look) {
     let Some(attempt) = stage.attempt().filter(|attempt| !attempt.is_stopping()) else { return };
-    let (wait, told, since) = (attempt.look_after(), attempt.world_size(), stage.now);
-    let step = attempt.pace.step.unwrap_or(0);
+    let wait = attempt.look_after();
     if span > wait {
         stage.after(wait);
-        let apart = look.apart.map(|activity| Apart {
-            rank: Rank(0),
-            step: Some(step),
-            activity: Some(activity),
-        });
-        let (most, apart) = (Some(look.most), apart.into_iter().collect());
-        let stall = Box::new(Stall { since, step, told, at_step: told, most, apart });
-        let (job, epoch) = (stage.job, stage.epoch());
-        stage.tell(&Event::StallSeen { job, epoch, stall });
+        is_looked_at(stage, look);
         stage.after(Millis(span.0 - wait.0));
     } else {
         stage.after(span);
     }
+}
+
+/// The next step, all of them at work. The silence of the pause before it goes on, and may become
+/// long enough for a look only now.
+fn computes(stage: &mut Stage, span: Millis) {
+    let Some(attempt) = stage.attempt().filter(|attempt| !attempt.is_stopping()) else { return };
+    // What a look shows is told again when it changes.
+    let look_at = (attempt.pace.step_at + attempt.look_after()).max(stage.now);
+    let end = stage.now + span;
+    if attempt.pace.step.is_some() && look_at < end {
+        stage.after(look_at.since(stage.now));
+        is_looked_at(stage, &Look { most: Activity::Busy, apart: None });
+    }
+    stage.after(end.since(stage.now));
+}
+
+fn is_looked_at(stage: &mut Stage, look: &Look) {
+    let Some(attempt) = stage.attempt().filter(|attempt| !attempt.is_stopping()) else { return };
+    let (told, since) = (attempt.world_size(), attempt.pace.step_at);
+    let step = attempt.pace.step.unwrap_or(0);
+    let apart = look.apart.map(|activity| Apart {
+        rank: Rank(0),
+        step: Some(step),
+        activity: Some(activity),
+    });
+    let (most, apart) = (Some(look.most), apart.into_iter().collect());
+    let stall = Box::new(Stall { since, step, told, at_step: told, most, apart });
+    let (job, epoch) = (stage.job, stage.epoch());
+    stage.tell(&Event::StallSeen { job, epoch, stall });
 }
 
 /// A node is lost, or the attempt was stopped for a false alarm: it starts anew.
