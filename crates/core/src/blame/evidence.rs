@@ -100,8 +100,11 @@ impl Core {
         };
         attempt.hang_limit = limit;
         let at = attempt.sign_at + limit;
-        let is_watched = attempt.is_watched;
+        let (is_watched, gives_time) = (attempt.is_watched, look(stall) == Look::Works);
+        // Nobody listened for a while, or the clock jumped: the deadline was put off for that.
+        let put_off = self.timers.get(Timer::Hang(id)).filter(|_| gives_time);
         if !is_watched {
+            let at = put_off.map_or(at, |put_off| at.max(put_off));
             self.timers.set(Timer::Hang(id), at.max(self.now));
         }
     }
