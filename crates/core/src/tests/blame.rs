@@ -172,6 +172,18 @@ fn ranks_that_work_are_given_time_for_an_evaluation_that_nobody_has_seen_before(
 }
 
 #[test]
+fn a_look_at_ranks_that_work_brings_no_deadline_forward_after_the_clock_has_jumped() {
+    let mut story = Story::of(8);
+    let id = story.submit(job(4));
+    story.trains_to(id, 10);
+    story.checkpoint(id, 10);
+    story.after(3_600_000).tell(crate::Event::Tick);
+    assert_eq!(story.state(id), JobState::Running, "nobody listened for an hour");
+    story.after(1000).stalls(id, stall(10, Activity::Busy, Vec::new()));
+    assert_eq!(story.state(id), JobState::Running);
+}
+
+#[test]
 fn the_same_end_at_the_same_step_on_other_machines_is_the_jobs_own() {
     let mut story = Story::of(8);
     let id = story.submit(JobSpec { retry_user: 5, ..job(2) });
