@@ -65,6 +65,8 @@ pub struct Core {
     now: Time,
     /// Of the present control plane.
     started_at: Time,
+    /// Nobody listened for a while before this: silence until then was nobody's fault.
+    listens_since: Time,
     policy: Policy,
     fleet: Fleet,
     /// Each in a box of its own: the map moves its entries about.

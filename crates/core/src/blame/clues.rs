@@ -4,17 +4,17 @@
 //! left out. The figures are judgements, held against thousands of faults with known culprits by
 //! `lindos sim validate blame`.
 
-use super::weigh::{Scales, Who};
+use super::weigh::Scales;
 use crate::Core;
 use crate::gang::attempt::Attempt;
 use crate::health::fleet::NodeState;
 use crate::health::record::Open;
 use crate::job::{Job, PastAttempt};
 use crate::recovery::rules;
-use lindos_model::blame::{Clue, Sign};
+use lindos_model::blame::{Blame, Clue, Culprit, Sign};
 use lindos_model::finding::{Severity, Suspect};
 use lindos_model::{
-    Activity, Apart, EndReason, Exit, Level, Millis, NodeId, Rank, Stall, SymptomKind, Time,
+    Activity, Apart, EndReason, Exit, Location, Millis, NodeId, Rank, Stall, SymptomKind, Time,
 };
 use std::collections::BTreeMap;
 
@@ -59,7 +59,8 @@ const IS_THE_FAULT: i32 = 70;
 pub struct Gathered {
     pub scales: Scales,
     pub clues: Vec<(Option<NodeId>, Sign, i32)>,
-    pub places: Vec<(Level, String, u32)>,
+    /// What it is and its name, and how many of its machines have clues.
+    pub places: Vec<(String, u32)>,
     /// The machine that a clue has picked out alone.
     pub picked: Option<NodeId>,
     /// Some rank's last words were of another that it could not reach.
@@ -153,9 +154,10 @@ impl Core {
         };
         let past = job.history.iter().rev().filter(|past| !past.reason.is_by_the_queue());
         let same: Vec<&PastAttempt> = past.take_while(is_same).collect();
-        let picked =
-            |past: &&PastAttempt| all.picked.is_none() || self.node_of(&past.reason) != all.picked;
-        let times = same.into_iter().filter(picked).count() as u32;
+        // Again on the machine that is suspected now, it says nothing of the job.
+        let is_elsewhere =
+            |past: &&PastAttempt| all.picked.is_none() || self.culprit_of(past) != all.picked;
+        let times = same.into_iter().filter(is_elsewhere).count() as u32;
         if times > 0 {
             let each = if matches!(reason, EndReason::Hang { .. }) { 6 } else { 10 };
             let each = if attempt.pace.step.is_some() { each } else { each / 2 };
@@ -163,40 +165,55 @@ impl Core {
         }
     }
 
+    fn culprit_of(&self, past: &PastAttempt) -> Option<NodeId> {
+        match past.blame.as_ref().map(|blame| &blame.culprit) {
+            Some(Culprit::Node(name)) => self.fleet.by_name(name),
+            _ => self.node_of(&past.reason),
+        }
+    }
+
     /// Places that hold several of the machines that clues speak for.
     fn shared(&self, attempt: &Attempt, all: &mut Gathered) {
-        let mut places: BTreeMap<(Level, String), Vec<NodeId>> = BTreeMap::new();
-        let mut feeds: BTreeMap<String, Vec<NodeId>> = BTreeMap::new();
         if all.scales.suspects().nth(1).is_none() {
             return;
         }
+        let at = |node: NodeId| shared_at(&self.fleet.node(node).spec.location);
+        let mut places: BTreeMap<(usize, &str), Vec<NodeId>> = BTreeMap::new();
         for node in all.scales.suspects() {
-            let location = &self.fleet.node(node).spec.location;
-            for (level, name) in location.path() {
-                if matches!(level, Level::Rack | Level::Leaf | Level::Nvlink) && !name.is_empty() {
-                    places.entry((level, name.to_string())).or_default().push(node);
+            for (kind, name) in at(node).into_iter().enumerate() {
+                if !name.is_empty() {
+                    places.entry((kind, name)).or_default().push(node);
                 }
             }
-            if !location.pdu.is_empty() {
-                feeds.entry(location.pdu.clone()).or_default().push(node);
-            }
         }
-        let feeds = feeds.into_iter().map(|(name, nodes)| ((Level::Fleet, name), nodes));
-        for ((level, name), nodes) in places.into_iter().chain(feeds) {
-            if nodes.len() > 1 {
-                let is_there = |node: NodeId| {
-                    let location = &self.fleet.node(node).spec.location;
-                    let is_on_feed = level == Level::Fleet && location.pdu == name;
-                    is_on_feed || location.path().any(|(at, its)| at == level && its == name)
-                };
-                let members = attempt.members.iter().filter(|member| is_there(member.node));
-                // A machine that was replaced since is a suspect and no member.
-                let well = members.filter(|member| !nodes.contains(&member.node)).count();
-                all.places.push((level, name, nodes.len() as u32));
-                all.scales.place(nodes, well as u32);
-            }
+        for ((kind, name), nodes) in places.into_iter().filter(|(_, nodes)| nodes.len() > 1) {
+            let members = attempt.members.iter().filter(|member| at(member.node)[kind] == name);
+            // A machine that was replaced since is a suspect and no member.
+            let well = members.filter(|member| !nodes.contains(&member.node)).count();
+            all.places.push((format!("{} {name}", SHARED[kind]), nodes.len() as u32));
+            all.scales.place(nodes, well as u32);
         }
     }
+
+    /// Clues for people, the strongest first.
+    pub fn clues_by_name(&self, clues: &[(Option<NodeId>, Sign, i32)]) -> Vec<Clue> {
+        let mut clues: Vec<&(Option<NodeId>, Sign, i32)> = clues.iter().collect();
+        clues.sort_by_key(|(_, _, weight)| std::cmp::Reverse(weight.abs()));
+        let named = clues.into_iter().map(|(node, sign, weight)| Clue {
+            node: node.map(|node| self.fleet.node(node).spec.name.clone()),
+            sign: sign.clone(),
+            weight: *weight as i16,
+        });
+        named.take(Blame::CLUES_MAX).collect()
+    }
+}
+
+/// What fails with all that is in it or behind it, the smallest first.
+const SHARED: [&str; 4] = ["NVLink domain", "rack", "leaf", "power feed"];
+
+/// The names of them at a location; empty when unknown.
+fn shared_at(location: &Location) -> [&str; 4] {
+    [&location.nvlink, &location.rack, &location.leaf, &location.pdu]
 }
 
 impl Gathered {
@@ -373,27 +390,5 @@ impl Attempt {
     pub fn node_of_rank(&self, rank: Rank) -> Option<NodeId> {
         let member = rank.0 / u32::from(self.ranks_per_node.max(1));
         self.members.get(member as usize).map(|member| member.node)
-    }
-}
-
-/// Whom the scales show, by name.
-pub fn is_node(who: &Who) -> Option<NodeId> {
-    match who {
-        Who::Node(node) => Some(*node),
-        _ => None,
-    }
-}
-
-impl Core {
-    /// Clues for people, the strongest first.
-    pub fn clues_by_name(&self, clues: &[(Option<NodeId>, Sign, i32)]) -> Vec<Clue> {
-        let mut clues: Vec<&(Option<NodeId>, Sign, i32)> = clues.iter().collect();
-        clues.sort_by_key(|(_, _, weight)| std::cmp::Reverse(weight.abs()));
-        let named = clues.into_iter().map(|(node, sign, weight)| Clue {
-            node: node.map(|node| self.fleet.node(node).spec.name.clone()),
-            sign: sign.clone(),
-            weight: *weight as i16,
-        });
-        named.take(lindos_model::blame::Blame::CLUES_MAX).collect()
     }
 }

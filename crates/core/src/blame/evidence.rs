@@ -2,7 +2,6 @@
 
 use crate::Core;
 use crate::gang::attempt::Attempt;
-use crate::timer::Timer;
 use lindos_model::{Activity, EndReason, Epoch, JobId, Millis, Rank, Stall, Symptom};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,7 +9,8 @@ use std::collections::BTreeMap;
 /// Last words of more ranks than this say nothing new.
 const SYMPTOMS_MAX: usize = 64;
 /// A silence of this length is looked at, however fast the steps are.
-pub const LOOK_AT_LEAST: Millis = Millis::from_secs(5);
+const LOOK_AT_LEAST: Millis = Millis::from_secs(5);
+const STEPS_SILENT: u64 = 3;
 /// For so long ranks may work without a step before a job has shown such a pause.
 const WORKS: Millis = Millis::from_secs(300);
 
@@ -93,19 +93,15 @@ impl Core {
         let limit = match look(stall) {
             _ if given.is_some() => return,
             Look::Hangs => {
-                attempt.hang_limit.min(attempt.look_after().max(known_pause.times(2)) + interval)
+                let patience = look_after(attempt.pace.step_ms);
+                attempt.hang_limit.min(patience.max(known_pause.times(2)) + interval)
             }
             Look::Works => attempt.hang_limit.max(WORKS),
             Look::Unclear => return,
         };
         attempt.hang_limit = limit;
-        let at = attempt.sign_at + limit;
-        let (is_watched, gives_time) = (attempt.is_watched, look(stall) == Look::Works);
-        // Nobody listened for a while, or the clock jumped: the deadline was put off for that.
-        let put_off = self.timers.get(Timer::Hang(id)).filter(|_| gives_time);
-        if !is_watched {
-            let at = put_off.map_or(at, |put_off| at.max(put_off));
-            self.timers.set(Timer::Hang(id), at.max(self.now));
+        if !attempt.is_watched {
+            self.await_progress(id);
         }
     }
 
@@ -127,9 +123,7 @@ impl Core {
     }
 }
 
-impl Attempt {
-    /// A silence of this length is worth a look at the ranks: three steps, or five seconds.
-    pub fn look_after(&self) -> Millis {
-        LOOK_AT_LEAST.max(Millis(self.pace.step_ms.unwrap_or(0)).times(3))
-    }
+/// A silence of this length is worth a look at the ranks: so many steps, or five seconds.
+pub fn look_after(step_ms: Option<u64>) -> Millis {
+    LOOK_AT_LEAST.max(Millis(step_ms.unwrap_or(0)).times(STEPS_SILENT))
 }

@@ -14,10 +14,9 @@ use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::Attempt;
 use crate::job::Job;
-use clues::{Gathered, is_node};
 use lindos_model::blame::{Blame, Culprit};
 use lindos_model::reason::Charge;
-use lindos_model::{EndReason, Epoch, JobId, Level, NodeId, TrailKind};
+use lindos_model::{EndReason, Epoch, JobId, NodeId, TrailKind};
 use weigh::Who;
 
 /// From this on a verdict overturns what the kind of the end says of who pays.
@@ -75,7 +74,7 @@ impl Core {
         let few: Vec<(NodeId, u32)> = shares
             .iter()
             .take(FEW)
-            .map_while(|(who, share)| is_node(who).map(|node| (node, *share)))
+            .map_while(|(who, share)| who.node().map(|node| (node, *share)))
             .collect();
         let together: u32 = few.iter().map(|(_, share)| share).sum();
         let name = |node: NodeId| self.fleet.node(node).spec.name.clone();
@@ -86,12 +85,15 @@ impl Core {
             }
             Who::Node(_) => (one_of(&few, name), together),
             Who::User => (Culprit::User, share),
-            Who::Place(index) => (place(&gathered, index), share),
+            Who::Place(index) => {
+                let (place, nodes) = gathered.places[index].clone();
+                (Culprit::Shared { place, nodes }, share)
+            }
             Who::Elsewhere => (Culprit::Unknown, share),
         };
         let likely = percent(share) >= Blame::LIKELY;
         let culprit = if likely { culprit } else { Culprit::Unknown };
-        let node = is_node(&top).filter(|_| matches!(culprit, Culprit::Node(_)));
+        let node = top.node().filter(|_| matches!(culprit, Culprit::Node(_)));
         let clues = self.clues_by_name(&gathered.clues);
         let blame = Blame { culprit, percent: percent(share), clues };
         let user_percent = user.map_or(0, |&(_, share)| percent(share));
@@ -125,10 +127,4 @@ fn one_of(few: &[(NodeId, u32)], name: impl Fn(NodeId) -> String) -> Culprit {
         }
     }
     Culprit::OneOf(names)
-}
-
-fn place(gathered: &Gathered, index: usize) -> Culprit {
-    let (level, name, nodes) = &gathered.places[index];
-    let noun = if *level == Level::Fleet { "power feed" } else { level.noun() };
-    Culprit::Shared { place: format!("{noun} {name}"), nodes: *nodes }
 }

@@ -41,6 +41,15 @@ pub enum Who {
     Elsewhere,
 }
 
+impl Who {
+    pub fn node(self) -> Option<NodeId> {
+        match self {
+            Who::Node(node) => Some(node),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Scales {
     /// Machines of the gang.

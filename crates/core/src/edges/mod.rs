@@ -48,6 +48,8 @@ pub struct SilenceWatch {
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     at: Time,
+    /// Silence counts from here: later than that, if nobody listened meanwhile.
+    from: Time,
     said_silent: bool,
     known: bool,
 }
@@ -59,13 +61,26 @@ impl SilenceWatch {
 
     /// The node was heard from; also to begin the watch over it.
     pub fn heard(&mut self, node: NodeId, at: Time) {
-        let unknown = Heard { at, said_silent: false, known: false };
+        self.count_from(node, at, at);
+    }
+
+    /// Nobody has listened for a while: the silence of so many nodes counts from now on. When each
+    /// was heard stays as it is.
+    pub fn listen_anew(&mut self, nodes: usize, now: Time) {
+        for index in 0..nodes {
+            let before = self.nodes.get(index).filter(|before| before.known);
+            self.count_from(NodeId(index as u32), before.map_or(now, |before| before.at), now);
+        }
+    }
+
+    fn count_from(&mut self, node: NodeId, at: Time, from: Time) {
+        let unknown = Heard { at, from, said_silent: false, known: false };
         if self.nodes.len() <= node.index() {
             self.nodes.resize(node.index() + 1, unknown);
         }
         let before = self.nodes[node.index()];
         if !before.known || before.said_silent {
-            let due = at + self.silent_after;
+            let due = from + self.silent_after;
             self.look_at = Some(self.look_at.map_or(due, |look_at| look_at.min(due)));
         }
         self.nodes[node.index()] = Heard { known: true, ..unknown };
@@ -78,13 +93,13 @@ impl SilenceWatch {
             return silent;
         }
         for (index, heard) in self.nodes.iter_mut().enumerate() {
-            if heard.known && !heard.said_silent && now.since(heard.at) >= self.silent_after {
+            if heard.known && !heard.said_silent && now.since(heard.from) >= self.silent_after {
                 heard.said_silent = true;
                 silent.push((NodeId(index as u32), heard.at));
             }
         }
         let watched = self.nodes.iter().filter(|heard| heard.known && !heard.said_silent);
-        self.look_at = watched.map(|heard| heard.at + self.silent_after).min();
+        self.look_at = watched.map(|heard| heard.from + self.silent_after).min();
         silent
     }
 
@@ -390,6 +405,19 @@ mod tests {
         assert!(watch.silent(Time(9000)).is_empty());
         watch.heard(NodeId(3), Time(9500));
         assert_eq!(watch.silent(Time(14_500)), [(NodeId(3), Time(9500))]);
+    }
+
+    #[test]
+    fn silence_while_nobody_listens_does_not_count_and_was_silence_all_the_same() {
+        let mut watch = SilenceWatch::new(Millis(5000));
+        watch.heard(NodeId(0), Time(1000));
+        watch.listen_anew(2, Time(60_000));
+        assert!(watch.silent(Time(64_999)).is_empty());
+        assert_eq!(
+            watch.silent(Time(65_000)),
+            [(NodeId(0), Time(1000)), (NodeId(1), Time(60_000))],
+            "and of the one that was never heard, nothing is known before"
+        );
     }
 
     #[test]

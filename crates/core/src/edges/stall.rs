@@ -6,15 +6,13 @@
 //! only while its launch is the newest and its replica trains with the others.
 
 use crate::Core;
-use crate::blame::evidence::LOOK_AT_LEAST;
+use crate::blame::evidence::look_after;
 use crate::event::Event;
 use crate::gang::attempt::{Attempt, ReplicaState};
 use lindos_model::{Activity, Apart, Epoch, JobId, Millis, Rank, Stall, Time};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// A silence of so many steps is looked into.
-const STEPS_SILENT: u64 = 3;
 /// Between two looks at one silence, and how often one is told of.
 const LOOK_AGAIN: Millis = Millis::from_secs(5);
 const TOLD_MAX: u32 = 8;
@@ -184,7 +182,7 @@ impl JobWatch {
         self.said = None;
         self.told = 0;
         // Before the first step nobody knows how long the start may take.
-        self.look_at = self.step.map(|_| now + self.patience());
+        self.look_at = self.step.map(|_| now + look_after(self.step_ms));
     }
 
     /// Learns how long steps are from the time between two readings.
@@ -195,10 +193,6 @@ impl JobWatch {
             None => each.min(FIRST_STEP_MAX.0),
             Some(old) => (old * 3 + each.min(old.max(1) * PAUSE)) / 4,
         });
-    }
-
-    fn patience(&self) -> Millis {
-        LOOK_AT_LEAST.max(Millis(self.step_ms.unwrap_or(0)).times(STEPS_SILENT))
     }
 
     /// What there is to see of the silence, if it was not told before.

@@ -37,6 +37,7 @@ impl Core {
         let is_first = attempt.steps_first(epoch);
         let was_watched = std::mem::replace(&mut attempt.is_watched, told.is_watched);
         let gets_on = attempt.pace.on_step(now, told.number, was_watched);
+        let is_whole = epoch == attempt.epoch;
         if gets_on {
             job.reports_steps = true;
             job.total_steps = told.total_steps.or(job.total_steps);
@@ -58,11 +59,11 @@ impl Core {
             if told.is_watched {
                 self.timers.cancel(Timer::Hang(id));
             } else {
-                self.timers.set(Timer::Hang(id), now + wait);
+                self.await_progress(id);
             }
         }
         // A replica that comes back tells a step that the others have long told.
-        if is_first && (gets_on || epoch != attempt.epoch) {
+        if is_first && (gets_on || !is_whole) {
             self.on_first_step(id, epoch, out);
         }
     }
@@ -176,7 +177,13 @@ impl Core {
         }
         attempt.is_watched = false;
         attempt.sign_at = since.clamp(attempt.sign_at, self.now);
-        let at = attempt.sign_at + attempt.hang_limit;
+        self.await_progress(id);
+    }
+
+    /// From the last sign of life on, or from when somebody listened again, silence counts.
+    pub(crate) fn await_progress(&mut self, id: JobId) {
+        let attempt = self.jobs[&id].attempt.as_ref().expect("it makes progress");
+        let at = attempt.sign_at.max(self.listens_since) + attempt.hang_limit;
         self.timers.set(Timer::Hang(id), at.max(self.now));
     }
 
@@ -201,20 +208,19 @@ impl Core {
     /// Nobody listened for a while: silence in that time was not the jobs'. With a new control plane
     /// (`is_new`), nobody watches them any more.
     pub(crate) fn restart_deadlines(&mut self, is_new: bool) {
+        self.listens_since = self.now;
         for id in self.alive.clone() {
             let job = self.jobs.get_mut(&id).expect("it is alive");
             let attempt = job.attempt.as_mut().expect("it is alive");
             let hang = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
-            let was_watched = attempt.is_watched;
+            let was_watched = attempt.is_watched && is_new && !attempt.is_stopping();
             attempt.is_watched &= !is_new;
-            if was_watched && is_new && !attempt.is_stopping() {
-                self.timers.set(Timer::Hang(id), self.now + hang);
+            attempt.hang_limit = attempt.hang_limit.max(hang);
+            if was_watched || self.timers.get(Timer::Hang(id)).is_some() {
+                self.await_progress(id);
             }
-            for (timer, grace) in [(Timer::Hang(id), hang), (Timer::FirstStep(id), ADOPTION_GRACE)]
-            {
-                if let Some(at) = self.timers.get(timer) {
-                    self.timers.set(timer, at.max(self.now + grace));
-                }
+            if let Some(at) = self.timers.get(Timer::FirstStep(id)) {
+                self.timers.set(Timer::FirstStep(id), at.max(self.now + ADOPTION_GRACE));
             }
         }
     }

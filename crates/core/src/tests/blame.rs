@@ -1,7 +1,7 @@
 //! Stories of who is to blame.
 
 use super::story::{Story, job, killed};
-use lindos_model::blame::{Blame, Culprit};
+use lindos_model::blame::{Blame, Culprit, Sign};
 use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
 use lindos_model::reason::Charge;
 use lindos_model::{
@@ -49,9 +49,14 @@ impl Story {
     fn ends_by(&mut self, job: JobId, node: NodeId, exit: &Exit) {
         let report = self.ended(job, node, exit, false);
         self.report(node.0, vec![report]);
-        for other in self.gang(job).into_iter().filter(|&other| other != node) {
-            let report = self.ended(job, other, &killed(), true);
-            self.report(other.0, vec![report]);
+        self.ends_on_others(job, &[node]);
+    }
+
+    /// The ranks on all other nodes are stopped.
+    fn ends_on_others(&mut self, job: JobId, gone: &[NodeId]) {
+        for node in self.gang(job).into_iter().filter(|node| !gone.contains(node)) {
+            let report = self.ended(job, node, &killed(), true);
+            self.report(node.0, vec![report]);
         }
     }
 
@@ -184,6 +189,20 @@ fn a_look_at_ranks_that_work_brings_no_deadline_forward_after_the_clock_has_jump
 }
 
 #[test]
+fn a_look_at_ranks_that_stand_still_counts_from_when_somebody_listened_again() {
+    let mut story = Story::of(8);
+    let id = story.submit(job(4));
+    story.trains_to(id, 10);
+    story.checkpoint(id, 10);
+    story.after(3_600_000).tell(crate::Event::Tick);
+    story.after(1000).stalls(id, stall(10, Activity::Idle, Vec::new()));
+    story.wait(1000);
+    assert_eq!(story.state(id), JobState::Running, "they have not been heard for two seconds");
+    story.wait(10_000);
+    assert_eq!(story.state(id), JobState::Stopping, "and now for twelve");
+}
+
+#[test]
 fn the_same_end_at_the_same_step_on_other_machines_is_the_jobs_own() {
     let mut story = Story::of(8);
     let id = story.submit(JobSpec { retry_user: 5, ..job(2) });
@@ -217,26 +236,71 @@ fn a_loss_that_breaks_again_at_the_same_step_is_the_jobs_own() {
 
 #[test]
 fn two_silent_nodes_of_one_rack_convict_the_rack_and_people_are_told_why() {
+    let (mut story, id) = job_over_racks();
+    story.after(5000);
+    let at = story.now;
+    let gang = story.gang(id);
+    let silent: Vec<NodeId> = gang.iter().filter(|node| node.0 / 4 == 1).take(2).copied().collect();
+    for node in &silent {
+        story.silent(node.0, at);
+    }
+    story.ends_on_others(id, &silent);
+    for node in &silent {
+        story.fenced(node.0);
+    }
+    let (blame, charge) = last(&story, id);
+    let rack = Culprit::Shared { place: "rack r1".into(), nodes: 2 };
+    assert_eq!((blame.culprit.clone(), charge), (rack, Charge::Infrastructure), "{blame}");
+    assert!(blame.percent >= Blame::SURE, "{blame}");
+    let is_told = |entry: &lindos_model::TrailEntry| matches!(&entry.what, TrailKind::Weighed { blame: told } if **told == blame);
+    assert!(story.core.trail_after(0).any(is_told), "{blame}");
+}
+
+#[test]
+fn one_silent_node_is_to_blame_and_not_its_rack_where_another_only_has_a_finding() {
+    let (mut story, id) = job_over_racks();
+    story.after(5000);
+    let at = story.now;
+    let gang = story.gang(id);
+    let in_rack: Vec<NodeId> = gang.iter().filter(|node| node.0 / 4 == 1).copied().collect();
+    story.finds(in_rack[1], "nic.link_down", Severity::Nonfatal, Suspect::Hardware);
+    story.silent(in_rack[0].0, at);
+    story.ends_on_others(id, &in_rack[..1]);
+    story.fenced(in_rack[0].0);
+    let (blame, _) = last(&story, id);
+    assert_eq!(blame.culprit, Culprit::Node(format!("n{}", in_rack[0].0)), "{blame}");
+}
+
+#[test]
+fn a_hang_that_comes_again_on_the_same_bad_machine_says_nothing_of_the_job() {
+    let mut story = Story::of(8);
+    let id = story.submit(job(8));
+    let mut blames = Vec::new();
+    for _ in 0..2 {
+        story.trains_to(id, 10);
+        let bad = 8 * story.gang(id).iter().position(|node| node.0 == 5).unwrap() as u32;
+        let apart =
+            vec![Apart { rank: Rank(bad), step: Some(10), activity: Some(Activity::Blocked) }];
+        story.after(5000).stalls(id, stall(10, Activity::Idle, apart));
+        story.wait(10_000);
+        story.gone(id);
+        blames.push(last(&story, id).0);
+        story.wait(100_000);
+    }
+    for blame in &blames {
+        assert_eq!(blame.culprit, Culprit::Node("n5".into()), "{blame}");
+        let is_again =
+            |clue: &lindos_model::blame::Clue| matches!(clue.sign, Sign::SameAgain { .. });
+        assert!(!blame.clues.iter().any(is_again), "{blame}");
+    }
+}
+
+/// Eight of twelve nodes, four in a rack, the gang over more than one of them.
+fn job_over_racks() -> (Story, JobId) {
     let mut story = Story::of(0);
     for node in 0..12 {
         story.join_in_rack(node, node / 4);
     }
     let id = story.run(job(8));
-    let gang = story.gang(id);
-    let rack = gang[0].0 / 4;
-    story.after(5000);
-    let at = story.now;
-    let mut in_rack = gang.iter().filter(|node| node.0 / 4 == rack).map(|node| node.0);
-    let (one, other) = (in_rack.next().unwrap(), in_rack.next().unwrap());
-    story.finds(NodeId(other), "nic.link_down", Severity::Warning, Suspect::Hardware);
-    story.silent(one, at);
-    for node in gang.iter().filter(|node| node.0 != one) {
-        let report = story.ended(id, *node, &killed(), true);
-        story.report(node.0, vec![report]);
-    }
-    story.fenced(one);
-    let (blame, _) = last(&story, id);
-    assert!(blame.percent > 0 && !blame.clues.is_empty(), "{blame}");
-    let is_told = |entry: &lindos_model::TrailEntry| matches!(&entry.what, TrailKind::Weighed { blame: told } if **told == blame);
-    assert!(story.core.trail_after(0).any(is_told), "{blame}");
+    (story, id)
 }

@@ -255,9 +255,7 @@ impl<D: Disk> Driver<D> {
 
     /// Silence counts from now on for every node that should be heard.
     fn listen_anew(&mut self, now: Time) {
-        for index in 0..self.world.core.nodes().len() {
-            self.silence.heard(NodeId(index as u32), now);
-        }
+        self.silence.listen_anew(self.world.core.nodes().len(), now);
         self.listened_at = Instant::now();
     }
 

@@ -76,9 +76,7 @@ impl Control {
 
     /// Silence counts from now on for every node that should be heard.
     fn listen_anew(&mut self, now: Time) {
-        for index in 0..self.core.nodes().len() {
-            self.silence.heard(NodeId(index as u32), now);
-        }
+        self.silence.listen_anew(self.core.nodes().len(), now);
     }
 
     /// Takes an event for the next commit. Whether a commit must be arranged.

@@ -4,6 +4,7 @@
 use super::stage::Stage;
 use crate::random::Stream;
 use lindos_core::Event;
+use lindos_core::blame::evidence::look_after;
 use lindos_core::gang::attempt::Attempt;
 use lindos_model::finding::{Severity, Suspect};
 use lindos_model::{Activity, Apart, Exit, Millis, NodeId, Rank, Stall, SymptomKind, Time};
@@ -225,7 +226,7 @@ fn looks(stage: &mut Stage, most: Option<Activity>, apart: Vec<Apart>) {
     let attempt = stage.attempt().expect("it runs");
     let (since, step) = (attempt.pace.step_at, attempt.pace.step.unwrap_or(0));
     let told = attempt.world_size();
-    let wait = attempt.look_after();
+    let wait = look_after(attempt.pace.step_ms);
     let behind = apart.iter().filter(|apart| apart.step.is_some_and(|at| at < step)).count();
     let at_step = told - behind as u32;
     let (job, epoch) = (stage.job, stage.epoch());

@@ -6,6 +6,7 @@
 use super::stage::Stage;
 use crate::random::Stream;
 use lindos_core::Event;
+use lindos_core::blame::evidence::look_after;
 use lindos_core::event::GangWord;
 use lindos_model::{Activity, Apart, JobState, Millis, Rank, Stall};
 
@@ -162,7 +163,7 @@ fn saving(random: &mut Stream) -> Look {
 
 fn pauses(stage: &mut Stage, span: Millis, look: &Look) {
     let Some(attempt) = stage.attempt().filter(|attempt| !attempt.is_stopping()) else { return };
-    let wait = attempt.look_after();
+    let wait = look_after(attempt.pace.step_ms);
     if span > wait {
         stage.after(wait);
         is_looked_at(stage, look);
@@ -177,7 +178,7 @@ fn pauses(stage: &mut Stage, span: Millis, look: &Look) {
 fn computes(stage: &mut Stage, span: Millis) {
     let Some(attempt) = stage.attempt().filter(|attempt| !attempt.is_stopping()) else { return };
     // What a look shows is told again when it changes.
-    let look_at = (attempt.pace.step_at + attempt.look_after()).max(stage.now);
+    let look_at = (attempt.pace.step_at + look_after(attempt.pace.step_ms)).max(stage.now);
     let end = stage.now + span;
     if attempt.pace.step.is_some() && look_at < end {
         stage.after(look_at.since(stage.now));
