@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 const FRESH: Millis = Millis::from_secs(600);
 /// Ends of attempts count as one point when they are no further apart than this.
 const SAME_POINT: Millis = Millis::from_secs(2);
+/// An end within so many steps of the start is no surprise at any of them.
+const SOON: u64 = 5;
 /// A link that fails is just what makes others lose their peers.
 const FITS: i32 = 10;
 const STRIKE: i32 = 5;
@@ -159,8 +161,12 @@ impl Core {
             |past: &&PastAttempt| all.picked.is_none() || self.culprit_of(past) != all.picked;
         let times = same.into_iter().filter(is_elsewhere).count() as u32;
         if times > 0 {
+            // Whatever fails soon after a start fails near the step that it resumed from.
+            let done =
+                attempt.pace.step.map(|step| step - attempt.resumed_from.unwrap_or(0).min(step));
+            let is_telling = done.is_some_and(|steps| steps > SOON);
             let each = if matches!(reason, EndReason::Hang { .. }) { 6 } else { 10 };
-            let each = if attempt.pace.step.is_some() { each } else { each / 2 };
+            let each = if is_telling { each } else { each / 2 };
             all.user(Sign::SameAgain { times }, each * times.min(TIMES_COUNTED).cast_signed());
         }
     }
