@@ -183,10 +183,12 @@ pub enum Plant {
     UpgradeLoses,
     /// An agent with a new disk counts its starts from 1 again.
     IncarnationReset,
+    /// Agents do not say that a loss is no number.
+    DeafToLoss,
 }
 
 impl Plant {
-    pub const ALL: [(Plant, &'static str); 13] = [
+    pub const ALL: [(Plant, &'static str); 14] = [
         (Plant::FenceLies, "two epochs"),
         (Plant::AckEarly, "acknowledged"),
         (Plant::ForgetToJournal, "replay came out differently"),
@@ -200,5 +202,6 @@ impl Plant {
         (Plant::StandbySkips, "the standby came out differently"),
         (Plant::UpgradeLoses, "differs from the snapshot's"),
         (Plant::IncarnationReset, "did not end"),
+        (Plant::DeafToLoss, "its loss broke"),
     ];
 }

@@ -17,6 +17,8 @@ pub struct Script {
     pub reports: bool,
     /// A bug of its own: it exits with status 1 at this step, in its first so many attempts.
     pub bug: Option<Bug>,
+    /// Its loss is no number from this step on, in its first so many attempts, and it goes on.
+    pub loss_breaks: Option<Bug>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,13 @@ impl Script {
         }
     }
 
+    /// The first step without a loss that is a number, of the attempt of this number.
+    pub fn loss_broken_from(&self, training: &Training, attempt: u32) -> Option<u64> {
+        let breaks = self.loss_breaks.filter(|breaks| attempt <= breaks.attempts)?;
+        // What was saved since is spoilt, too.
+        Some(breaks.step.max(training.from_step + 1))
+    }
+
     /// When the training reaches `step`, with the checkpoints before it, if nothing stops it.
     pub fn reaches(&self, training: &Training, step: u64) -> Time {
         let steps = step.saturating_sub(training.from_step);
@@ -86,6 +95,12 @@ impl Script {
     /// When all is done, the last checkpoint too.
     pub fn finishes(&self, training: &Training) -> Time {
         self.reaches(training, self.steps)
+    }
+
+    /// From its start to its end, if nothing stops it.
+    pub fn alone(&self) -> Millis {
+        let training = Training { began: Time::ZERO, from_step: 0, ended: None };
+        Millis(self.finishes(&training).0)
     }
 }
 
@@ -102,6 +117,7 @@ mod tests {
             checkpoint: Millis(500),
             reports: true,
             bug: None,
+            loss_breaks: None,
         }
     }
 

@@ -8,7 +8,7 @@ mod stall;
 mod symptom;
 
 pub use clock::SteadyClock;
-pub use stall::{RankReading, StallWatch};
+pub use stall::{BROKEN_STEPS, RankReading, StallWatch};
 pub use symptom::SymptomEdges;
 
 use crate::event::Event;

@@ -21,7 +21,7 @@ const PAUSE: u64 = 4;
 /// A first step is not taken to be longer than this.
 const FIRST_STEP_MAX: Millis = Millis::from_secs(60);
 /// A loss that is no number for so many steps does not become one again by itself.
-const BROKEN_STEPS: u64 = 10;
+pub const BROKEN_STEPS: u64 = 10;
 
 /// The newest of one rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -109,6 +109,10 @@ pub struct JobTable {
     pub bug_at_step: Option<u64>,
     /// … in its first so many attempts (all, when not given).
     pub bug_attempts: Option<u32>,
+    /// Its loss is no number from this step on …
+    pub loss_breaks_at_step: Option<u64>,
+    /// … in its first so many attempts (all, when not given).
+    pub loss_breaks_attempts: Option<u32>,
 }
 
 fn yes() -> bool {
@@ -375,12 +379,15 @@ impl JobTable {
                 checkpoint_every: self.checkpoint_every,
                 checkpoint: span(self.checkpoint, Millis::ZERO),
                 reports: self.reports,
-                bug: self
-                    .bug_at_step
-                    .map(|step| Bug { step, attempts: self.bug_attempts.unwrap_or(u32::MAX) }),
+                bug: bug(self.bug_at_step, self.bug_attempts),
+                loss_breaks: bug(self.loss_breaks_at_step, self.loss_breaks_attempts),
             },
         })
     }
+}
+
+fn bug(at_step: Option<u64>, attempts: Option<u32>) -> Option<Bug> {
+    at_step.map(|step| Bug { step, attempts: attempts.unwrap_or(u32::MAX) })
 }
 
 impl JobTable {

@@ -125,6 +125,8 @@ fn job_table(job: &SimJob) -> JobTable {
         reports: script.reports,
         bug_at_step: script.bug.map(|Bug { step, .. }| step),
         bug_attempts: script.bug.map(|Bug { attempts, .. }| attempts),
+        loss_breaks_at_step: script.loss_breaks.map(|Bug { step, .. }| step),
+        loss_breaks_attempts: script.loss_breaks.map(|Bug { attempts, .. }| attempts),
     }
 }
 

@@ -38,8 +38,10 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
         jobs.push(job);
     }
     make_replicas(seed, &mut jobs);
+    break_losses(seed, &mut jobs);
     keep_spares(seed, &mut jobs);
     let reservations = random_reservations(seed, &nodes[..nodes.len().min(RESERVED_MAX)]);
+    let limit = limit(&jobs);
     let mut setup = Setup {
         seed,
         policy,
@@ -57,7 +59,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
         },
         heartbeat: size.heartbeat(),
         healed_at: Some(Time(FAULTY)),
-        limit: Time(LIMIT),
+        limit,
         plant,
     };
     for _ in 0..chance.between(0, 25) {
@@ -223,8 +225,25 @@ fn random_job(chance: &mut Stream, number: u64, room: &Room, before: &[SimJob]) 
             checkpoint: Millis(chance.between(0, 50_000)),
             reports,
             bug,
+            loss_breaks: None,
         },
     }
+}
+
+/// The losses of some jobs break. A stream of their own, as above.
+fn break_losses(seed: u64, jobs: &mut [SimJob]) {
+    let chance = &mut Stream::new(seed, "losses");
+    for job in jobs {
+        let breaks = chance.chance(80_000);
+        let (step, attempts) = (chance.between(1, 100), chance.between(1, 3) as u32);
+        job.script.loss_breaks = (breaks && job.script.reports).then_some(Bug { step, attempts });
+    }
+}
+
+/// By when all must have ended: time for all of them twice, one after another.
+fn limit(jobs: &[SimJob]) -> Time {
+    let all = jobs.iter().map(|job| job.script.alone().0 * u64::from(job.spec.array.unwrap_or(1)));
+    Time(LIMIT.max(FAULTY + 2 * all.sum::<u64>()))
 }
 
 /// Some gangs are made of replicas. A stream of their own: without them, a seed is what it was.

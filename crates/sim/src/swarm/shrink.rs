@@ -234,7 +234,7 @@ impl Search<'_> {
 
 type Plainer = fn(&mut SimJob);
 
-const PLAIN_JOB: [Plainer; 9] = [
+const PLAIN_JOB: [Plainer; 10] = [
     |job| job.after.clear(),
     |job| job.at = Time::ZERO,
     |job| Arc::make_mut(&mut job.spec).array = None,
@@ -242,6 +242,7 @@ const PLAIN_JOB: [Plainer; 9] = [
     |job| Arc::make_mut(&mut job.spec).labels.clear(),
     |job| Arc::make_mut(&mut job.spec).time_limit = None,
     |job| job.script.bug = None,
+    |job| job.script.loss_breaks = None,
     |job| {
         let spec = Arc::make_mut(&mut job.spec);
         (spec.replicas, spec.replicas_min) = (1, 1);

@@ -7,18 +7,23 @@ use super::{
 use crate::agent::Told;
 use crate::control::{Control, Reads, read_record};
 use crate::fault::{Network, Plant};
+use lindos_core::edges::BROKEN_STEPS;
 use lindos_core::effect::Reply;
 use lindos_core::{Effect, Event};
 use lindos_journal::EventRecord;
 use lindos_model::job::After;
 use lindos_model::reservation::Reservation;
-use lindos_model::{EndReason, JobSpec, Mended, Millis, NodeId, Time, TrailEntry, TrailKind};
+use lindos_model::{
+    EndReason, Epoch, JobId, JobSpec, Mended, Millis, NodeId, Time, TrailEntry, TrailKind,
+};
 use std::sync::Arc;
 
 /// A control plane that was deposed in the middle of its work has so many commands on their way.
 const SENT_KEPT: usize = 64;
 /// So long after the disk was full, a deadline may strike that progress had moved meanwhile.
 const AFTER_FULL: Millis = Millis::from_secs(2);
+/// A broken loss is told of sooner than this, and three reports, once nothing goes wrong any more.
+const LOSS_TOLD: Millis = Millis::from_secs(60);
 /// Fleets of no more nodes than this are checked after every commit …
 const CHECKED_ALWAYS: usize = 64;
 /// … and larger ones about once in so many happenings, or as many as they have nodes.
@@ -109,6 +114,21 @@ impl World {
             }
         }
         self.arm_clock();
+    }
+
+    /// Of a job that has just completed.
+    fn look_for_broken_loss(&self, id: JobId) {
+        let Some(healed_at) = self.setup.healed_at else { return };
+        for ((_, epoch), run) in self.runs.range((id, Epoch(0))..=(id, Epoch(u32::MAX))) {
+            let Some(training) = run.training.as_ref().filter(|_| run.finished) else { continue };
+            let Some(from) = run.script.loss_broken_from(training, epoch.0) else { continue };
+            let seen_at = run.script.reaches(training, from + BROKEN_STEPS).max(healed_at);
+            let unseen = run.script.finishes(training).since(seen_at);
+            assert!(
+                unseen <= LOSS_TOLD + self.setup.heartbeat.times(3),
+                "violation: job {id} completed {unseen} after its loss broke at step {from}"
+            );
+        }
     }
 
     pub(super) fn take(&mut self, event: Event) {
@@ -205,6 +225,7 @@ impl World {
             if let (TrailKind::Completed, Some(job)) = (&entry.what, entry.job) {
                 let done = self.runs.iter().any(|((id, _), run)| *id == job && run.finished);
                 assert!(done, "violation: job {job} is called completed and was not finished");
+                self.look_for_broken_loss(job);
             }
         }
         for entry in &fresh {

@@ -506,7 +506,7 @@ impl World {
         for job in core.jobs() {
             let script = self.setup.jobs.iter().find(|known| known.spec.name == job.spec.name);
             let script = &script.expect("nobody else submits").script;
-            let has_bug = script.bug.is_some();
+            let has_bug = script.bug.is_some() || script.loss_breaks.is_some();
             // Ends are told by the nodes' clocks, silences by the control plane's. Where these differ,
             // or reports wait for a slow disk, the one may be taken for the cause of the other:
             // docs/swarm.md.

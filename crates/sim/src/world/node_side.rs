@@ -108,12 +108,15 @@ impl World {
             let activity = Some(if stands { Activity::Idle } else { Activity::Busy });
             let tells = run.script.reports && run.training.is_some();
             let position = training.filter(|_| tells).map(|it| run.script.at(it, self.now));
+            let broken_from = training.and_then(|it| run.script.loss_broken_from(it, run.base.1.0));
+            let loss_broken_from = broken_from
+                .filter(|_| !self.is_planted(Plant::DeafToLoss))
+                .filter(|&from| position.and_then(|position| position.step) >= Some(from));
             for rank in &attempt.ranks {
                 match &rank.exit {
                     None => {
                         let step = position.and_then(|position| position.step);
                         let checkpoint_step = position.and_then(|position| position.checkpoint);
-                        let loss_broken_from = None;
                         let reading =
                             RankReading { step, checkpoint_step, activity, loss_broken_from };
                         witnessed.ranks.push((job, epoch, rank.rank, reading));
