@@ -16,6 +16,9 @@ use crate::timer::Timer;
 use lindos_model::reason::Charge;
 use lindos_model::{Column, EndReason, JobId, Millis, Time, TrailKind};
 
+/// A replica that tells no steps is taken to train with the others so long after it was launched.
+const BACK_AT_WORK: Millis = Millis::from_secs(60);
+
 impl Core {
     /// A fault in one replica of a job, which for most jobs is the whole gang.
     pub(crate) fn on_fault(
@@ -26,7 +29,7 @@ impl Core {
         out: &mut Effects,
     ) {
         let Some(attempt) = self.attempt_of(id) else { return };
-        if attempt.can_go_on_without(replica) {
+        if attempt.can_go_on_without(replica, self.now) {
             self.drop_replica(id, replica, reason, out);
         } else if attempt.replicas[replica].state == ReplicaState::Launched {
             self.stop_attempt(id, reason, out);
@@ -215,13 +218,21 @@ impl Core {
 }
 
 impl Attempt {
-    pub(crate) fn can_go_on_without(&self, index: usize) -> bool {
+    pub(crate) fn can_go_on_without(&self, index: usize, now: Time) -> bool {
         let replica = &self.replicas[index];
         let has_trained = replica.first_step_at.is_some();
-        // Those that begin together count once they are launched, and later those that train.
+        let has_just_begun = |&&other: &&u32| {
+            let since = now.since(self.replicas[other as usize].launched_at);
+            other as usize != index && since < BACK_AT_WORK
+        };
+        // Those that begin together count once they are launched, and later those that train. Where
+        // no steps are told, one that comes back counts after a while.
         let others = match self.first_step_at {
             Some(_) => self.training().saturating_sub(usize::from(has_trained)),
-            None => self.replicas.len() - self.down.len() - 1,
+            None => {
+                let not_yet = self.rejoining.iter().filter(has_just_begun).count();
+                self.replicas.len() - self.down.len() - not_yet - 1
+            }
         };
         !self.is_stopping()
             && self.replicas.len() > 1

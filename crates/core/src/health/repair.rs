@@ -165,7 +165,7 @@ impl Core {
             let job = self.jobs.get_mut(&job).expect("it holds GPUs");
             let attempt = job.attempt.as_mut().expect("it holds GPUs");
             let replica = attempt.replica_of(member);
-            if attempt.can_go_on_without(replica) {
+            if attempt.can_go_on_without(replica, self.now) {
                 faults.push((job.id, replica, reason.clone()));
             } else {
                 attempt.leaves.insert(id);

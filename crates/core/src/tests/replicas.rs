@@ -144,6 +144,35 @@ fn a_program_that_fails_in_every_replica_ends_the_attempt_as_its_own_fault() {
 }
 
 #[test]
+fn a_program_that_tells_no_steps_and_fails_in_every_replica_is_not_brought_back_piece_by_piece() {
+    let mut story = Story::of(8);
+    let id = story.submit(replicated(8, 8, 2));
+    story.all_up(id);
+    story.after(100_000);
+    for node in story.gang(id) {
+        let failed = story.ended(id, node, &Exit::Code(1), false);
+        story.report(node.0, vec![failed]);
+    }
+    assert_eq!(story.state(id), JobState::Stopping);
+}
+
+#[test]
+fn replicas_that_tell_no_steps_are_lost_one_by_one_for_as_long_as_one_likes() {
+    let mut story = Story::of(8);
+    let id = story.submit(replicated(4, 4, 3));
+    story.all_up(id);
+    for _ in 0..4 {
+        for replica in 0..4 {
+            story.wait(100_000);
+            let node = story.gang(id)[replica];
+            let failed = story.ended(id, node, &killed(), false);
+            story.report(node.0, vec![failed]);
+            assert_eq!(story.state(id), JobState::Running);
+        }
+    }
+}
+
+#[test]
 fn a_replica_that_fails_twice_on_a_node_before_it_trains_comes_back_on_another() {
     let (mut story, id) = training(2);
     let gang = story.gang(id);
