@@ -227,12 +227,11 @@ impl Attempt {
         };
         // Those that begin together count once they are launched, and later those that train. Where
         // no steps are told, one that comes back counts after a while.
-        let others = match self.first_step_at {
-            Some(_) => self.training().saturating_sub(usize::from(has_trained)),
-            None => {
-                let not_yet = self.rejoining.iter().filter(has_just_begun).count();
-                self.replicas.len() - self.down.len() - not_yet - 1
-            }
+        let others = if self.first_step_at.is_some() {
+            self.training().saturating_sub(usize::from(has_trained))
+        } else {
+            let not_yet = self.rejoining.iter().filter(has_just_begun).count();
+            self.replicas.len() - self.down.len() - not_yet - 1
         };
         !self.is_stopping()
             && self.replicas.len() > 1
