@@ -20,7 +20,7 @@ use lindos_model::{EndReason, Epoch, JobId, NodeId, TrailKind};
 use weigh::Who;
 
 /// From this on a verdict overturns what the kind of the end says of who pays.
-const OVERTURNS: u8 = 75;
+const OVERTURNS: u8 = 80;
 /// More machines than this are no choice between a few.
 const FEW: usize = 4;
 
