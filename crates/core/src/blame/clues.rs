@@ -4,7 +4,7 @@
 //! left out. The figures are judgements, held against thousands of faults with known culprits by
 //! `lindos sim validate blame`.
 
-use super::weigh::{Scales, decibans};
+use super::weigh::Scales;
 use crate::Core;
 use crate::gang::attempt::Attempt;
 use crate::health::fleet::NodeState;
@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 const FRESH: Millis = Millis::from_secs(600);
 /// Ends of attempts count as one point when they are no further apart than this.
 const SAME_POINT: Millis = Millis::from_secs(2);
+/// An end within so many steps of the start is no surprise at any of them.
+const SOON: u64 = 5;
 /// A link that fails is just what makes others lose their peers.
 const FITS: i32 = 10;
 const STRIKE: i32 = 5;
@@ -159,9 +161,13 @@ impl Core {
             |past: &&PastAttempt| all.picked.is_none() || self.culprit_of(past) != all.picked;
         let times = same.into_iter().filter(is_elsewhere).count() as u32;
         if times > 0 {
-            let weight = same_again(attempt, reason, span);
-            let counted = times.min(TIMES_COUNTED).cast_signed();
-            all.user(Sign::SameAgain { times }, weight * counted);
+            // Whatever fails soon after a start fails near the step that it resumed from.
+            let done =
+                attempt.pace.step.map(|step| step - attempt.resumed_from.unwrap_or(0).min(step));
+            let is_telling = done.is_some_and(|steps| steps > SOON);
+            let each = if matches!(reason, EndReason::Hang { .. }) { 6 } else { 10 };
+            let each = if is_telling { each } else { each / 2 };
+            all.user(Sign::SameAgain { times }, each * times.min(TIMES_COUNTED).cast_signed());
         }
     }
 
@@ -206,17 +212,6 @@ impl Core {
         });
         named.take(Blame::CLUES_MAX).collect()
     }
-}
-
-/// What it weighs, each time, that an attempt has ended where one before it did: the more steps this
-/// one has made, the less likely is it by chance. What fails soon after a start always fails near
-/// where it resumed from.
-fn same_again(attempt: &Attempt, reason: &EndReason, span: u64) -> i32 {
-    let most = if matches!(reason, EndReason::Hang { .. }) { 6 } else { 10 };
-    let Some(step) = attempt.pace.step else { return most / 2 };
-    let made = step.saturating_sub(attempt.resumed_from.unwrap_or(0));
-    let alike = span.checked_div(attempt.pace.step_ms.unwrap_or(span)).unwrap_or(span).max(1);
-    decibans(made / (2 * alike + 1)).clamp(most / 2, most)
 }
 
 /// What fails with all that is in it or behind it, the smallest first.
