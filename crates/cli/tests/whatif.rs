@@ -106,6 +106,35 @@ fn the_journal_of_a_real_run_with_a_killed_rank_is_lived_again() {
 }
 
 #[test]
+fn another_fleet_is_answered_for_and_jobs_without_a_place_are_named() {
+    let lab = recorded();
+    let json = lab.json(["whatif", "rec", "--fleet", "32x8", "--seeds", "2"]);
+    assert_eq!(json["change"][0], "the fleet 32x8 (32 nodes, 256 GPUs)");
+    let total = |when: &str| json["total"][when].as_f64().unwrap();
+    assert!((total("after") / total("before") - 32.0 / 24.0).abs() < 1e-9, "{json}");
+    assert!(json["on_record"].as_object().unwrap().is_empty());
+    let said = json["assumptions"].to_string();
+    assert!(said.contains("of faults on record none is played under the change"), "{said}");
+    for (fleet, what) in [
+        ("16x8", "main could never start there"),
+        ("cluster-16", "did you mean the ready-made fleet `cluster-16k`?"),
+        ("0x8", "--fleet 0x8: "),
+        ("99999999999x8", "hint: "),
+        ("4x99", "--fleet 4x99: "),
+    ] {
+        let ended = lab.output(["whatif", "rec", "--fleet", fleet]);
+        assert_eq!(ended.code, 2, "{fleet}: {}", ended.stderr);
+        assert!(ended.stderr.contains(what) && ended.stderr.contains("hint: "), "{}", ended.stderr);
+    }
+    let ended = lab.output(["whatif", "rec", "--fleet", "32x8", "--seeds", "0"]);
+    assert!(
+        ended.code == 2 && ended.stderr.contains("--fleet: there is nothing"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
 fn what_cannot_be_played_is_refused_with_a_hint() {
     let lab = recorded();
     let refused = |words: &[&str], code: i32, said: &str| {

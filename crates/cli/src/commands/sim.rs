@@ -8,7 +8,7 @@ mod record;
 mod soak;
 mod swarm;
 mod sweep;
-mod trace;
+pub mod trace;
 mod validate;
 
 use crate::failure::{Exit, Failure};

@@ -6,13 +6,14 @@ mod text;
 
 use super::sim::many;
 use crate::commands::sim::fleet_run::{failed, files_beside};
+use crate::commands::sim::trace::load_fleet;
 use crate::failure::{Exit, Failure};
 use crate::{output, policy_file};
 use clap::Args;
 use lindos_model::Time;
 use lindos_model::job::{CheckpointEvery, parse_span};
 use lindos_sim::whatif::assume::{USUAL_CURRENCY, USUAL_PRICE, nothing_to_draw};
-use lindos_sim::whatif::change::{BadChange, Change, added_jobs, parse_set};
+use lindos_sim::whatif::change::{BadChange, Change, OtherFleet, added_jobs, parse_set};
 use lindos_sim::whatif::draw::Faults;
 use lindos_sim::whatif::page::{About, page};
 use lindos_sim::whatif::play::{play, setup};
@@ -50,6 +51,9 @@ pub struct WhatifArgs {
     /// With so many nodes more (+8) or fewer (-8)
     #[arg(long, value_name = "+N", allow_hyphen_values = true, default_value_t = 0)]
     nodes: i64,
+    /// On another fleet: a fleet file, a ready-made fleet, or NODESxGPUS such as 300x8
+    #[arg(long, value_name = "FLEET")]
+    fleet: Option<String>,
     /// With the jobs of a file more ([[jobs]] tables, docs/twin.md), so long after the beginning
     #[arg(long, value_name = "FILE[@SPAN]")]
     add_job: Vec<String>,
@@ -138,6 +142,7 @@ fn change(
     for added in &args.add_job {
         jobs.extend(added_job(added, history)?);
     }
+    let fleet = args.fleet.as_deref().map(other_fleet).transpose()?;
     let change = Change {
         policy,
         set,
@@ -145,11 +150,18 @@ fn change(
         fault_rate: args.fault_rate,
         repair_time: args.repair_time,
         nodes: args.nodes,
+        fleet,
         jobs,
     };
     // Before anything is played.
     setup(history, &change, Faults::Recorded).map_err(bad_change)?;
     Ok(change)
+}
+
+fn other_fleet(name: &str) -> Result<OtherFleet, Failure> {
+    let nodes = load_fleet(name)?;
+    let stem = Path::new(name).file_stem().map_or(name.into(), |stem| stem.to_string_lossy());
+    Ok(OtherFleet { name: stem.into_owned(), nodes })
 }
 
 fn bad_change(bad: BadChange) -> Failure {
@@ -196,14 +208,15 @@ fn compare(args: &WhatifArgs, history: &History, change: &Change) -> Result<Comp
     let draws = !nothing_to_draw(history) && !change.is_none();
     let count = if draws { args.seeds } else { 0 };
     let seeds: Vec<u64> = (0..count).map(|index| args.seed.wrapping_add(index)).collect();
-    let runs = runs(&seeds, change.keeps_faults());
+    let runs = runs(&seeds, change.keeps_faults(history));
     if runs.len() == 1 {
         let hint = if nothing_to_draw(history) {
             "no fault is on record, so there is none to come more often"
         } else {
-            "give --seeds 1 or more: the faults on record are as many as they are"
+            "give --seeds 1 or more: the faults on record are as many as they are, on their nodes"
         };
-        return Err(Failure::bad_input("--fault-rate: there is nothing to play", hint));
+        let flag = if change.fleet.is_some() { "--fleet" } else { "--fault-rate" };
+        return Err(Failure::bad_input(format!("{flag}: there is nothing to play"), hint));
     }
     let until = history.until.0.max(1) as f64;
     let nothing = Change::default();

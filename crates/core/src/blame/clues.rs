@@ -8,13 +8,14 @@ use super::weigh::Scales;
 use crate::Core;
 use crate::gang::attempt::Attempt;
 use crate::health::fleet::NodeState;
-use crate::health::record::Open;
+use crate::health::places::{SHARED, shared_at};
+use crate::health::record::{Health, Open};
 use crate::job::{Job, PastAttempt};
 use crate::recovery::rules;
 use lindos_model::blame::{Blame, Clue, Culprit, Sign};
 use lindos_model::finding::{Severity, Suspect};
 use lindos_model::{
-    Activity, Apart, EndReason, Exit, Location, Millis, NodeId, Rank, Stall, SymptomKind, Time,
+    Activity, Apart, EndReason, Exit, Millis, NodeId, Rank, Stall, SymptomKind, Time,
 };
 use std::collections::BTreeMap;
 
@@ -123,7 +124,9 @@ impl Core {
         let begun = attempt.launched_at.max(Time(self.now.0.saturating_sub(FRESH.0)));
         let window = Millis(self.policy.repair.strikes_window_ms);
         let is_member = |node| self.fleet.node(node).allocations.iter().any(|a| a.job == job.id);
-        for (&node, health) in self.health.iter().filter(|&(&node, _)| is_member(node)) {
+        let has_clues = |health: &Health| !health.open.is_empty() || !health.strikes.is_empty();
+        let known = self.health.iter().filter(|(_, health)| has_clues(health));
+        for (&node, health) in known.filter(|&(&node, _)| is_member(node)) {
             for open in health.open.iter().filter(|open| !open.is_let_be) {
                 all.finding(node, open, open.last >= begun && open.since >= begun);
             }
@@ -183,21 +186,36 @@ impl Core {
         if all.scales.suspects().nth(1).is_none() {
             return;
         }
-        let at = |node: NodeId| shared_at(&self.fleet.node(node).spec.location);
-        let mut places: BTreeMap<(usize, &str), Vec<NodeId>> = BTreeMap::new();
+        let places = self.fleet.places();
+        let mut suspected: Vec<(u32, NodeId)> = Vec::new();
         for node in all.scales.suspects() {
-            for (kind, name) in at(node).into_iter().enumerate() {
-                if !name.is_empty() {
-                    places.entry((kind, name)).or_default().push(node);
-                }
+            let known = places.of(node).iter().filter(|&&place| place != 0);
+            suspected.extend(known.map(|&place| (place, node)));
+        }
+        suspected.sort_unstable();
+        let mut is_suspect = vec![false; self.fleet.len()];
+        all.scales.suspects().for_each(|node| is_suspect[node.index()] = true);
+        let mut well = vec![0u32; places.end()];
+        for member in attempt.members.iter().filter(|member| !is_suspect[member.node.index()]) {
+            for &place in places.of(member.node) {
+                well[place as usize] += 1;
             }
         }
-        for ((kind, name), nodes) in places.into_iter().filter(|(_, nodes)| nodes.len() > 1) {
-            let members = attempt.members.iter().filter(|member| at(member.node)[kind] == name);
-            // A machine that was replaced since is a suspect and no member.
-            let well = members.filter(|member| !nodes.contains(&member.node)).count();
+        let mut found = Vec::new();
+        for of_one in suspected.chunk_by(|one, other| one.0 == other.0) {
+            let (place, first) = of_one[0];
+            if of_one.len() > 1 {
+                let kind = places.of(first).iter().position(|&other| other == place);
+                let kind = kind.expect("the place is one of the node's");
+                let nodes: Vec<NodeId> = of_one.iter().map(|&(_, node)| node).collect();
+                let name = shared_at(&self.fleet.node(first).spec.location)[kind];
+                found.push((kind, name, nodes, well[place as usize]));
+            }
+        }
+        found.sort_unstable_by_key(|&(kind, name, ..)| (kind, name));
+        for (kind, name, nodes, well) in found {
             all.places.push((format!("{} {name}", SHARED[kind]), nodes.len() as u32));
-            all.scales.place(nodes, well as u32);
+            all.scales.place(nodes, well);
         }
     }
 
@@ -212,14 +230,6 @@ impl Core {
         });
         named.take(Blame::CLUES_MAX).collect()
     }
-}
-
-/// What fails with all that is in it or behind it, the smallest first.
-const SHARED: [&str; 4] = ["NVLink domain", "rack", "leaf", "power feed"];
-
-/// The names of them at a location; empty when unknown.
-fn shared_at(location: &Location) -> [&str; 4] {
-    [&location.nvlink, &location.rack, &location.leaf, &location.pdu]
 }
 
 impl Gathered {

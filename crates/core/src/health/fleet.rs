@@ -1,5 +1,6 @@
 //! The nodes: which are there, which are in service, and what stands on each of their GPUs.
 
+use super::places::Places;
 use crate::placement::index::Index;
 use lindos_model::{Column, Columns, EffectId, Epoch, GpuSet, JobId, NodeId, NodeSpec};
 use serde::{Deserialize, Serialize};
@@ -158,9 +159,16 @@ pub struct Fleet {
     /// What the nodes have free, along the tree: of a snapshot only the tree, see
     /// [`Fleet::restore_index`].
     index: Index,
+    /// What they share, by number.
+    #[serde(skip)]
+    places: Places,
 }
 
 impl Fleet {
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -226,6 +234,7 @@ impl Fleet {
                 return (id, Joined::Again);
             }
             self.index.move_node(id, &self.nodes[id.index()].spec);
+            self.places.set(id, &self.nodes[id.index()].spec.location);
             self.reindex(id);
             if self.index.tree().is_worn() {
                 self.rebuild();
@@ -234,6 +243,7 @@ impl Fleet {
         }
         let id = NodeId(self.nodes.len() as u32);
         self.by_name.insert(spec.name.clone(), id);
+        self.places.set(id, &spec.location);
         self.nodes.push(Node {
             spec,
             state: NodeState::Expected,
@@ -306,6 +316,7 @@ impl Fleet {
     /// Puts the nodes back into the index, after a snapshot was read.
     pub fn restore_index(&mut self) {
         self.index = self.index.restored(self.nodes.iter().map(|node| &node.spec));
+        self.places = Places::new(self.nodes.iter().map(|node| &node.spec.location));
         self.reindex_all();
     }
 

@@ -4,6 +4,7 @@
 pub mod fleet;
 pub mod guard;
 pub mod ladder;
+pub mod places;
 pub mod record;
 pub mod repair;
 

@@ -137,7 +137,7 @@ impl Plot {
     pub fn svg(&self) -> String {
         let (width, height) = (self.width, self.height);
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">",
+            "<div class=\"chart\"><svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">",
             escape(&self.about)
         );
         self.draw_band(&mut svg);
@@ -145,7 +145,7 @@ impl Plot {
         for series in &self.series {
             self.draw_series(&mut svg, series);
         }
-        svg.push_str("</svg>\n");
+        svg.push_str("</svg></div>\n");
         svg
     }
 

@@ -1,22 +1,18 @@
-//! What faults do to nodes and to the jobs on them, and how nodes are mended.
-//!
-//! Somebody looks after the machines: a node that a check has found is drained at that moment, what
-//! runs there has to leave, it is mended in the time that its repair takes, and is then taken back. A
-//! node that no check ever finds is drained when it has broken what ran on it twice: then a person
-//! sees it.
+//! What faults do to nodes and to the jobs on them. How nodes are mended is in [`super::mend`].
 
+use super::answers::Mending;
+use super::mend::{Ill, Ills, is_mended_by_orders};
 use super::world::{Happening, World};
 use crate::reliability::{Effect, PlannedFault, Target};
 use lindos_core::Event;
 use lindos_core::gang::attempt::{MemberState, ReplicaState};
 use lindos_model::reservation::{Purpose, Reservation};
 use lindos_model::{
-    AttemptReport, Exit, JobId, Millis, NodeId, RankExit, RankReport, ReportedPhase, Time,
+    AttemptReport, EffectId, Exit, JobId, Mended, Millis, NodeId, Outcome, RankExit, RankReport,
+    ReportedPhase, Time,
 };
 use std::collections::BTreeMap;
 
-/// A person drains a node that has broken what ran on it so often.
-const STRIKES_MAX: u32 = 2;
 /// What windows are called, before the place of the fault.
 const MAINTENANCE: &str = "maintenance-";
 const REPAIR: &str = "repair-";
@@ -28,25 +24,26 @@ pub struct Machines {
     reports: Vec<(u64, u64)>,
     /// By how many faults.
     pub(super) dead: BTreeMap<NodeId, u32>,
-    drained: BTreeMap<NodeId, u32>,
-    /// What runs there fails: by which fault, and how often it has.
-    bad: BTreeMap<NodeId, Bad>,
+    pub(super) drained: BTreeMap<NodeId, u32>,
+    /// What is broken there until somebody mends it.
+    pub(super) ills: BTreeMap<NodeId, Ills>,
     slow: BTreeMap<NodeId, f64>,
     /// Faults that have struck, by place.
-    struck: Vec<Struck>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bad {
-    place: usize,
-    strikes: u32,
+    pub(super) struck: Vec<Struck>,
+    /// How what was ordered will end, where that is not well.
+    pub(super) outcomes: BTreeMap<EffectId, Outcome>,
+    /// What is on record of how they are mended, and of what people will say, by ticket.
+    pub(super) mending: BTreeMap<NodeId, Mending>,
+    pub(super) said: BTreeMap<u64, Mended>,
 }
 
 #[derive(Clone, Debug)]
-struct Struck {
-    fault: PlannedFault,
+pub(super) struct Struck {
+    pub fault: PlannedFault,
     is_seen: bool,
     is_over: bool,
+    /// Nodes on which it is to be mended yet, where Lindos orders that.
+    left: u32,
 }
 
 impl Machines {
@@ -55,9 +52,12 @@ impl Machines {
             reports: vec![(1, 0); nodes],
             dead: BTreeMap::new(),
             drained: BTreeMap::new(),
-            bad: BTreeMap::new(),
+            ills: BTreeMap::new(),
             slow: BTreeMap::new(),
             struck: Vec::new(),
+            outcomes: BTreeMap::new(),
+            mending: BTreeMap::new(),
+            said: BTreeMap::new(),
         }
     }
 
@@ -87,8 +87,43 @@ impl Machines {
         self.dead.contains_key(&node)
     }
 
+    pub fn is_seen(&self, place: usize) -> bool {
+        self.struck[place].is_seen
+    }
+
+    /// Whether what starts there fails.
     pub fn is_bad(&self, node: NodeId) -> bool {
-        self.bad.contains_key(&node)
+        let breaks = |ill: &Ill| {
+            matches!(self.struck[ill.place].fault.effect, Effect::Crash(_) | Effect::Hang)
+        };
+        self.ills.get(&node).is_some_and(|known| known.ills.iter().any(breaks))
+    }
+
+    pub fn is_ill(&self, place: usize, node: NodeId) -> bool {
+        let known = self.ills.get(&node);
+        known.is_some_and(|known| known.ills.iter().any(|ill| ill.place == place))
+    }
+
+    /// Takes a fault from a node; whether it was there.
+    fn no_longer_ill(&mut self, place: usize, node: NodeId) -> bool {
+        let is_ill = self.is_ill(place, node);
+        if let Some(known) = self.ills.get_mut(&node) {
+            known.ills.retain(|ill| ill.place != place);
+            if known.ills.is_empty() {
+                self.ills.remove(&node);
+            }
+        }
+        is_ill
+    }
+
+    /// By how much what is broken there makes a node slow, if it does.
+    fn slowest_ill(&self, node: NodeId) -> Option<f64> {
+        let ills = self.ills.get(&node)?.ills.iter();
+        let slow = ills.filter_map(|ill| match self.struck[ill.place].fault.effect {
+            Effect::Slow { factor, .. } => Some(factor),
+            _ => None,
+        });
+        slow.reduce(f64::max)
     }
 
     pub fn slow_among(&self, nodes: &[NodeId]) -> BTreeMap<NodeId, f64> {
@@ -130,23 +165,29 @@ impl World<'_, '_> {
         let place = self.machines.struck.len();
         self.tallies.strikes[usize::from(fault.cause)] += 1;
         let (target, effect, seen_after) = (fault.target, fault.effect.clone(), fault.seen_after);
-        let stays = fault.repair.is_some_and(|repair| repair.kind.takes_node_out());
-        self.machines.struck.push(Struck { fault, is_seen: false, is_over: false });
-        let nodes = self.setup.faults.nodes(&target).to_vec();
+        let is_ill = is_mended_by_orders(&fault);
+        self.machines.struck.push(Struck { fault, is_seen: false, is_over: false, left: 0 });
+        let mut nodes = self.setup.faults.nodes(&target).to_vec();
         if let Effect::Maintenance { notice, takes } = effect {
             self.announce(place, nodes, notice, takes);
             return;
         }
+        if is_ill {
+            nodes.retain(|&node| !self.is_being_mended(node));
+            self.machines.struck[place].left = nodes.len() as u32;
+            for &node in &nodes {
+                let ills = &mut self.machines.ills.entry(node).or_default().ills;
+                ills.push(Ill { place, ready_at: None });
+            }
+        }
+        let cause = place_cause(&self.machines, place);
         for node in nodes {
             match &effect {
-                Effect::Crash(exit) => self.crash(place, node, target, exit, stays),
+                Effect::Crash(exit) => self.crash(place, node, target, exit),
                 Effect::NodeDown => self.die(place, node),
                 Effect::Hang => {
-                    if stays {
-                        self.machines.bad.insert(node, Bad { place, strikes: 0 });
-                    }
                     for part in self.parts_on(node, target) {
-                        self.tallies.note_cause(part.job, place_cause(&self.machines, place));
+                        self.tallies.note_cause(part.job, cause);
                         self.hang_training(part.job);
                     }
                 }
@@ -190,10 +231,7 @@ impl World<'_, '_> {
             .collect()
     }
 
-    fn crash(&mut self, place: usize, node: NodeId, target: Target, exit: &Exit, stays: bool) {
-        if stays {
-            self.machines.bad.insert(node, Bad { place, strikes: 0 });
-        }
+    fn crash(&mut self, place: usize, node: NodeId, target: Target, exit: &Exit) {
         if self.machines.is_dead(node) {
             return;
         }
@@ -201,7 +239,7 @@ impl World<'_, '_> {
         for part in self.parts_on(node, target) {
             self.tallies.note_cause(part.job, cause);
             self.end_rank(node, part, exit);
-            self.strike(node);
+            self.note_break(node);
         }
     }
 
@@ -212,17 +250,7 @@ impl World<'_, '_> {
         let Some(part) = part else { return };
         self.tallies.job(job).again += 1;
         self.end_rank(node, part, &Exit::Signal(7));
-        self.strike(node);
-    }
-
-    /// A bad node has broken something again.
-    fn strike(&mut self, node: NodeId) {
-        let Some(bad) = self.machines.bad.get_mut(&node) else { return };
-        bad.strikes += 1;
-        let (place, strikes) = (bad.place, bad.strikes);
-        if strikes >= STRIKES_MAX {
-            self.on_seen(place);
-        }
+        self.note_break(node);
     }
 
     /// One rank of a job ends, and the agent of its node tells.
@@ -294,7 +322,8 @@ impl World<'_, '_> {
         self.tell(&Event::NodesReserved { request, reservation });
     }
 
-    /// It is known which node it is: it is drained, and its repair begins.
+    /// A check knows which node it is. What is broken there the core hears; what is over with the
+    /// job, or has taken the agent with it, is mended from now on.
     pub fn on_seen(&mut self, place: usize) {
         let struck = &mut self.machines.struck[place];
         if std::mem::replace(&mut struck.is_seen, true) || struck.is_over {
@@ -302,6 +331,14 @@ impl World<'_, '_> {
         }
         let fault = struck.fault.clone();
         let nodes = self.setup.faults.nodes(&fault.target).to_vec();
+        if is_mended_by_orders(&fault) {
+            for node in nodes {
+                if self.machines.is_ill(place, node) {
+                    self.tell_finding(place, node);
+                }
+            }
+            return;
+        }
         let cause = place_cause(&self.machines, place);
         if fault.effect == Effect::Corrupt {
             for &node in &nodes {
@@ -311,20 +348,15 @@ impl World<'_, '_> {
                 }
             }
         }
-        let Some(repair) = fault.repair else { return };
-        if repair.kind.takes_node_out() && fault.effect != Effect::NodeDown {
-            for &node in &nodes {
-                self.drain(node, self.setup.faults.cause(&fault).name.clone());
-                self.make_leave(place, node);
-            }
+        if let Some(repair) = fault.repair {
+            self.put(repair.takes, Happening::Mended(place));
         }
-        self.put(repair.takes, Happening::Mended(place));
     }
 
     /// A drained node lets its jobs end, and nobody can mend it meanwhile: what runs there goes on
     /// elsewhere, as for a maintenance window. That is how a job gets rid of a slow node. Of a job of
     /// replicas only the one is taken away that is there; what is broken there needs no help with that.
-    fn make_leave(&mut self, place: usize, node: NodeId) {
+    pub(super) fn make_leave(&mut self, place: usize, node: NodeId) {
         let known = self.core.node(node).expect("it is in the fleet");
         let mut gangs = known.allocations.iter().filter_map(|a| self.gang_of(a.job));
         if gangs.any(|gang| gang.replicas.len() == 1) {
@@ -356,30 +388,55 @@ impl World<'_, '_> {
         }
     }
 
+    /// A fault is over by itself, or people have mended it.
     pub fn on_mended(&mut self, place: usize) {
-        let struck = &mut self.machines.struck[place];
-        if std::mem::replace(&mut struck.is_over, true) {
+        let fault = self.machines.struck[place].fault.clone();
+        let nodes = self.setup.faults.nodes(&fault.target).to_vec();
+        if is_mended_by_orders(&fault) {
+            for node in nodes {
+                if self.machines.no_longer_ill(place, node) {
+                    self.is_mended_on(place, node);
+                }
+            }
             return;
         }
-        let (fault, was_seen) = (struck.fault.clone(), struck.is_seen);
-        let was_out = was_seen && fault.repair.is_some_and(|repair| repair.kind.takes_node_out());
-        for node in self.setup.faults.nodes(&fault.target).to_vec() {
-            if self.machines.bad.get(&node).is_some_and(|bad| bad.place == place) {
-                self.machines.bad.remove(&node);
-            }
-            match fault.effect {
-                Effect::NodeDown => self.rise(node),
-                Effect::Slow { .. } => self.slow(node, None),
-                _ => {}
-            }
-            let is_drained = was_out && fault.effect != Effect::NodeDown;
-            if is_drained {
-                self.undrain(node);
-            }
+        if std::mem::replace(&mut self.machines.struck[place].is_over, true) {
+            return;
         }
-        if let Some(again) = self.setup.faults.again(&fault, self.now) {
+        for node in nodes {
+            self.well_again(node, &fault.effect);
+        }
+        self.may_come_again(&fault);
+    }
+
+    /// What was broken on one of its nodes is not any more.
+    pub(super) fn is_mended_on(&mut self, place: usize, node: NodeId) {
+        let struck = &mut self.machines.struck[place];
+        struck.left -= 1;
+        struck.is_over = struck.left == 0;
+        let (fault, is_over) = (struck.fault.clone(), struck.is_over);
+        self.well_again(node, &fault.effect);
+        if is_over {
+            self.may_come_again(&fault);
+        }
+    }
+
+    fn well_again(&mut self, node: NodeId, effect: &Effect) {
+        match effect {
+            Effect::NodeDown => self.rise(node),
+            Effect::Slow { .. } => {
+                let left = self.machines.slowest_ill(node);
+                self.slow(node, left);
+            }
+            _ => {}
+        }
+    }
+
+    fn may_come_again(&mut self, fault: &PlannedFault) {
+        if let Some(again) = self.setup.faults.again(fault, self.now) {
             let (at, place) = (again.at, self.machines.struck.len());
-            self.machines.struck.push(Struck { fault: again, is_seen: true, is_over: true });
+            let waits = Struck { fault: again, is_seen: true, is_over: true, left: 0 };
+            self.machines.struck.push(waits);
             self.put_at(at, Happening::StrikesAgain(place));
         }
     }

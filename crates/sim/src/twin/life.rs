@@ -340,6 +340,10 @@ impl World<'_, '_> {
         }
     }
 
+    fn is_training(&mut self, job: JobId, replica: u32) -> bool {
+        self.trains(job).is_some_and(|training| !training.away.contains(&replica))
+    }
+
     /// Those of a replica's nodes that hold all others up.
     fn slow_in(&self, job: JobId, replica: usize) -> BTreeSet<NodeId> {
         let training = self.lives.get(&job).and_then(|life| life.training.as_ref());
@@ -416,6 +420,9 @@ impl World<'_, '_> {
         if replica.is_none() {
             self.life(job).launching.remove(&epoch);
             span = self.stop_training(job, epoch, grace);
+        } else if let Some(replica) = replica.filter(|&replica| self.is_training(job, replica)) {
+            // It leaves a node that was taken out, and the others go on without it.
+            self.break_training(job, replica);
         }
         self.put(span, Happening::Stopped { job, epoch, replica });
     }

@@ -7,13 +7,16 @@
 //! `docs/twin.md` says what is assumed.
 //!
 //! [`world`] is the clock and the core's side, [`life`] that of jobs, [`harm`] that of faults,
-//! [`script`] what is known to happen, [`measure`] what is told at the end.
+//! [`mend`] that of repairs, [`script`] and [`answers`] what is known to happen, [`measure`] what
+//! is told at the end.
 
+pub mod answers;
 pub mod bench;
 pub mod figures;
 mod harm;
 mod life;
 pub mod measure;
+mod mend;
 pub mod metric;
 pub mod scenario;
 pub mod script;

@@ -3,17 +3,21 @@
 //! A scenario draws what fails ([`super::harm`]); a recording knows it. Whatever a deed says happens
 //! at its moment, and the core answers to it as it would to the same words of a real fleet.
 
+use super::answers::{Mending, UsualMending};
 use super::harm::count;
 use super::world::World;
 use crate::reliability::Target;
 use lindos_core::Event;
+use lindos_model::finding::{Device, Finding, FindingClass};
 use lindos_model::reservation::Reservation;
-use lindos_model::{Exit, JobId, Millis, NodeId, NodeSpec, Policy, Time};
+use lindos_model::{Exit, JobId, Mended, Millis, NodeId, NodeSpec, Policy, Time};
 
 /// In the order of time; those of one moment in the order in which they came.
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     pub deeds: Vec<Deed>,
+    /// How orders to mend a node end of which nothing is on record.
+    pub usual: UsualMending,
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +60,26 @@ pub enum What {
     },
     Dies(NodeId),
     Rises(NodeId),
+    /// A check finds something on a node, and finds it no more.
+    Finds {
+        node: NodeId,
+        finding: Box<Finding>,
+    },
+    FindsNoMore {
+        node: NodeId,
+        class: FindingClass,
+        device: Option<Device>,
+    },
+    /// From now on, orders to mend the node end so.
+    Mends {
+        node: NodeId,
+        mending: Box<Mending>,
+    },
+    /// A person says what became of a node that nobody had asked about.
+    Says {
+        node: NodeId,
+        how: Mended,
+    },
 }
 
 impl What {
@@ -106,6 +130,15 @@ impl World<'_, '_> {
             What::Stalls { node, span } => return self.stall_on(node, span),
             What::Dies(node) => self.die_for_now(node),
             What::Rises(node) => self.rise(node),
+            What::Finds { node, finding } => self.tell(&Event::FindingSeen { node, finding }),
+            What::FindsNoMore { node, class, device } => {
+                self.tell(&Event::FindingGone { node, class, device });
+            }
+            What::Mends { node, mending } => self.expect_mending(node, *mending),
+            What::Says { node, how } => {
+                let request = self.next_request();
+                self.tell(&Event::NodeMended { request, node, how });
+            }
         }
         false
     }

@@ -5,7 +5,8 @@ use super::work::{Checkpoints, Every};
 use super::{Delays, Joined, Setup, TwinJob, Work, run};
 use crate::reliability::{FaultPlan, Profile};
 use lindos_model::fleet::{NodeGroup, expand};
-use lindos_model::{Millis, Policy, Time, job};
+use lindos_model::policy::Repair;
+use lindos_model::{Column, Millis, Policy, Time, job};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,13 +60,13 @@ fn setup_of(replicas: u32, effect: &str, seen: f64, repair: &str) -> Setup {
         durable_after: Millis::ZERO,
     };
     let mut spec = job::sample("main", 4, 8);
-    spec.retry_infrastructure = u32::MAX;
+    (spec.retry_infrastructure, spec.retry_user) = (u32::MAX, u32::MAX);
     (spec.replicas, spec.replicas_min) = (replicas, 1);
     let work = Work { checkpoints, ..Work::of(1 << 40, Millis(1000)) };
     Setup {
         faults: FaultPlan::new(&profile, &nodes, 1, Time::ZERO, DAYS).unwrap(),
         nodes,
-        policy: Policy::default(),
+        policy: Policy { repair: as_many_out_as_may_be(), ..Policy::default() },
         jobs: vec![TwinJob {
             at: Time::ZERO,
             spec: Arc::new(spec),
@@ -78,6 +79,17 @@ fn setup_of(replicas: u32, effect: &str, seen: f64, repair: &str) -> Setup {
         until: DAYS,
         script: None,
         check_every: 1,
+    }
+}
+
+/// A fleet of eight nodes has one out at most, by the usual policy.
+fn as_many_out_as_may_be() -> Repair {
+    Repair {
+        rack_out_max_percent: 100,
+        leaf_out_max_percent: 100,
+        platform_out_max_percent: 100,
+        fleet_out_max_percent: 100,
+        ..Repair::default()
     }
 }
 
@@ -131,4 +143,64 @@ fn a_run_that_begins_with_a_fleet_that_has_joined_is_the_same_run() {
         assert_eq!((alone.digest, alone.events), (other.digest, other.events));
         assert_eq!(alone.jobs[0].tally, other.jobs[0].tally);
     }
+}
+
+#[test]
+fn guardrails_keep_broken_nodes_in_service_and_without_them_none_stays() {
+    let free = setup(CRASH, 1.0, A_DAY);
+    let mut guarded = free.clone();
+    guarded.policy.repair = Repair::default();
+    let (free, guarded) = (play(&free), play(&guarded));
+    // One of eight at once is a node-month at most.
+    let node_month = 8 * DAYS.0;
+    let out = |outcome: &Outcome| outcome.ledger[Column::Repair] + outcome.ledger[Column::BurnIn];
+    assert!(out(&guarded) <= node_month, "{} of {node_month}", out(&guarded));
+    assert!(out(&free) > out(&guarded));
+    // What is kept in breaks what starts there.
+    assert!(guarded.jobs[0].tally.again > free.jobs[0].tally.again);
+}
+
+#[test]
+fn a_repair_takes_what_the_profile_says_and_a_burn_in_what_the_policy_says() {
+    let mut setup = setup(CRASH, 1.0, A_DAY);
+    let proved = play(&setup);
+    let (burn_in, repair) = (proved.ledger[Column::BurnIn], proved.ledger[Column::Repair]);
+    // Ten minutes for each day.
+    let share = burn_in as f64 / repair as f64;
+    assert!((share - 10.0 / 1440.0).abs() < 0.0005, "{share}");
+    setup.policy.repair.burn_in_ms = 0;
+    let unproved = play(&setup);
+    assert_eq!(unproved.ledger[Column::BurnIn], 0);
+    assert!(unproved.ledger[Column::Repair] > 0);
+}
+
+#[test]
+fn a_remedy_that_outlasts_its_time_is_followed_by_the_next_and_mends_all_the_same() {
+    let reboot = r#"kind = "reboot", takes = { fixed = "45m" }"#;
+    let mut setup = setup(CRASH, 1.0, reboot);
+    let mut tried = std::collections::BTreeMap::new();
+    let mut hear = |_: Time, event: &lindos_core::Event| {
+        if let lindos_core::Event::RemedyOver { outcome, .. } = event {
+            *tried.entry(format!("{outcome:?}")).or_insert(0) += 1;
+        }
+    };
+    let outcome = run(&setup, Some(&mut hear), &mut |_| {});
+    let tickets = outcome.strikes[0];
+    // The power is cycled after half an hour, and that the node is back is told of both.
+    assert!(tried["Done"] > 2 * tickets, "{tried:?} of {tickets}");
+    let an_hour = outcome.ledger[Column::Repair] / 8 / tickets;
+    assert!((2_600_000..2_800_000).contains(&an_hour), "{an_hour}");
+    setup.policy.repair.remedy_timeout_ms = 3_600_000;
+    let patient = play(&setup);
+    assert!(patient.ledger[Column::Repair] / 8 / patient.strikes[0] < 2_800_000);
+}
+
+#[test]
+fn without_automatic_repair_people_drain_what_is_found() {
+    let mut setup = setup(CRASH, 1.0, A_DAY);
+    setup.policy.repair.automatic = false;
+    let outcome = play(&setup);
+    assert_eq!((outcome.ledger[Column::Repair], outcome.ledger[Column::BurnIn]), (0, 0));
+    assert!(outcome.ledger[Column::Maintenance] > 0);
+    assert!(outcome.jobs[0].tally.interruptions > 4);
 }

@@ -9,16 +9,14 @@ use lindos_core::effect::{Command, Effects, Order, Reply};
 use lindos_core::event::GangWord;
 use lindos_core::{Core, Effect, Event};
 use lindos_model::{
-    EffectId, Epoch, JobId, Millis, NodeId, Outcome as RemedyOutcome, Policy, RequestId, Time,
-    TrailEntry, TrailKind,
+    EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, RequestId, Time, TrailEntry,
+    TrailKind,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 /// What the core need not remember here: nobody asks for it.
 const REMEMBERED: u32 = 256;
-/// How long the vendor's diagnostics and what follows from them take.
-const REMEDY: Millis = Millis::from_secs(3600);
 /// How often it is told how far the world is.
 const MOMENTS_A_TELLING: u64 = 4096;
 
@@ -69,10 +67,27 @@ pub(super) enum Happening {
         node: NodeId,
         fence: EffectId,
     },
-    /// What Lindos itself has tried on a node is over.
+    /// A remedy that the core has ordered is over, or a burn-in.
     Remedied {
         node: NodeId,
         remedy: EffectId,
+    },
+    BurntIn {
+        node: NodeId,
+        remedy: EffectId,
+    },
+    /// A person has mended what the ladder left to people.
+    ByHand {
+        node: NodeId,
+        ticket: u64,
+    },
+    /// A person has mended a node that a person had drained.
+    PersonDone {
+        node: NodeId,
+    },
+    /// A node is back in service and not whole.
+    StillFound {
+        node: NodeId,
     },
     /// A pause is over, or a slow node is as it was.
     Resumes {
@@ -273,9 +288,11 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::Mended(place) => self.on_mended(place),
             Happening::Silent { node, since } => self.on_silent(node, since),
             Happening::Fenced { node, fence } => self.tell(&Event::NodeFenced { node, fence }),
-            Happening::Remedied { node, remedy } => {
-                self.tell(&Event::RemedyOver { node, remedy, outcome: RemedyOutcome::Done });
-            }
+            Happening::Remedied { node, remedy } => self.on_remedied(node, remedy),
+            Happening::BurntIn { node, remedy } => self.on_burnt_in(node, remedy),
+            Happening::ByHand { node, ticket } => self.on_by_hand(node, ticket),
+            Happening::PersonDone { node } => self.on_person_done(node),
+            Happening::StillFound { node } => self.on_still_found(node),
             Happening::Resumes { job, plan } => self.on_resumes(job, plan),
         }
     }
@@ -329,20 +346,24 @@ impl<'s, 'r> World<'s, 'r> {
             Effect::Fence { id: fence, node } => {
                 self.put(self.setup.delays.fence, Happening::Fenced { node, fence });
             }
-            // The faults of the plan are mended by people ([`super::harm`]); what the core finds
-            // by itself, a node that is to blame too often, is mended by what it tries first.
-            Effect::Remedy { id: remedy, node, .. } => {
-                self.put(REMEDY, Happening::Remedied { node, remedy });
-            }
-            Effect::BurnIn { id: remedy, node, span } => {
-                self.put(span, Happening::Remedied { node, remedy });
-            }
+            Effect::Remedy { id, node, remedy, .. } => self.on_remedy(node, remedy, id),
+            Effect::BurnIn { id, node, span, .. } => self.on_burn_in(node, span, id),
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }
 
     fn on_trail(&mut self, entry: &TrailEntry) {
+        if let Some(node) = entry.node.as_ref().filter(|_| entry.job.is_none())
+            && let Some(node) = self.core.node_by_name(node)
+        {
+            self.on_node_trail(node, &entry.what);
+        }
         let Some(job) = entry.job else { return };
+        if let TrailKind::Fault { reason: EndReason::NodeOut { node, .. }, .. }
+        | TrailKind::ReplicaLost { reason: EndReason::NodeOut { node, .. }, .. } = &entry.what
+        {
+            self.note_left(job, node);
+        }
         match &entry.what {
             // Its launch is carried out before the answer to its submission.
             TrailKind::Submitted { .. } => {
@@ -351,10 +372,14 @@ impl<'s, 'r> World<'s, 'r> {
             TrailKind::Completed | TrailKind::Failed { .. } | TrailKind::Cancelled => {
                 self.tallies.over += 1;
             }
-            TrailKind::Fault { .. } => self.tallies.job(job).interruptions += 1,
-            TrailKind::Preempted { .. } | TrailKind::Moved { .. } | TrailKind::Grows { .. } => {
+            // The last left a node once its work was saved.
+            TrailKind::Preempted { .. }
+            | TrailKind::Moved { .. }
+            | TrailKind::Grows { .. }
+            | TrailKind::Fault { reason: EndReason::NodeOut { planned: true, .. }, .. } => {
                 self.tallies.job(job).stops += 1;
             }
+            TrailKind::Fault { .. } => self.tallies.job(job).interruptions += 1,
             TrailKind::MadeWay { name, .. } => {
                 self.tallies.job(job).stops += 1;
                 if let Some(cause) = self.machines.cause_of_window(name) {

@@ -9,6 +9,7 @@ use crate::twin::work::Every;
 use lindos_core::Event;
 use lindos_model::job::CheckpointEvery;
 use lindos_model::{Millis, Time};
+use statrs::distribution::{Binomial, Discrete, DiscreteCDF, NegativeBinomial};
 use std::sync::Arc;
 
 /// Fine enough that every interval of the formulas is whole steps.
@@ -106,6 +107,32 @@ impl Habits {
         self.interval.times(left / (self.interval.0 + self.checkpoint.0))
     }
 
+    /// The chance that a cycle saves anything, and that it saves once more after each time.
+    pub fn chances(&self, mttf_s: f64) -> (f64, f64) {
+        let [interval, checkpoint, restart] =
+            [self.interval, self.checkpoint, self.restart].map(|span| span.0 as f64 / 1000.0);
+        let again = libm::exp(-(interval + checkpoint) / mttf_s);
+        (libm::exp(-restart / mttf_s) * again, again)
+    }
+
+    /// The chance of so many checkpoints or fewer in so many cycles, and of so many or more.
+    ///
+    /// Each cycle that saves anything saves a geometric number of times, so all of them together a
+    /// negative binomial one.
+    pub fn chances_of(&self, saves: u64, cycles: u64, mttf_s: f64) -> (f64, f64) {
+        let (first, again) = self.chances(mttf_s);
+        let that_save = Binomial::new(first, cycles).expect("it is a probability");
+        let no_more_than = |most: u64| {
+            let with = |count: u64| match NegativeBinomial::new(count as f64, 1.0 - again) {
+                Ok(more) if count > 0 => that_save.pmf(count) * more.cdf(most - count),
+                _ => that_save.pmf(count),
+            };
+            (0..=most.min(cycles)).map(with).sum::<f64>()
+        };
+        let at_least = saves.checked_sub(1).map_or(1.0, |fewer| 1.0 - no_more_than(fewer));
+        (no_more_than(saves), at_least)
+    }
+
     /// The standard deviation of one cycle's useful time from its usual share, as a part of the mean
     /// time to failure. With `n` cycles, the share that is measured is off by about this ÷ √n.
     pub fn deviation(&self, mttf_s: f64) -> f64 {
@@ -144,6 +171,28 @@ mod tests {
             [saved(760_000), saved(1_219_999), saved(1_220_000)],
             [400_000, 400_000, 800_000]
         );
+    }
+
+    #[test]
+    fn the_chance_of_few_checkpoints_is_that_of_many_draws() {
+        let (mttf, cycles, lives) = (150.0, 40, 20_000);
+        let mut chance = Chance::new(2, "saves");
+        let mut saves = || {
+            let in_cycle = |_| {
+                let whole = Millis((mttf * 1000.0 * chance.exponential()) as u64);
+                HABITS.saved_in(whole).0 / HABITS.interval.0
+            };
+            (0..cycles).map(in_cycle).sum::<u64>()
+        };
+        let drawn: Vec<u64> = (0..lives).map(|_| saves()).collect();
+        for most in 0..4 {
+            let share =
+                drawn.iter().filter(|&&saves| saves <= most).count() as f64 / f64::from(lives);
+            let (no_more, at_least) = HABITS.chances_of(most, cycles, mttf);
+            assert!((share - no_more).abs() < 0.01, "{most}: {share} and {no_more}");
+            let exactly = drawn.iter().filter(|&&saves| saves == most).count() as f64;
+            assert!((no_more + at_least - 1.0 - exactly / f64::from(lives)).abs() < 0.01);
+        }
     }
 
     #[test]

@@ -9,6 +9,10 @@
 //! useful time less what arithmetic gives for the same failure, plus the formula. The luck of the
 //! failure times falls out of that, and whatever the twin does otherwise than the formula stays in.
 //! Either way, the twin and the arithmetic have to agree on the very same failures.
+//!
+//! Where nearly no cycle saves anything, a handful of checkpoints makes the whole figure, and an
+//! interval from their mean and spread is meaningless: zero of them would even have none. There the
+//! number of checkpoints is held against its exact distribution.
 
 use super::Options;
 use super::check::{Check, Group};
@@ -51,6 +55,9 @@ const GPUS_QUICK_MAX: u32 = 2048;
 /// A figure that is this sure to hold the true one may not leave the formula out: among ninety, one
 /// in twenty would by luck.
 const CONFIDENCE_OF_CONFLICT: f64 = 0.999;
+/// With fewer cycles that save anything, an interval of a ratio says nothing, and the exact
+/// distribution of the checkpoints is asked.
+const SAVING_CYCLES_MIN: f64 = 30.0;
 /// The formulas' figures are given to four digits.
 const ROUNDED_BY: f64 = 0.0005;
 /// Joining a fleet costs about as much as restarting it so often.
@@ -176,18 +183,30 @@ impl Row {
             formulas::ettr(self.daly_ho_interval_s, self.w_cp_s, self.u0_s, self.mttf_s());
         let ours = if is_enough { itself } else { moved(difference, formula) };
         let is_near = (ours.value - published).abs() <= APART_MAX;
-        let is_consistent =
-            surest.low - ROUNDED_BY <= published && published <= surest.high + ROUNDED_BY;
-        let is_by_hand = difference.value.abs() <= APART_BY_HAND_MAX;
         let heard = cycles.len();
+        let saving = habits.chances(self.mttf_s()).0 * heard as f64;
+        let saves = cycles.iter().map(|cycle| cycle.saved.0).sum::<u64>() / habits.interval.0;
+        let (no_more, at_least) = habits.chances_of(saves, heard as u64, self.mttf_s());
+        let is_counted = saving < SAVING_CYCLES_MIN;
+        let is_consistent = if is_counted {
+            no_more.min(at_least) >= (1.0 - CONFIDENCE_OF_CONFLICT) / 2.0
+        } else {
+            surest.low - ROUNDED_BY <= published && published <= surest.high + ROUNDED_BY
+        };
+        let is_by_hand = difference.value.abs() <= APART_BY_HAND_MAX;
+        let counted = format!(
+            "; {saves} checkpoints in all, where {saving:.1} cycles are expected to save any: as few or fewer \
+             come with a chance of {no_more:.3}, as many or more of {at_least:.3}"
+        );
         let paired = format!(
             "; paired with it, as the twin's own figure is {:.4} [{:.4}, {:.4}]",
             itself.value, itself.low, itself.high
         );
         let note = format!(
-            "{failures} failures ({heard} seen by the job); by hand on the same failures {:.4}{}",
+            "{failures} failures ({heard} seen by the job); by hand on the same failures {:.4}{}{}",
             by_hand.value,
-            if is_enough { "" } else { &paired }
+            if is_enough { "" } else { &paired },
+            if is_counted { &counted } else { "" }
         );
         let name = format!(
             "{} GPUs, {}, checkpoint {} s, restart {} s",
@@ -201,8 +220,9 @@ impl Row {
             .ours(ours)
             .judged(
                 is_near && is_consistent && is_by_hand,
-                "within 0.01, not outside its own 99.9 % interval, and within 0.001 of arithmetic on \
-                 the same failures",
+                "within 0.01, not outside its own 99.9 % interval (or, where fewer than 30 cycles \
+                 save anything, as many checkpoints as 99.9 % of such runs have), and within 0.001 of \
+                 arithmetic on the same failures",
             )
             .note(note)
     }

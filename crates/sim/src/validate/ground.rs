@@ -4,6 +4,7 @@ use crate::reliability::{FaultPlan, Profile, ready};
 use crate::twin::work::{Checkpoints, Every};
 use crate::twin::{Delays, Joined, Setup, TwinJob, Work};
 use lindos_model::fleet::{NodeGroup, expand};
+use lindos_model::policy::Repair;
 use lindos_model::{Millis, NodeSpec, Policy, Time, job};
 use std::path::Path;
 use std::sync::Arc;
@@ -112,6 +113,20 @@ impl Stage {
     pub fn usual(nodes: u32) -> Stage {
         let (policy, delays) = (Policy::default(), Delays::default());
         Stage { nodes: self::nodes(nodes), policy, delays }
+    }
+
+    /// No guardrail, no breaker and no burn-in: a formula for nodes that are out knows none.
+    pub fn with_every_node_out_that_is_broken(mut self) -> Stage {
+        self.policy.repair = Repair {
+            rack_out_max_percent: 100,
+            leaf_out_max_percent: 100,
+            platform_out_max_percent: 100,
+            fleet_out_max_percent: 100,
+            breaker_nodes: u32::MAX,
+            burn_in_ms: 0,
+            ..Repair::default()
+        };
+        self
     }
 
     pub fn joined(&self) -> Joined {

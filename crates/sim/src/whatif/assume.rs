@@ -117,6 +117,31 @@ fn faults(history: &History, comparison: &Comparison) -> String {
         " A node that was not heard of was gone with all that ran there. A node that was drained \
          within a day after something broke there was drained for that, and is back as long after.",
     );
+    text.push_str(&repairs(history));
+    text
+}
+
+/// What is known of how nodes were mended.
+fn repairs(history: &History) -> String {
+    let tickets = history.incidents.iter().filter(|incident| incident.ticket.is_some()).count();
+    let findings: usize = history.incidents.iter().map(|i| i.findings.len()).sum();
+    if tickets + findings == 0 {
+        return String::new();
+    }
+    let mut text = format!(
+        " Checks find what they found ({findings}), and Lindos decides anew what to do about it. What \
+         it orders ends as it did on record and after as long ({tickets} nodes were taken out)"
+    );
+    if let Some(after) = history.usual.by_hand.and_then(|person| person.after) {
+        let _ = write!(
+            text,
+            "; of what was never tried there, a person takes {after} and all else ends as it did most \
+             often"
+        );
+    }
+    text.push_str(
+        ". A burn-in takes the time that the policy asks for, if somebody carried them out.",
+    );
     text
 }
 
@@ -135,7 +160,21 @@ fn of_change(history: &History, change: &Change) -> Vec<String> {
                 .to_string(),
         );
     }
-    if !change.keeps_faults() {
+    if let Some(fleet) = &change.fleet {
+        all.push(format!(
+            "The fleet is {} from the beginning: {} nodes and {} GPUs in place of {} and {}. Each of its \
+             nodes breaks as often as one on record did, whatever GPUs it has; of faults on record \
+             none is played under the change, as their nodes are not there, and no drain, reservation or \
+             finding of theirs. Jobs ask for the nodes and GPUs that they asked for, and a step takes \
+             as long as it did: a faster GPU is not known of.",
+            fleet.name,
+            grouped(fleet.nodes.len() as f64, 0),
+            grouped(fleet.gpus() as f64, 0),
+            grouped(history.nodes.len() as f64, 0),
+            grouped(history.gpus() as f64, 0),
+        ));
+    }
+    if (change.fault_rate - 1.0).abs() >= f64::EPSILON {
         all.push(format!(
             "Faults of every kind come {} times as often. Those on record are not played under \
              the change.",

@@ -1,17 +1,21 @@
 //! What is to be otherwise.
 
+use super::fit::never_fit;
 use super::history::History;
+use super::words::grouped;
 use crate::twin::scenario::{Files, FleetScenario, Invalid};
 use crate::twin::work::Every;
 use crate::twin::{TwinJob, Work};
 use lindos_model::file::nearest;
 use lindos_model::job::CheckpointEvery;
-use lindos_model::{JobSpec, Millis, Policy};
+use lindos_model::{JobSpec, Millis, NodeSpec, Policy};
 use std::sync::Arc;
 use toml::{Table, Value};
 
 /// Nodes that may be added: more than any fleet that we design for.
 pub const NODES_MAX: u32 = 1_000_000;
+/// Of jobs that have no place, so many are named.
+const NAMED_MAX: usize = 5;
 
 #[derive(Clone, Debug)]
 pub struct Change {
@@ -27,7 +31,22 @@ pub struct Change {
     pub repair_time: f64,
     /// So many nodes more, or fewer.
     pub nodes: i64,
+    /// Another fleet altogether.
+    pub fleet: Option<OtherFleet>,
     pub jobs: Vec<TwinJob>,
+}
+
+#[derive(Clone, Debug)]
+pub struct OtherFleet {
+    /// As people call it.
+    pub name: String,
+    pub nodes: Vec<NodeSpec>,
+}
+
+impl OtherFleet {
+    pub fn gpus(&self) -> u64 {
+        self.nodes.iter().map(|node| u64::from(node.gpus)).sum()
+    }
 }
 
 impl Default for Change {
@@ -39,6 +58,7 @@ impl Default for Change {
             fault_rate: 1.0,
             repair_time: 1.0,
             nodes: 0,
+            fleet: None,
             jobs: Vec::new(),
         }
     }
@@ -78,20 +98,23 @@ pub fn parse_set(text: &str) -> Result<(String, Value), String> {
 
 impl Change {
     pub fn is_none(&self) -> bool {
-        let Change { policy, set, checkpoint_every, fault_rate, repair_time, nodes, jobs } = self;
+        let Change { policy, set, checkpoint_every, fault_rate, repair_time, .. } = self;
         let is_one = |factor: f64| (factor - 1.0).abs() < f64::EPSILON;
         policy.is_none()
             && set.is_empty()
             && checkpoint_every.is_none()
             && is_one(*fault_rate)
             && is_one(*repair_time)
-            && *nodes == 0
-            && jobs.is_empty()
+            && self.nodes == 0
+            && self.fleet.is_none()
+            && self.jobs.is_empty()
     }
 
-    /// Whether the very faults on record can strike under it: not when there are to be more.
-    pub fn keeps_faults(&self) -> bool {
-        (self.fault_rate - 1.0).abs() < f64::EPSILON
+    /// Whether the very faults on record can strike under it: not when there are to be more, nor when
+    /// their nodes are not there.
+    pub fn keeps_faults(&self, history: &History) -> bool {
+        let is_same_fleet = self.fleet.is_none() || history.incidents.is_empty();
+        is_same_fleet && (self.fault_rate - 1.0).abs() < f64::EPSILON
     }
 
     /// A policy on record, as it is under the change.
@@ -144,6 +167,9 @@ impl Change {
                 "at least one is left, and a million come at most",
             ));
         }
+        if let Some(fleet) = &self.fleet {
+            self.check_fleet(fleet, history)?;
+        }
         if self.checkpoint_every == Some(CheckpointEvery::Given(Millis::ZERO)) {
             let message = "--checkpoint-every 0: a checkpoint comes after some time";
             return Err(BadChange::new(message, "such as 10m, or auto"));
@@ -153,6 +179,39 @@ impl Change {
             return Err(BadChange::new(message, "how long one takes is not known then"));
         }
         Ok(())
+    }
+
+    fn check_fleet(&self, fleet: &OtherFleet, history: &History) -> Result<(), BadChange> {
+        if self.nodes != 0 {
+            let message = "--fleet and --nodes: a fleet has the nodes that it has";
+            return Err(BadChange::new(message, "give one of the two"));
+        }
+        if fleet.nodes.is_empty() {
+            let message = format!("--fleet {}: it has no nodes", fleet.name);
+            return Err(BadChange::new(message, "name a fleet with some: `lindos fleet list`"));
+        }
+        let policy = self.policy(&history.policy)?;
+        let added = self.jobs.iter().map(|job| &job.spec);
+        let jobs = history.jobs.iter().map(|job| &job.spec).chain(added);
+        let mut unfit = never_fit(&fleet.nodes, &policy, jobs.clone());
+        if !unfit.is_empty() {
+            // What never had a place has none to lose.
+            let recorded = history.jobs.iter().map(|job| &job.spec);
+            let before = never_fit(&history.nodes, &history.policy, recorded);
+            unfit.retain(|name, _| !before.contains_key(name));
+        }
+        let Some((first, why)) = unfit.first_key_value() else { return Ok(()) };
+        let names: Vec<&str> = unfit.keys().take(NAMED_MAX).map(String::as_str).collect();
+        let more = match unfit.len() - names.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let message = format!(
+            "--fleet {}: {}{more} could never start there ({first}: {why})",
+            fleet.name,
+            names.join(", ")
+        );
+        Err(BadChange::new(message, "give a fleet that has such nodes, and enough of them"))
     }
 
     /// In words, one for each thing that is otherwise.
@@ -176,6 +235,11 @@ impl Change {
             more @ 1.. => words.push(format!("{more} nodes more")),
             fewer => words.push(format!("{} nodes fewer", -fewer)),
         }
+        words.extend(self.fleet.as_ref().map(|fleet| {
+            let (nodes, gpus) = (fleet.nodes.len() as u64, fleet.gpus());
+            let [nodes, gpus] = [nodes, gpus].map(|count| grouped(count as f64, 0));
+            format!("the fleet {} ({nodes} nodes, {gpus} GPUs)", fleet.name)
+        }));
         words.extend(self.jobs.iter().map(|job| {
             format!("job {} more ({} nodes), from {}", job.spec.name, job.spec.nodes, {
                 job.at.since(lindos_model::Time::ZERO)
@@ -189,20 +253,33 @@ fn saves(work: &Work) -> bool {
     work.checkpoints.every != Every::Never
 }
 
-/// A policy with one key changed.
+/// A policy with one key changed; a key of one of its tables is written with a dot.
 fn set(policy: &Policy, key: &str, value: &Value) -> Result<Policy, BadChange> {
-    let mut table = Table::try_from(policy).map_err(|error| {
+    let mut whole = Table::try_from(policy).map_err(|error| {
         BadChange::new(format!("the policy on record: {error}"), "that is a bug of Lindos")
     })?;
-    if !table.contains_key(key) {
-        let hint = match nearest(key, table.keys().map(String::as_str)) {
-            Some(best) => format!("did you mean `{best}`?"),
-            None => "docs/queue.md has the keys of a policy".to_string(),
+    let (mut table, mut before) = (&mut whole, String::new());
+    let mut words = key.split('.').peekable();
+    while let Some(word) = words.next() {
+        if !table.contains_key(word) {
+            let hint = match nearest(word, table.keys().map(String::as_str)) {
+                Some(best) => format!("did you mean `{before}{best}`?"),
+                None => "docs/queue.md has the keys of a policy".to_string(),
+            };
+            return Err(BadChange::new(format!("--set {key}: a policy has no key `{key}`"), hint));
+        }
+        if words.peek().is_none() {
+            table.insert(word.to_string(), value.clone());
+            break;
+        }
+        let Some(Value::Table(inside)) = table.get_mut(word) else {
+            let message = format!("--set {key}: `{before}{word}` is no table");
+            return Err(BadChange::new(message, format!("such as {before}{word}=VALUE")));
         };
-        return Err(BadChange::new(format!("--set {key}: a policy has no key `{key}`"), hint));
+        table = inside;
+        before = format!("{before}{word}.");
     }
-    table.insert(key.to_string(), value.clone());
-    table.try_into().map_err(|error: toml::de::Error| {
+    whole.try_into().map_err(|error: toml::de::Error| {
         let reason = error.message().lines().next().unwrap_or("it does not fit").to_string();
         BadChange::new(format!("--set {key}={value}: {reason}"), "docs/queue.md has the keys")
     })

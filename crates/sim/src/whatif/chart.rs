@@ -38,7 +38,7 @@ fn frame(about: &str, rows: usize, axis: &Axis) -> String {
     let height = TOP + BOTTOM + ROW * rows as f64;
     let bottom = height - BOTTOM;
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">",
+        "<div class=\"chart\"><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">",
         escape(about)
     );
     for (value, text) in &axis.ticks {
@@ -91,7 +91,7 @@ pub fn bars(about: &str, label: &str, pairs: &[Pair]) -> String {
             );
         }
     }
-    svg.push_str("</svg>\n");
+    svg.push_str("</svg></div>\n");
     svg
 }
 
@@ -119,7 +119,7 @@ pub fn differences(about: &str, label: &str, changes: &[Change]) -> String {
              <circle class=\"dot series-0\" cx=\"{at:.1}\" cy=\"{y:.1}\" r=\"4\"/>"
         );
     }
-    svg.push_str("</svg>\n");
+    svg.push_str("</svg></div>\n");
     svg
 }
 

@@ -20,26 +20,37 @@ pub enum Faults {
     Drawn(u64),
 }
 
-/// The incidents of a life on `nodes` nodes, of which those on record come first.
+/// On how many nodes a life is lived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// Those on record come first, as far as they stay.
+    Recorded(usize),
+    /// None of those on record is there.
+    Others(usize),
+}
+
+/// The incidents of a life on these nodes.
 pub fn incidents(
     history: &History,
     faults: Faults,
-    nodes: usize,
+    nodes: Nodes,
     rate: f64,
     repair: f64,
 ) -> Vec<Incident> {
     let recorded = history.nodes.len();
-    let mut incidents: Vec<Incident> = match faults {
-        Faults::Recorded => {
+    let mut incidents: Vec<Incident> = match (faults, nodes) {
+        (Faults::Recorded, Nodes::Recorded(nodes)) => {
             let there = |incident: &&Incident| incident.node.index() < nodes;
             history.incidents.iter().filter(there).cloned().collect()
         }
-        Faults::Drawn(seed) => {
+        (Faults::Recorded, Nodes::Others(_)) => Vec::new(),
+        (Faults::Drawn(seed), Nodes::Recorded(nodes)) => {
             let old = 0..recorded.min(nodes);
             let mut drawn = draw(history, seed, "", old, rate);
             drawn.extend(draw(history, seed, ", new nodes", recorded..nodes.max(recorded), rate));
             drawn
         }
+        (Faults::Drawn(seed), Nodes::Others(nodes)) => draw(history, seed, "", 0..nodes, rate),
     };
     for incident in &mut incidents {
         stretch(incident, repair);
@@ -82,9 +93,18 @@ fn draw(history: &History, seed: u64, of: &str, nodes: Range<usize>, rate: f64) 
 }
 
 fn stretch(incident: &mut Incident, repair: f64) {
-    let stretched = |span: Millis| Millis((span.0 as f64 * repair).round() as u64);
+    let stretched = |span: Millis| stretched(span, repair);
     incident.silence = incident.silence.map(|lasts| lasts.map(stretched));
     if let Some(Drain { lasts, .. }) = &mut incident.drain {
         *lasts = lasts.map(stretched);
     }
+    if let Some(ticket) = &mut incident.ticket {
+        ticket.lasts = ticket.lasts.map(stretched);
+    }
+    incident.mending.stretch(&stretched);
+}
+
+/// So many times as long, in whole milliseconds.
+pub fn stretched(span: Millis, times: f64) -> Millis {
+    Millis((span.0 as f64 * times).round() as u64)
 }

@@ -4,8 +4,10 @@
 use super::measure::PastWork;
 use super::tale::Tale;
 use crate::twin::Delays;
+use crate::twin::answers::{Mending, UsualMending};
 use crate::twin::script::What;
-use lindos_model::{Exit, JobId, JobSpec, Millis, NodeId, NodeSpec, Policy, Time};
+use lindos_model::finding::{Device, Finding, FindingClass};
+use lindos_model::{Exit, JobId, JobSpec, Mended, Millis, NodeId, NodeSpec, Policy, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub struct History {
     /// In the order of their ids.
     pub jobs: Vec<PastJob>,
     pub delays: Delays,
+    /// How orders to mend a node ended, in the middle.
+    pub usual: UsualMending,
     /// Time of nodes in the fleet, and of those on which some job was.
     pub node_ms: u64,
     pub busy_node_ms: u64,
@@ -57,9 +61,47 @@ pub struct Incident {
     pub node: NodeId,
     /// So long after its beginning.
     pub strikes: Vec<Strike>,
+    /// What checks told of it.
+    pub findings: Vec<Found>,
     /// The node was not heard of for so long, or until the end.
     pub silence: Option<Option<Millis>>,
     pub drain: Option<Drain>,
+    /// Lindos took the node out for it.
+    pub ticket: Option<TicketSpan>,
+    /// How its orders to mend the node ended.
+    pub mending: Mending,
+    /// What people said of the node that nobody had asked about.
+    pub said: Vec<Said>,
+}
+
+/// A check on a node told something, so long after the incident began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub after: Millis,
+    pub seq: u64,
+    pub what: FoundKind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum FoundKind {
+    Seen(Box<Finding>),
+    Gone(FindingClass, Option<Device>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TicketSpan {
+    pub after: Millis,
+    pub seq: u64,
+    pub class: String,
+    /// `None`: until the end.
+    pub lasts: Option<Millis>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub after: Millis,
+    pub seq: u64,
+    pub how: Mended,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +135,13 @@ pub struct Drain {
 }
 
 impl Incident {
+    /// Nothing so far.
+    pub fn new(at: Time, seq: u64, node: NodeId) -> Incident {
+        let (strikes, findings, said) = (Vec::new(), Vec::new(), Vec::new());
+        let (silence, drain, ticket, mending) = (None, None, None, Mending::default());
+        Incident { at, seq, node, strikes, findings, silence, drain, ticket, mending, said }
+    }
+
     /// In a word, for people.
     pub fn kind(&self) -> &'static str {
         match (&self.silence, self.strikes.first().map(|strike| &strike.what)) {
@@ -100,13 +149,15 @@ impl Incident {
             (None, Some(StrikeKind::Hangs)) => "hang",
             (None, Some(StrikeKind::Stalls(_))) => "slow for a while",
             (None, Some(StrikeKind::RankEnds { .. })) => "rank ended",
+            (None, None) if !self.findings.is_empty() => "found by a check",
+            (None, None) if self.drain.is_none() => "taken out",
             (None, None) => "drained for a fault",
         }
     }
 
     /// Whether nobody would have noticed it where nothing runs.
     pub fn needs_a_job(&self) -> bool {
-        !self.strikes.is_empty()
+        !self.strikes.is_empty() && self.findings.is_empty()
     }
 }
 

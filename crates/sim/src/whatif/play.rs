@@ -1,15 +1,16 @@
 //! A history given to the twin, as it was or under a change.
 
 use super::change::{BadChange, Change};
-use super::draw::{Faults, incidents};
-use super::history::{History, Incident, PastWhat, StrikeKind};
+use super::draw::{Faults, Nodes, incidents, stretched};
+use super::history::{Drain, Found, FoundKind, History, Incident, PastWhat, Strike, StrikeKind};
 use super::measure::PastWork;
 use super::tale::Tale;
 use crate::reliability::{FaultPlan, Profile};
 use crate::twin::script::{Deed, Script, What};
 use crate::twin::{Setup, TwinJob, run};
+use lindos_core::health::ladder::{self, Urgency};
 use lindos_model::job::After;
-use lindos_model::{JobId, JobSpec, Millis, NodeId, NodeSpec, Time};
+use lindos_model::{Exit, JobId, JobSpec, Millis, NodeId, NodeSpec, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -68,6 +69,8 @@ struct Fleet {
     new: usize,
     /// When they do.
     new_at: Time,
+    /// None of those on record is there.
+    is_other: bool,
 }
 
 impl Fleet {
@@ -82,19 +85,26 @@ impl Fleet {
         let first = joins.next().unwrap_or(Time::ZERO);
         let beginning = joins.take_while(|at| at.since(first) <= BEGINNING);
         let (count, new_at) = beginning.fold((1, first), |(count, _), at| (count + 1, at));
+        if let Some(other) = &change.fleet {
+            let (nodes, new) = (other.nodes.clone(), other.nodes.len());
+            return Fleet { nodes, stays: 0, first_new: 0, new, new_at, is_other: true };
+        }
         let first_new = count.min(stays);
         let mut nodes = history.nodes[..stays].to_vec();
         let like = nodes[first_new - 1].clone();
         let named =
             (1..=new).map(|number| NodeSpec { name: format!("added-{number}"), ..like.clone() });
         nodes.splice(first_new..first_new, named);
-        Fleet { nodes, stays, first_new, new, new_at }
+        Fleet { nodes, stays, first_new, new, new_at, is_other: false }
     }
 
     /// Where a node on record stands now, or one of the new ones, which come after them; `None` if
     /// it does not stay.
     fn place(&self, node: NodeId) -> Option<NodeId> {
         let index = node.index();
+        if self.is_other {
+            return None;
+        }
         let recorded = self.nodes.len() - self.new;
         let place = match index {
             _ if index < self.first_new => index,
@@ -172,13 +182,29 @@ fn script(
         let what = What::Joins(Box::new(spec.clone()));
         deeds.push((u64::MAX, Deed { at, what, is_first: true, incident: None }));
     }
-    let all = fleet.nodes.len().max(fleet.stays);
+    let all = if fleet.is_other {
+        Nodes::Others(fleet.nodes.len())
+    } else {
+        Nodes::Recorded(fleet.nodes.len().max(fleet.stays))
+    };
     let (rate, repair) = (change.fault_rate, change.repair_time);
     let is_drawn = faults != Faults::Recorded;
-    for (number, incident) in incidents(history, faults, all, rate, repair).iter().enumerate() {
-        let Some(node) = fleet.place(incident.node) else { continue };
-        let number = is_drawn.then_some(number as u32);
-        deeds.extend(deeds_of(incident, node, number));
+    let by_hand = !change.policy(&history.policy)?.repair.automatic;
+    for (number, mut incident) in
+        incidents(history, faults, all, rate, repair).into_iter().enumerate()
+    {
+        // On another fleet, they are drawn for its own nodes, whatever GPUs these have.
+        let node = if fleet.is_other { Some(incident.node) } else { fleet.place(incident.node) };
+        let Some(node) = node else { continue };
+        if fleet.is_other {
+            incident.strike_any_gpu();
+        }
+        // What a check has found is there whatever runs.
+        let number = (is_drawn && incident.findings.is_empty()).then_some(number as u32);
+        if by_hand {
+            incident.drain_by_hand();
+        }
+        deeds.extend(deeds_of(&incident, node, number));
     }
     // In one moment, in the order of their records.
     deeds.sort_by_key(|(seq, deed)| (deed.at, *seq));
@@ -188,7 +214,9 @@ fn script(
         let comes_first = deed.is_first && before.at == deed.at;
         deeds[place - 1].is_first |= comes_first;
     }
-    Ok(Script { deeds })
+    let mut usual = history.usual.clone();
+    usual.stretch(&|span| stretched(span, repair));
+    Ok(Script { deeds, usual })
 }
 
 /// What people did, on the nodes that there are now.
@@ -201,6 +229,10 @@ fn on_fleet(what: What, history: &History, fleet: &Fleet) -> Option<What> {
         }
         What::Drains { node, reason } => What::Drains { node: fleet.place(node)?, reason },
         What::Undrains(node) => What::Undrains(fleet.place(node)?),
+        What::Finds { node, finding } => What::Finds { node: fleet.place(node)?, finding },
+        What::FindsNoMore { node, class, device } => {
+            What::FindsNoMore { node: fleet.place(node)?, class, device }
+        }
         What::Reserves(mut reservation) => {
             reservation.nodes = reservation.nodes.iter().filter_map(|&n| fleet.place(n)).collect();
             if reservation.nodes.is_empty() {
@@ -212,11 +244,56 @@ fn on_fleet(what: What, history: &History, fleet: &Fleet) -> Option<What> {
     })
 }
 
+impl Incident {
+    fn strike_any_gpu(&mut self) {
+        for strike in &mut self.strikes {
+            if let StrikeKind::RankEnds { gpu, .. } = &mut strike.what {
+                *gpu = None;
+            }
+        }
+    }
+
+    /// Where Lindos takes no node out by itself, a person does, for as long. What runs on a device
+    /// that is lost ends in any case.
+    fn drain_by_hand(&mut self) {
+        let (Some(ticket), None) = (&self.ticket, &self.drain) else { return };
+        let (after, seq, reason) = (ticket.after, ticket.seq, ticket.class.clone());
+        self.drain = Some(Drain { after, seq, reason, lasts: ticket.lasts });
+        let is_lost = |found: &Found| match &found.what {
+            FoundKind::Seen(finding) => {
+                ladder::calls_for(finding).is_some_and(|(_, urgency)| urgency == Urgency::AtOnce)
+            }
+            FoundKind::Gone(..) => false,
+        };
+        if self.findings.iter().any(is_lost) {
+            let what = StrikeKind::RankEnds { gpu: None, exit: Exit::Signal(9) };
+            self.strikes.push(Strike { after, seq, what, is_early: false });
+        }
+    }
+}
+
 fn deeds_of(incident: &Incident, node: NodeId, number: Option<u32>) -> Vec<(u64, Deed)> {
     let mut deeds = Vec::new();
     let mut put = |seq: u64, at: Time, is_first: bool, what: What| {
         deeds.push((seq, Deed { at, what, is_first, incident: number }));
     };
+    if !incident.mending.is_empty() {
+        let mending = Box::new(incident.mending.clone());
+        put(0, incident.at, true, What::Mends { node, mending });
+    }
+    for found in &incident.findings {
+        let what = match &found.what {
+            FoundKind::Seen(finding) => What::Finds { node, finding: finding.clone() },
+            FoundKind::Gone(class, device) => {
+                What::FindsNoMore { node, class: class.clone(), device: device.clone() }
+            }
+        };
+        put(found.seq, incident.at + found.after, false, what);
+    }
+    for said in &incident.said {
+        let what = What::Says { node, how: said.how };
+        put(said.seq, incident.at + said.after, false, what);
+    }
     for strike in &incident.strikes {
         let what = match &strike.what {
             StrikeKind::RankEnds { gpu, exit } => {

@@ -1,8 +1,11 @@
 //! The end of a replay: what was seen one by one becomes a history.
 
-use super::history::{Drain, History, Incident, PastDeed, PastJob, PastWhat, Strike, StrikeKind};
+use super::history::{
+    Drain, History, Incident, PastDeed, PastJob, PastWhat, Said, Strike, StrikeKind,
+};
 use super::jobs::{JobWatch, held};
 use super::measure::{Ending, PastWork, Seen, Stretch};
+use super::repairs::{self, PastTicket};
 use super::tale::Tale;
 use super::watch::{PastDrain, Suspect, Watch, median};
 use crate::twin::Delays;
@@ -24,16 +27,20 @@ impl Watch {
             job.settle(until);
         }
         self.drop_own_faults();
-        let (mut incidents, deeds) = self.settle_drains();
+        let tickets = self.repairs.settle();
+        let usual_delays = Delays::default();
+        let (mut incidents, deeds) = self.settle_drains(tickets.clone());
+        let drained: Vec<Millis> =
+            incidents.iter().filter_map(|incident| incident.drain.as_ref()?.lasts).collect();
+        let usual = repairs::usual(&tickets, &drained);
         incidents.extend(self.stalls());
         self.deeds.extend(deeds);
         incidents.sort_by_key(|incident| (incident.at, incident.seq));
         self.deeds.sort_by_key(|deed| (deed.at, deed.seq));
-        let usual = Delays::default();
         let delays = Delays {
-            launch: median(&self.launches).unwrap_or(usual.launch),
-            stop: median(&self.stops).unwrap_or(usual.stop),
-            fence: median(&self.fenced).unwrap_or(usual.fence),
+            launch: median(&self.launches).unwrap_or(usual_delays.launch),
+            stop: median(&self.stops).unwrap_or(usual_delays.stop),
+            fence: median(&self.fenced).unwrap_or(usual_delays.fence),
         };
         let node_ms = self.joined.iter().map(|joined| until.since(*joined).0).sum();
         let alive: u64 = core.jobs().map(|job| held(job, until)).sum();
@@ -47,6 +54,7 @@ impl Watch {
             incidents,
             jobs: jobs(&self.jobs),
             delays,
+            usual,
             node_ms,
             busy_node_ms: self.held_ms.saturating_add(alive).min(node_ms),
             unplayed: self.unplayed,
@@ -87,14 +95,15 @@ impl Watch {
             let (at, seq, node) = (stretch.at, stretch.seq, stretch.node);
             let what = StrikeKind::Stalls(span);
             let strikes = vec![Strike { after: Millis::ZERO, seq, what, is_early: false }];
-            Incident { at, seq, node, strikes, silence: None, drain: None }
+            Incident { strikes, ..Incident::new(at, seq, node) }
         };
         stalls.map(incident).collect()
     }
 
     /// Each drain belongs to what broke on its node shortly before. So do those that give a reason
     /// which was given for faults elsewhere; the others are what people wanted.
-    fn settle_drains(&mut self) -> (Vec<Incident>, Vec<PastDeed>) {
+    /// A node that Lindos took out was taken out for what broke or was found there, likewise.
+    fn settle_drains(&mut self, tickets: Vec<PastTicket>) -> (Vec<Incident>, Vec<PastDeed>) {
         self.drains.extend(std::mem::take(&mut self.drained).into_values());
         self.drains.sort_by_key(|drain| (drain.at, drain.seq));
         let mut by_node: BTreeMap<NodeId, Vec<Incident>> = BTreeMap::new();
@@ -106,13 +115,24 @@ impl Watch {
                 by_node.entry(incident.node).or_default().push(incident);
             }
         }
+        for ticket in tickets {
+            let open = by_node.entry(ticket.node).or_default();
+            let broke = take_around(open, ticket.at, ticket.over);
+            let mut incident = together(&broke)
+                .unwrap_or_else(|| Incident::new(ticket.at, ticket.seq, ticket.node));
+            incident.begin_at(ticket.at);
+            incident.add_ticket(ticket);
+            open.push(incident);
+        }
         let mut reasons = BTreeSet::new();
         for drain in std::mem::take(&mut self.drains) {
-            let open = by_node.get_mut(&drain.node);
-            let broke = open.map_or_else(Vec::new, |open| take_around(open, &drain));
-            match merge(&broke, &drain) {
-                Some(incident) => {
+            let open = by_node.entry(drain.node).or_default();
+            let broke = take_around(open, drain.at, drain.over.map(|(over, _)| over));
+            match together(&broke) {
+                Some(mut incident) => {
                     reasons.insert(drain.reason.clone());
+                    incident.begin_at(drain.at);
+                    incident.drain = Some(drain.as_kept(incident.at));
                     incidents.push(incident);
                 }
                 None => rest.push(drain),
@@ -124,8 +144,7 @@ impl Watch {
             if reasons.contains(&drain.reason) {
                 let kept = Some(drain.as_kept(drain.at));
                 let (at, seq, node) = (drain.at, drain.seq, drain.node);
-                let strikes = Vec::new();
-                incidents.push(Incident { at, seq, node, strikes, silence: None, drain: kept });
+                incidents.push(Incident { drain: kept, ..Incident::new(at, seq, node) });
             } else {
                 deeds.extend(drain.as_deeds());
             }
@@ -134,29 +153,61 @@ impl Watch {
     }
 }
 
-/// Takes out what broke within a day before a drain, and what broke while it lasted: whoever was
-/// still there, or was on the way, met the same.
-fn take_around(open: &mut Vec<Incident>, drain: &PastDrain) -> Vec<Incident> {
+/// Takes out what broke within a day before a node was taken out, and what broke while that lasted:
+/// whoever was still there, or was on the way, met the same.
+fn take_around(open: &mut Vec<Incident>, at: Time, over: Option<Time>) -> Vec<Incident> {
     let (taken, left) = std::mem::take(open).into_iter().partition(|incident: &Incident| {
-        drain.over.is_none_or(|(over, _)| incident.at < over)
-            && drain.at.since(incident.at) <= DRAINED_FOR
+        over.is_none_or(|over| incident.at < over) && at.since(incident.at) <= DRAINED_FOR
     });
     *open = left;
     taken
 }
 
 /// One incident of several that were mended together; `None` of none.
-fn merge(broke: &[Incident], drain: &PastDrain) -> Option<Incident> {
+fn together(broke: &[Incident]) -> Option<Incident> {
     let first = broke.iter().min_by_key(|incident| (incident.at, incident.seq))?;
-    // Some of it may come after the drain, and none of it before.
-    let at = first.at.min(drain.at);
-    let (seq, node) = (first.seq, first.node);
-    let strikes = broke.iter().flat_map(|incident| {
-        let offset = incident.at.since(at);
-        incident.strikes.iter().map(move |strike| Strike { after: offset, ..strike.clone() })
-    });
-    let strikes = strikes.collect();
-    Some(Incident { at, seq, node, strikes, silence: None, drain: Some(drain.as_kept(at)) })
+    let mut all = Incident::new(first.at, first.seq, first.node);
+    let mut broke: Vec<&Incident> = broke.iter().collect();
+    broke.sort_by_key(|incident| (incident.at, incident.seq));
+    for incident in broke {
+        let mut incident = incident.clone();
+        incident.begin_at(all.at);
+        all.strikes.append(&mut incident.strikes);
+        all.findings.append(&mut incident.findings);
+        all.said.append(&mut incident.said);
+        all.mending.add(incident.mending);
+        all.ticket = all.ticket.or(incident.ticket);
+        all.drain = all.drain.or(incident.drain);
+    }
+    Some(all)
+}
+
+impl Incident {
+    /// Counts from an earlier moment, if that is one.
+    fn begin_at(&mut self, at: Time) {
+        let later = self.at.since(at);
+        self.at = self.at.min(at);
+        let strikes = self.strikes.iter_mut().map(|strike| &mut strike.after);
+        let findings = self.findings.iter_mut().map(|found| &mut found.after);
+        let said = self.said.iter_mut().map(|said| &mut said.after);
+        let drain = self.drain.iter_mut().map(|drain| &mut drain.after);
+        let ticket = self.ticket.iter_mut().map(|ticket| &mut ticket.after);
+        for after in strikes.chain(findings).chain(said).chain(drain).chain(ticket) {
+            *after = *after + later;
+        }
+    }
+
+    fn add_ticket(&mut self, ticket: PastTicket) {
+        self.ticket = Some(ticket.span(self.at));
+        let said = |(at, seq, how): &(Time, u64, _)| Said {
+            after: at.since(self.at),
+            seq: *seq,
+            how: *how,
+        };
+        let said: Vec<Said> = ticket.said.iter().map(said).collect();
+        self.said.extend(said);
+        self.mending.add(ticket.mending);
+    }
 }
 
 impl PastDrain {

@@ -1,15 +1,20 @@
 //! Recordings of the twin, replayed and played again.
 
-use super::draw::Faults;
+use super::change::OtherFleet;
+use super::draw::{Faults, Nodes};
 use super::play::play;
 use super::record::record;
 use super::tale::Tale;
 use super::*;
+use crate::twin::answers::{Answer, BurnIn, ByHand, Lasted, UsualMending};
+use crate::twin::measure::Outcome;
 use crate::twin::scenario::FleetScenario;
+use crate::twin::script::{Deed, Script, What};
 use lindos_core::Event;
 use lindos_journal::{EventRecord, Journal, MemoryDisk, Options, Reader, SnapshotRecord};
+use lindos_model::finding::{Action, Device, Finding, FindingSource, Severity, Suspect};
 use lindos_model::job::CheckpointEvery;
-use lindos_model::{Column, Millis};
+use lindos_model::{Column, Mended, Millis, NodeId, Outcome as RemedyOutcome, Remedy, Time};
 use std::path::Path;
 
 fn scenario_text(faults: &str) -> String {
@@ -99,7 +104,7 @@ fn the_twin_lives_a_recording_again_to_the_millisecond() {
         assert_eq!(again, history.tale, "{profile} {seed}");
     }
     let kinds: Vec<&str> = kinds.into_keys().collect();
-    assert_eq!(kinds, ["drained for a fault", "hang", "node silent", "rank ended"]);
+    assert_eq!(kinds, ["hang", "node silent", "rank ended", "taken out"]);
 }
 
 #[test]
@@ -162,7 +167,9 @@ fn work_that_is_saved_less_often_is_lost_more_often() {
 fn more_faults_are_the_same_ones_and_more_besides() {
     let history = crashes();
     let nodes = history.nodes.len();
-    let of = |rate| super::draw::incidents(&history, Faults::Drawn(5), nodes, rate, 1.0);
+    let of = |rate| {
+        super::draw::incidents(&history, Faults::Drawn(5), Nodes::Recorded(nodes), rate, 1.0)
+    };
     let (once, twice) = (of(1.0), of(2.0));
     assert!(once.iter().all(|incident| twice.contains(incident)));
     let share = twice.len() as f64 / once.len() as f64;
@@ -192,6 +199,46 @@ fn new_nodes_take_what_waits_and_leave_the_faults_where_they_were() {
     assert!(fewer.wait_hours(0.95) >= before.wait_hours(0.95));
 }
 
+fn fleet(nodes: u32, gpus: u16) -> OtherFleet {
+    let text = format!(
+        "about=\"\"\nuntil=\"1d\"\n[fleet]\nnodes={nodes}\ngpus={gpus}\n\
+                        [faults]\nprofile=\"none\"\n[[jobs]]\nname=\"one\"\nnodes=1\ncheckpoint={{every=\"1h\"}}\n"
+    );
+    let setup = parse(&text).setup(1).unwrap();
+    OtherFleet { name: format!("{nodes}x{gpus}"), nodes: setup.nodes }
+}
+
+#[test]
+fn another_fleet_does_the_same_jobs_with_drawn_faults_alone() {
+    let history = crashes();
+    let before = unchanged(&history);
+    let on = |nodes, gpus| Change { fleet: Some(fleet(nodes, gpus)), ..Change::default() };
+    let twice = on(40, 8);
+    assert!(!twice.keeps_faults(&history) && !twice.is_none());
+    let quiet = under(&history, &twice);
+    assert_eq!(quiet.ledger.total(), 2 * before.ledger.total());
+    assert_eq!((quiet.jobs, quiet.interruptions), (before.jobs, 0), "the very ones cannot strike");
+    assert!(quiet.wait_hours(0.95) < before.wait_hours(0.95));
+    let lives = |change: &Change| -> u64 {
+        let life = |seed| play(&history, change, Faults::Drawn(seed), &mut |_| {}).unwrap();
+        (1..5).map(|seed| life(seed).interruptions).sum()
+    };
+    let (usual, other) = (lives(&Change::default()), lives(&on(40, 8)));
+    // Node for node as many, and no more of the nodes are used than before.
+    let share = other as f64 / usual as f64;
+    assert!((0.6..1.6).contains(&share), "{usual} and {other}");
+    let bad = on(10, 8).check(&history).unwrap_err();
+    assert!(
+        bad.message.starts_with("--fleet 10x8: main could never start there (main: "),
+        "{bad:?}"
+    );
+    assert!(bad.message.contains("it can have 10 at most"), "{bad:?}");
+    let bad = on(200, 4).check(&history).unwrap_err();
+    assert!(bad.message.contains("small-11") && bad.message.contains(" more "), "{bad:?}");
+    let both = Change { nodes: 2, ..on(40, 8) };
+    assert!(both.check(&history).unwrap_err().hint.contains("one of the two"));
+}
+
 #[test]
 fn a_job_more_is_one_job_more_and_its_work_is_done() {
     let history = crashes();
@@ -207,6 +254,108 @@ fn a_job_more_is_one_job_more_and_its_work_is_done() {
     assert!(bad.message.contains("`spares`"), "{bad:?}");
 }
 
+fn set(text: &str) -> Change {
+    Change { set: vec![super::change::parse_set(text).unwrap()], ..Change::default() }
+}
+
+#[test]
+fn another_policy_of_repairs_shows_in_their_columns() {
+    let history = crashes();
+    let before = unchanged(&history);
+    let (repair, burn_in) = (Column::Repair, Column::BurnIn);
+    assert!(before.ledger[repair] > 0 && before.ledger[burn_in] > 0, "{:?}", before.ledger);
+    let unproved = under(&history, &set("repair.burn_in_ms=0"));
+    assert_eq!(unproved.ledger[burn_in], 0);
+    let longer = under(&history, &set("repair.burn_in_ms=3_600_000"));
+    assert!(longer.ledger[burn_in] > 3 * before.ledger[burn_in]);
+    let slower = under(&history, &Change { repair_time: 3.0, ..Change::default() });
+    assert!(slower.ledger[repair] > 2 * before.ledger[repair]);
+    let by_hand = under(&history, &set("repair.automatic=false"));
+    assert_eq!(by_hand.ledger[burn_in], 0);
+    assert!(by_hand.ledger[Column::Maintenance] > before.ledger[Column::Maintenance]);
+}
+
+/// A control plane that can mend nothing by itself, as the first servers were: one node is found
+/// broken, a technician is wanted, and comes.
+fn found_and_mended_by_hand() -> (MemoryDisk, Outcome) {
+    let text = scenario_text("none").replace("nodes = 14", "nodes = 6");
+    let mut setup = parse(&text).setup(1).unwrap();
+    let finding = |class: &str, severity, action| {
+        Box::new(Finding {
+            class: class.parse().unwrap(),
+            severity,
+            action,
+            suspect: Suspect::Hardware,
+            device: Some(Device::Gpu(3)),
+            code: None,
+            source: FindingSource::Nvml,
+            detail: "a test".to_string(),
+            cause: None,
+        })
+    };
+    let lost = finding("gpu.missing", Severity::GpuFatal, Action::ResetGpu);
+    let harmless = finding("gpu.clock", Severity::Info, Action::None);
+    let node = NodeId(2);
+    let hours = |hours: u64| Time(hours * 3_600_000);
+    let deed = |at, what| Deed { at, what, is_first: false, incident: None };
+    let joins = setup.nodes.iter().map(|spec| What::Joins(Box::new(spec.clone())));
+    let mut deeds: Vec<Deed> =
+        joins.map(|what| Deed { is_first: true, ..deed(Time(0), what) }).collect();
+    deeds.push(deed(hours(20), What::Finds { node: NodeId(9), finding: harmless }));
+    deeds.push(deed(hours(30), What::Finds { node, finding: lost.clone() }));
+    let (class, device) = (lost.class.clone(), lost.device.clone());
+    deeds.push(deed(hours(37), What::FindsNoMore { node, class, device }));
+    let cannot = Answer { outcome: RemedyOutcome::Unsupported, after: Some(Millis(700)) };
+    let remedies = Remedy::ALL.into_iter().filter(|remedy| !remedy.is_by_hand());
+    let burn_in = BurnIn { outcome: RemedyOutcome::Unsupported, lasted: Lasted::Only(Millis(400)) };
+    let usual = UsualMending {
+        remedies: remedies.map(|remedy| (remedy, cannot.clone())).collect(),
+        burn_in: Some(burn_in),
+        by_hand: Some(ByHand { how: Mended::Repaired, after: Some(Millis(9 * 3_600_000)) }),
+    };
+    setup.script = Some(Script { deeds, usual });
+    let disk = MemoryDisk::new();
+    let (mut journal, _) = Journal::open(disk.clone(), Options::new(7)).unwrap();
+    let mut keep = |at: Time, event: &Event| {
+        journal.append_record(&EventRecord::V1 { at, event: event.clone() }).unwrap();
+        if journal.pending() > 1000 {
+            journal.commit().unwrap();
+        }
+    };
+    let outcome = crate::twin::run(&setup, Some(&mut keep), &mut |_| {});
+    journal.commit().unwrap();
+    drop(journal);
+    (disk, outcome)
+}
+
+#[test]
+fn a_node_that_a_person_mended_comes_back_when_it_did() {
+    let (disk, outcome) = found_and_mended_by_hand();
+    let (history, _) = history(&disk);
+    assert_eq!(history.tale.ledger, outcome.ledger);
+    assert_eq!(history.incidents_by_kind().into_keys().collect::<Vec<_>>(), ["found by a check"]);
+    let incident = &history.incidents[0];
+    let (ladder, people) = (incident.mending.remedies.len(), incident.mending.by_hand.len());
+    // A reset, a reboot, a power cycle and diagnostics, none of which anybody can do.
+    assert_eq!((ladder, people, incident.findings.len()), (4, 1, 2), "{incident:?}");
+    let before = unchanged(&history);
+    assert_eq!(before, history.tale);
+    let out = |tale: &Tale| tale.ledger[Column::Repair] as f64 / 8.0 / 3_600_000.0;
+    assert!((out(&before) - 9.0).abs() < 0.01, "{} hours", out(&before));
+    let twice = under(&history, &Change { repair_time: 2.0, ..Change::default() });
+    assert!((out(&twice) - 18.0).abs() < 0.01, "{} hours", out(&twice));
+    // Who cannot burn in answers at once, whatever is asked for.
+    let longer = under(&history, &set("repair.burn_in_ms=3_600_000"));
+    assert_eq!(longer.ledger[Column::BurnIn], before.ledger[Column::BurnIn]);
+    let by_hand = under(&history, &set("repair.automatic=false"));
+    assert_eq!(by_hand.ledger[Column::Repair], 0);
+    let drained = by_hand.ledger[Column::Maintenance];
+    assert!(drained > 0 && by_hand.ledger.total() == before.ledger.total());
+    // Drawn, it comes to other nodes at other times, and is mended likewise.
+    let life = play(&history, &Change::default(), Faults::Drawn(3), &mut |_| {}).unwrap();
+    assert!(out(&life).fract() < 0.1 || life.ledger[Column::Repair] == 0, "{}", out(&life));
+}
+
 #[test]
 fn a_change_that_makes_no_sense_is_told() {
     let history = crashes();
@@ -214,10 +363,9 @@ fn a_change_that_makes_no_sense_is_told() {
         let bad = change.check(&history).unwrap_err();
         format!("{} | {}", bad.message, bad.hint)
     };
-    let set = |text: &str| Change {
-        set: vec![super::change::parse_set(text).unwrap()],
-        ..Change::default()
-    };
+    assert!(said(set("repair.burnin_ms=0")).ends_with("did you mean `repair.burn_in_ms`?"));
+    assert!(said(set("repairs.burn_in_ms=0")).ends_with("did you mean `repair`?"));
+    assert!(said(set("spares.max=0")).contains("`spares` is no table"));
     assert!(said(set("spare=2")).ends_with("did you mean `spares`?"));
     assert!(said(set("spares=many")).contains("--set spares=\"many\": invalid type"));
     assert!(said(set("queue=fiar")).contains("unknown variant `fiar`"));

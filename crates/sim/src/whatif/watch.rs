@@ -6,6 +6,7 @@
 
 use super::history::{Incident, PastDeed, PastWhat, Strike, StrikeKind};
 use super::jobs::{JobWatch, Judged, Pending};
+use super::repairs::Repairs;
 use super::replay::Moment;
 use crate::reliability::stats::quantile;
 use crate::twin::Delays;
@@ -51,6 +52,7 @@ pub struct Watch {
     pub(super) fenced: Vec<u64>,
     pub(super) held_ms: u64,
     pub(super) unplayed: BTreeMap<&'static str, u64>,
+    pub(super) repairs: Repairs,
 }
 
 #[derive(Clone, Debug)]
@@ -99,7 +101,7 @@ impl Watch {
         }
     }
 
-    fn deed(&mut self, seq: u64, what: What) {
+    pub(super) fn deed(&mut self, seq: u64, what: What) {
         self.deeds.push(PastDeed { at: self.now, seq, what: PastWhat::Does(what) });
     }
 
@@ -152,6 +154,7 @@ impl Watch {
             }
             _ => {}
         }
+        self.on_repair_event(moment, is_done());
     }
 
     fn on_joined(&mut self, seq: u64, spec: &NodeSpec, core: &Core) {
@@ -171,8 +174,7 @@ impl Watch {
         }
         self.silent.insert(node, self.incidents.len());
         let at = last_heard.min(self.now);
-        let (strikes, silence, drain) = (Vec::new(), Some(None), None);
-        self.incidents.push(Incident { at, seq, node, strikes, silence, drain });
+        self.incidents.push(Incident { silence: Some(None), ..Incident::new(at, seq, node) });
     }
 
     fn on_heard(&mut self, node: NodeId, core: &Core) {
@@ -247,6 +249,9 @@ impl Watch {
             | TrailKind::Moved { .. }
             | TrailKind::MadeWay { .. }
             | TrailKind::Grows { .. } => watch.stops += 1,
+            TrailKind::Fault { reason: EndReason::NodeOut { planned: true, .. }, .. } => {
+                watch.stops += 1;
+            }
             TrailKind::Fault { reason, .. } => {
                 watch.interruptions += 1;
                 let epoch = entry.epoch.unwrap_or(job.epoch);
@@ -304,6 +309,9 @@ impl Watch {
             }
             EndReason::NoFirstStep { .. } => return self.note_unplayed("no first step in time"),
             EndReason::Refused { .. } => return self.note_unplayed("launches that a node refused"),
+            EndReason::LossBroken { .. } => {
+                return self.note_unplayed("losses that were no number");
+            }
             // The silence is an incident of its own; everything else the core does by itself.
             _ => return,
         };
@@ -322,7 +330,7 @@ impl Watch {
         }
         let is_early = pending.is_early;
         let strikes = vec![Strike { after: Millis::ZERO, seq, what, is_early }];
-        self.incidents.push(Incident { at, seq, node, strikes, silence: None, drain: None });
+        self.incidents.push(Incident { strikes, ..Incident::new(at, seq, node) });
     }
 
     fn note_unplayed(&mut self, what: &'static str) {

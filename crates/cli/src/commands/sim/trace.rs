@@ -153,7 +153,7 @@ fn load_trace(args: &TraceArgs) -> Result<Trace, Failure> {
 }
 
 /// A fleet by its size, its name or its file.
-fn load_fleet(name: &str) -> Result<Vec<NodeSpec>, Failure> {
+pub fn load_fleet(name: &str) -> Result<Vec<NodeSpec>, Failure> {
     let size = name.split_once('x').and_then(|(n, g)| Some((n.parse().ok()?, g.parse().ok()?)));
     match size {
         Some((nodes, gpus)) => fleet_of(nodes, gpus).map_err(|message| {
