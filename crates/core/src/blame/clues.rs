@@ -4,10 +4,10 @@
 //! left out. The figures are judgements, held against thousands of faults with known culprits by
 //! `lindos sim validate blame`.
 
-use super::weigh::Scales;
+use super::weigh::{Scales, WELL_COUNTED};
 use crate::Core;
 use crate::gang::attempt::Attempt;
-use crate::health::fleet::NodeState;
+use crate::health::fleet::{Allocation, NodeState};
 use crate::health::places::{SHARED, shared_at};
 use crate::health::record::{Health, Open};
 use crate::job::{Job, PastAttempt};
@@ -115,7 +115,7 @@ impl Core {
         all.last_words(attempt);
         self.found(job, attempt, &mut all);
         self.past(job, attempt, reason, &mut all);
-        self.shared(attempt, &mut all);
+        self.shared(job, &mut all);
         all
     }
 
@@ -182,7 +182,7 @@ impl Core {
     }
 
     /// Places that hold several of the machines that clues speak for.
-    fn shared(&self, attempt: &Attempt, all: &mut Gathered) {
+    fn shared(&self, job: &Job, all: &mut Gathered) {
         if all.scales.suspects().nth(1).is_none() {
             return;
         }
@@ -193,14 +193,13 @@ impl Core {
             suspected.extend(known.map(|&place| (place, node)));
         }
         suspected.sort_unstable();
-        let mut is_suspect = vec![false; self.fleet.len()];
-        all.scales.suspects().for_each(|node| is_suspect[node.index()] = true);
-        let mut well = vec![0u32; places.end()];
-        for member in attempt.members.iter().filter(|member| !is_suspect[member.node.index()]) {
-            for &place in places.of(member.node) {
-                well[place as usize] += 1;
-            }
-        }
+        // Of those in a place that are well, as many as count.
+        let is_well = |&&node: &&NodeId| {
+            let holds = |allocation: &Allocation| allocation.job == job.id;
+            self.fleet.node(node).allocations.iter().any(holds) && !all.scales.is_suspect(node)
+        };
+        let well =
+            |place| places.nodes(place).iter().filter(is_well).take(WELL_COUNTED as usize).count();
         let mut found = Vec::new();
         for of_one in suspected.chunk_by(|one, other| one.0 == other.0) {
             let (place, first) = of_one[0];
@@ -209,7 +208,7 @@ impl Core {
                 let kind = kind.expect("the place is one of the node's");
                 let nodes: Vec<NodeId> = of_one.iter().map(|&(_, node)| node).collect();
                 let name = shared_at(&self.fleet.node(first).spec.location)[kind];
-                found.push((kind, name, nodes, well[place as usize]));
+                found.push((kind, name, nodes, well(place) as u32));
             }
         }
         found.sort_unstable_by_key(|&(kind, name, ..)| (kind, name));

@@ -23,7 +23,7 @@ const A_PLACE: i32 = -20;
 const SEEN_BEHIND_A_PLACE: i32 = -3;
 /// … and each that is well speaks so much against it.
 const WELL_BEHIND_A_PLACE: i32 = -10;
-const WELL_COUNTED: u32 = 10;
+pub const WELL_COUNTED: u32 = 10;
 /// A place is only thought of when so many of its machines have clues.
 const PLACE_LEAST: usize = 2;
 /// Of what cannot be.
@@ -99,6 +99,10 @@ impl Scales {
     /// Machines of which a clue speaks for them.
     pub fn suspects(&self) -> impl Iterator<Item = NodeId> {
         self.nodes.iter().filter(|&(_, &weight)| weight > 0).map(|(&node, _)| node)
+    }
+
+    pub fn is_suspect(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|&weight| weight > 0)
     }
 
     /// How sure each is, in parts of 10,000, the surest first; a machine comes before others that

@@ -20,6 +20,8 @@ pub type PlaceIds = [u32; SHARED.len()];
 pub struct Places {
     numbers: BTreeMap<(usize, String), u32>,
     of_nodes: Vec<PlaceIds>,
+    /// By number, and nothing at 0.
+    nodes: Vec<Vec<NodeId>>,
 }
 
 impl Places {
@@ -35,11 +37,17 @@ impl Places {
     /// A node joins, or is elsewhere now.
     pub fn set(&mut self, node: NodeId, location: &Location) {
         let names = shared_at(location);
-        let ids = std::array::from_fn(|kind| self.number(kind, names[kind]));
+        let ids: PlaceIds = std::array::from_fn(|kind| self.number(kind, names[kind]));
         if node.index() >= self.of_nodes.len() {
             self.of_nodes.resize(node.index() + 1, PlaceIds::default());
         }
-        self.of_nodes[node.index()] = ids;
+        let before = std::mem::replace(&mut self.of_nodes[node.index()], ids);
+        for kind in (0..SHARED.len()).filter(|&kind| before[kind] != ids[kind]) {
+            self.nodes[before[kind] as usize].retain(|&other| other != node);
+            if ids[kind] != 0 {
+                self.nodes[ids[kind] as usize].push(node);
+            }
+        }
     }
 
     fn number(&mut self, kind: usize, name: &str) -> u32 {
@@ -47,16 +55,20 @@ impl Places {
             return 0;
         }
         let next = self.numbers.len() as u32 + 1;
-        *self.numbers.entry((kind, name.to_string())).or_insert(next)
+        let number = *self.numbers.entry((kind, name.to_string())).or_insert(next);
+        if self.nodes.len() <= number as usize {
+            self.nodes.resize(number as usize + 1, Vec::new());
+        }
+        number
     }
 
     pub fn of(&self, node: NodeId) -> &PlaceIds {
         &self.of_nodes[node.index()]
     }
 
-    /// Numbers are below this.
-    pub fn end(&self) -> usize {
-        self.numbers.len() + 1
+    /// All nodes of a place.
+    pub fn nodes(&self, place: u32) -> &[NodeId] {
+        &self.nodes[place as usize]
     }
 }
 
@@ -76,8 +88,10 @@ mod tests {
         assert_eq!(of(&places, 0)[1], of(&places, 1)[1]);
         assert_ne!(of(&places, 0)[1], of(&places, 0)[2], "a rack is no leaf");
         assert_eq!((of(&places, 1)[2], of(&places, 2)[1]), (of(&places, 2)[2], 0));
-        places.set(NodeId(2), &at("a", "c"));
-        assert_eq!(of(&places, 2)[1], of(&places, 0)[1]);
-        assert_eq!(places.end(), 5, "two leaves more and a rack");
+        places.set(NodeId(2), &at("b", "c"));
+        places.set(NodeId(0), &at("b", "a"));
+        let [_, rack, leaf, _] = of(&places, 2);
+        assert_eq!((places.nodes(rack).len(), places.nodes(leaf)), (2, &[NodeId(2)][..]));
+        assert_eq!(places.nodes(of(&places, 1)[2]), [NodeId(1)], "the other has left the leaf");
     }
 }
