@@ -292,7 +292,7 @@ impl Core {
         ticket.stage = Stage::BurnIn { effect: id, since: now };
         self.fleet.update(node, |node| node.out = Some(Out::BurnIn));
         self.note(node, TrailKind::BurnInBegun { span }, out);
-        out.push(Effect::BurnIn { id, node, span });
+        out.push(Effect::BurnIn { id, node, span, peer: None });
         let wait = span + Millis(self.policy.repair.remedy_timeout_ms);
         self.timers.set(Timer::Repair(node), now + wait);
     }

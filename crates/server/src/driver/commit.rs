@@ -143,6 +143,8 @@ impl<D: Disk> Driver<D> {
             Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
                 self.unsupported.push((node, id));
             }
+            // None is ever under way.
+            Effect::CancelBurnIn { .. } => {}
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }

@@ -334,9 +334,11 @@ impl<'s, 'r> World<'s, 'r> {
             Effect::Remedy { id: remedy, node, .. } => {
                 self.put(REMEDY, Happening::Remedied { node, remedy });
             }
-            Effect::BurnIn { id: remedy, node, span } => {
+            Effect::BurnIn { id: remedy, node, span, .. } => {
                 self.put(span, Happening::Remedied { node, remedy });
             }
+            // Its answer, when it comes, is to a question that nobody asks any more.
+            Effect::CancelBurnIn { .. } => {}
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }

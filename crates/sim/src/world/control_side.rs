@@ -272,10 +272,20 @@ impl World {
                 self.nodes[node].remedy = Some(effect);
                 self.put(REMEDY, Happening::Remedied { node, effect, remedy });
             }
-            Effect::BurnIn { id: effect, node, span } => {
+            Effect::BurnIn { id: effect, node, span, peer } => {
+                for node in std::iter::once(node).chain(peer) {
+                    let node = self.index_of(node);
+                    self.nodes[node].remedy = Some(effect);
+                }
                 let node = self.index_of(node);
-                self.nodes[node].remedy = Some(effect);
                 self.put(span, Happening::Remedied { node, effect, remedy: None });
+            }
+            Effect::CancelBurnIn { id, .. } => {
+                for node in &mut self.nodes {
+                    if node.remedy == Some(id) {
+                        node.remedy = None;
+                    }
+                }
             }
         }
     }
