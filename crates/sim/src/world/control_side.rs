@@ -337,11 +337,11 @@ impl World {
             return read_record;
         }
         |bytes| match read_record(bytes) {
-            EventRecord::V1 { at, event: Event::JobSubmitted { request, user, spec } } => {
+            EventRecord::V2 { at, event: Event::JobSubmitted { request, user, spec } } => {
                 let spec = Arc::new(JobSpec { priority: 7, ..JobSpec::clone(&spec) });
-                EventRecord::V1 { at, event: Event::JobSubmitted { request, user, spec } }
+                EventRecord::V2 { at, event: Event::JobSubmitted { request, user, spec } }
             }
-            other @ EventRecord::V1 { .. } => other,
+            other => other,
         }
     }
 
