@@ -74,7 +74,8 @@ pub struct Launch {
     /// Its nodes, in rank order.
     pub gang: Arc<Vec<NodeId>>,
     pub master_port: u16,
-    /// The newest checkpoint that the control plane has heard of.
+    /// The newest checkpoint that the control plane has heard of, and that is not spoilt; 0 when all
+    /// that were saved are.
     pub resume_step: Option<u64>,
     /// How often the job should save its work, if it asked.
     pub save_every: Option<Millis>,

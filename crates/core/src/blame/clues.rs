@@ -4,6 +4,7 @@
 //! left out. The figures are judgements, held against thousands of faults with known culprits by
 //! `lindos sim validate blame`.
 
+use super::answer::{SharedPlace, shared_at};
 use super::weigh::Scales;
 use crate::Core;
 use crate::gang::attempt::Attempt;
@@ -14,7 +15,7 @@ use crate::recovery::rules;
 use lindos_model::blame::{Blame, Clue, Culprit, Sign};
 use lindos_model::finding::{Severity, Suspect};
 use lindos_model::{
-    Activity, Apart, EndReason, Exit, Location, Millis, NodeId, Rank, Stall, SymptomKind, Time,
+    Activity, Apart, EndReason, Exit, Millis, NodeId, Rank, Stall, SymptomKind, Time,
 };
 use std::collections::BTreeMap;
 
@@ -61,8 +62,8 @@ const IS_THE_FAULT: i32 = 70;
 pub struct Gathered {
     pub scales: Scales,
     pub clues: Vec<(Option<NodeId>, Sign, i32)>,
-    /// What it is and its name, and how many of its machines have clues.
-    pub places: Vec<(String, u32)>,
+    /// And how many of its machines have clues.
+    pub(crate) places: Vec<(SharedPlace, u32)>,
     /// The machine that a clue has picked out alone.
     pub picked: Option<NodeId>,
     /// Some rank's last words were of another that it could not reach.
@@ -196,7 +197,7 @@ impl Core {
             let members = attempt.members.iter().filter(|member| at(member.node)[kind] == name);
             // A machine that was replaced since is a suspect and no member.
             let well = members.filter(|member| !nodes.contains(&member.node)).count();
-            all.places.push((format!("{} {name}", SHARED[kind]), nodes.len() as u32));
+            all.places.push((SharedPlace { kind, name: name.to_string() }, nodes.len() as u32));
             all.scales.place(nodes, well as u32);
         }
     }
@@ -212,14 +213,6 @@ impl Core {
         });
         named.take(Blame::CLUES_MAX).collect()
     }
-}
-
-/// What fails with all that is in it or behind it, the smallest first.
-const SHARED: [&str; 4] = ["NVLink domain", "rack", "leaf", "power feed"];
-
-/// The names of them at a location; empty when unknown.
-fn shared_at(location: &Location) -> [&str; 4] {
-    [&location.nvlink, &location.rack, &location.leaf, &location.pdu]
 }
 
 impl Gathered {
@@ -376,6 +369,10 @@ fn strongest(stall: &Stall) -> Option<(Pick, Vec<Apart>)> {
 /// Whether a node that went silent may be why the attempt ended: not if it was heard long after.
 fn may_have_ended(attempt: &Attempt, reason: &EndReason, last_heard: Option<Time>) -> bool {
     let first_end = rules::blame(attempt).map(|(_, _, end)| end.at);
+    // One that has said itself what was wrong with its program was no victim of anybody.
+    if matches!(reason, EndReason::RankExited { .. }) && rules::has_explained_itself(attempt) {
+        return false;
+    }
     match (reason, first_end, last_heard) {
         (EndReason::RankExited { .. }, Some(at), Some(heard)) => heard <= at + rules::SPREAD,
         _ => true,

@@ -1,8 +1,11 @@
 //! What was told of an attempt's ranks that no report of their state holds.
 
 use crate::Core;
+use crate::effect::Effects;
 use crate::gang::attempt::Attempt;
-use lindos_model::{Activity, EndReason, Epoch, JobId, Millis, Rank, Stall, Symptom};
+use lindos_model::{
+    Activity, Column, EndReason, Epoch, JobId, Millis, Rank, Stall, Symptom, TrailKind,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -112,9 +115,30 @@ impl Core {
         epoch: Epoch,
         rank: Rank,
         step: u64,
+        out: &mut Effects,
     ) -> Option<EndReason> {
-        let attempt = self.attempt_at(id, epoch).filter(|attempt| !attempt.is_stopping())?;
-        (rank.0 < attempt.world_size()).then_some(EndReason::LossBroken { rank, step })
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).filter(|job| !job.is_over())?;
+        let is_of_it =
+            |attempt: &Attempt| attempt.has_epoch(epoch) && rank.0 < attempt.world_size();
+        let attempt = job.attempt.as_ref().filter(|attempt| is_of_it(attempt))?;
+        let is_stopping = attempt.is_stopping();
+        let last = job.epoch;
+        let spoilt = job.spoil(last, step);
+        if let Some(work) = spoilt {
+            // What they had made safe is at risk again, and lost with the rest.
+            job.ledger.accrue(now);
+            let (held, total) = (job.ledger.held, job.ledger.totals[Column::Productive]);
+            let attempt = job.attempt.as_mut().expect("it was just there");
+            attempt.count(now, held[Column::Productive]);
+            if !is_stopping {
+                attempt.at_risk = (attempt.at_risk + work).min(total);
+            }
+            let newest_good = job.checkpoint_step;
+            let what = TrailKind::CheckpointsSpoilt { from: step, newest_good };
+            self.say(Some((id, Some(epoch))), None, what, out);
+        }
+        (!is_stopping).then_some(EndReason::LossBroken { rank, step })
     }
 
     fn attempt_at(&mut self, id: JobId, epoch: Epoch) -> Option<&mut Attempt> {
