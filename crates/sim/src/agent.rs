@@ -35,6 +35,8 @@ pub struct SimNode {
     pub findings: Vec<(Time, Finding)>,
     /// What is done to it now, from outside.
     pub remedy: Option<EffectId>,
+    /// It fails every test, and nothing else shows it.
+    pub is_weak: bool,
     next_pid: u32,
     /// A bug that is put into its agent.
     pub plant: Option<Plant>,

@@ -17,6 +17,9 @@ const STEPS_SILENT: u64 = 3;
 /// For so long ranks may work without a step before a job has shown such a pause.
 const WORKS: Millis = Millis::from_secs(300);
 
+/// A loss that is no number so few steps after a start was none in the checkpoint either.
+const BROKEN_AT_ONCE: u64 = 2;
+
 /// Kept with the attempt until it is weighed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
@@ -123,8 +126,11 @@ impl Core {
             |attempt: &Attempt| attempt.has_epoch(epoch) && rank.0 < attempt.world_size();
         let attempt = job.attempt.as_ref().filter(|attempt| is_of_it(attempt))?;
         let is_stopping = attempt.is_stopping();
+        // What is broken from the start was so in the checkpoint.
+        let from = attempt.resumed_from.filter(|from| step <= from + BROKEN_AT_ONCE);
+        let from = from.filter(|&from| from > 0).unwrap_or(step).min(step);
         let last = job.epoch;
-        let spoilt = job.spoil(last, step);
+        let spoilt = job.spoil(last, from);
         if let Some(work) = spoilt {
             // What they had made safe is at risk again, and lost with the rest.
             job.ledger.accrue(now);
@@ -135,7 +141,7 @@ impl Core {
                 attempt.at_risk = (attempt.at_risk + work).min(total);
             }
             let newest_good = job.checkpoint_step;
-            let what = TrailKind::CheckpointsSpoilt { from: step, newest_good };
+            let what = TrailKind::CheckpointsSpoilt { from, newest_good };
             self.say(Some((id, Some(epoch))), None, what, out);
         }
         (!is_stopping).then_some(EndReason::LossBroken { rank, step })

@@ -5,7 +5,7 @@
 //! fails. Then both of that test are tried again with others that have not failed: who fails again is
 //! bad, and if nobody does, it is the link. With nobody left to try them with, each is tried alone.
 //!
-//! For N suspects that is at most 2·N rounds ([`rounds_max`]), and N when nothing is found.
+//! For N suspects that is at most 2·N + 1 rounds ([`rounds_max`]), and N when nothing is found.
 
 use lindos_model::NodeId;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ pub struct Found {
 
 /// No plan has more rounds than this.
 pub fn rounds_max(suspects: usize) -> usize {
-    2 * suspects.max(1)
+    2 * suspects + 1
 }
 
 /// What to do after these rounds. `helpers` are nodes that nobody suspects; none is needed. The same

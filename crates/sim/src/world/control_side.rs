@@ -81,7 +81,9 @@ impl World {
                         })
                     }
                     Ask::Mended(name) => {
-                        self.nodes[self.by_name[name]].remedy = None;
+                        let node = self.by_name[name];
+                        self.nodes[node].remedy = None;
+                        self.nodes[node].is_weak = false;
                         let node = self.control.as_ref().and_then(|c| c.core.node_by_name(name));
                         let how = Mended::Repaired;
                         node.map(|node| Event::NodeMended { request, node, how })
@@ -222,6 +224,18 @@ impl World {
                 let is_good = (self.setup.network == Network::good() || self.healed) && !was_full;
                 assert!(stands || !is_good, "violation: job {job} is called hung and gets on");
             }
+            if let (TrailKind::CheckpointsSpoilt { from, .. }, Some(job), Some(epoch)) =
+                (&entry.what, entry.job, entry.epoch)
+            {
+                self.told_spoilt.insert(job, (epoch, *from));
+            }
+            if let (TrailKind::TakenOut { class, .. }, Some(name)) = (&entry.what, &entry.node) {
+                let is_weak = self.nodes[self.by_name[name]].is_weak;
+                assert!(
+                    class.as_str() != "node.burn_in" || is_weak,
+                    "violation: {name} is well and was found bad by a test"
+                );
+            }
             if let (TrailKind::Completed, Some(job)) = (&entry.what, entry.job) {
                 let done = self.runs.iter().any(|((id, _), run)| *id == job && run.finished);
                 assert!(done, "violation: job {job} is called completed and was not finished");
@@ -277,8 +291,17 @@ impl World {
                     let node = self.index_of(node);
                     self.nodes[node].remedy = Some(effect);
                 }
-                let node = self.index_of(node);
-                self.put(span, Happening::Remedied { node, effect, remedy: None });
+                let core = &self.control.as_ref().expect("it is up").core;
+                let in_service = core.node(node).is_some_and(|node| node.burn_in == Some(effect));
+                let is_suspect = core.ticket(node).is_some_and(|ticket| {
+                    matches!(ticket.stage, lindos_core::health::repair::Stage::Suspect { .. })
+                });
+                let (node, peer) = (self.index_of(node), peer.map(|peer| self.index_of(peer)));
+                if in_service || is_suspect || peer.is_some() {
+                    self.put(span, Happening::Tested { node, peer, effect });
+                } else {
+                    self.put(span, Happening::Remedied { node, effect, remedy: None });
+                }
             }
             Effect::CancelBurnIn { id, .. } => {
                 for node in &mut self.nodes {
