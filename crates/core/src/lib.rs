@@ -346,7 +346,7 @@ impl Core {
                 self.on_verdict(id, reason, &verdict, out);
             }
             if let Some(trial) = trial {
-                self.go_on_with_trial(trial, out);
+                self.begin_trial(trial, out);
             }
             self.on_faults(faults, out);
         } else if has_replicas_down {

@@ -82,11 +82,10 @@ impl Core {
         }
         self.trials.last += 1;
         let number = self.trials.last;
-        let helpers = self.helpers(suspects);
         let trial = Trial {
             job,
             suspects: suspects.to_vec(),
-            helpers,
+            helpers: Vec::new(),
             rounds: Vec::new(),
             asked: BTreeMap::new(),
             answered: Vec::new(),
@@ -172,8 +171,16 @@ impl Core {
         fits.map(|(index, _)| NodeId(index as u32)).take(HELPERS_MAX).collect()
     }
 
+    /// The job has left its suspects, and has its place: those that are idle still may help.
+    pub(crate) fn begin_trial(&mut self, number: u64, out: &mut Effects) {
+        let Some(trial) = self.trials.open.get(&number) else { return };
+        let helpers = self.helpers(&trial.suspects);
+        self.trials.open.get_mut(&number).expect("it was just there").helpers = helpers;
+        self.go_on_with_trial(number, out);
+    }
+
     /// Begins the next round of a trial, or acts on what it has found.
-    pub(crate) fn go_on_with_trial(&mut self, number: u64, out: &mut Effects) {
+    fn go_on_with_trial(&mut self, number: u64, out: &mut Effects) {
         let Some(trial) = self.trials.open.get(&number) else { return };
         match pairs::next(&trial.suspects, &trial.helpers, &trial.rounds) {
             Next::Round(tests) => self.ask_for_round(number, tests, out),
