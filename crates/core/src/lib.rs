@@ -279,6 +279,7 @@ impl Core {
             self.keep_spares(out);
             self.end_trials_that_block(out);
         }
+        self.begin_trials(out);
         if !self.may_be_left.is_empty() {
             self.begin_repairs(out);
         }
@@ -302,20 +303,16 @@ impl Core {
         }
     }
 
-    /// Acts on a verdict; the number of the trial that it leads to, if it leads to one.
-    fn on_answer(&mut self, id: JobId, answer: &Answer, out: &mut Effects) -> Option<u64> {
+    /// Acts on a verdict, beyond the retry.
+    fn on_answer(&mut self, id: JobId, answer: &Answer, out: &mut Effects) {
         match answer {
-            Answer::InPlace => None,
+            Answer::InPlace => {}
             Answer::TestSuspects(suspects) => self.suspect(id, suspects, out),
             Answer::TakeOut(place) => {
                 self.take_out_place(id, place, out);
                 self.avoid_place(id, place);
-                None
             }
-            Answer::KeepAway(place) => {
-                self.avoid_place(id, place);
-                None
-            }
+            Answer::KeepAway(place) => self.avoid_place(id, place),
         }
     }
 
@@ -340,13 +337,10 @@ impl Core {
             self.end_gang(id);
             let (reason, verdict, answer) = self.on_attempt_over(id, out);
             let faults = self.on_struck(out);
-            let trial = self.on_answer(id, &answer, out);
+            self.on_answer(id, &answer, out);
             if !(verdict.is_at_once(&reason) && self.restart_in_place(id, out)) {
                 self.release_gang(id, out);
                 self.on_verdict(id, reason, &verdict, out);
-            }
-            if let Some(trial) = trial {
-                self.begin_trial(trial, out);
             }
             self.on_faults(faults, out);
         } else if has_replicas_down {

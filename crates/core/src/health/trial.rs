@@ -13,7 +13,7 @@ use crate::effect::{Effect, Effects};
 use crate::timer::Timer;
 use lindos_model::finding::FindingClass;
 use lindos_model::trail::{CalledOff, SuspectsFound, Untested};
-use lindos_model::{EffectId, JobId, Millis, NodeId, Outcome, Remedy, Time, TrailKind};
+use lindos_model::{EffectId, JobId, Millis, NodeId, Outcome, Remedy, Time, TrailKind, WaitReason};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -30,6 +30,8 @@ const REMEMBERED: usize = 64;
 pub struct Trials {
     open: BTreeMap<u64, Trial>,
     last: u64,
+    /// Those that begin once the jobs of this step have their places.
+    to_begin: Vec<u64>,
     /// Tested and well, the oldest first.
     in_vain: VecDeque<(Time, BTreeSet<NodeId>)>,
     /// Nobody here can do it, as the answers to this control plane have shown.
@@ -58,18 +60,13 @@ impl Trials {
 }
 
 impl Core {
-    /// Takes suspects of a fault out of service, if that keeps nobody waiting; the number of their
-    /// trial, which begins when their job has left them.
-    pub(crate) fn suspect(
-        &mut self,
-        job: JobId,
-        suspects: &[NodeId],
-        out: &mut Effects,
-    ) -> Option<u64> {
+    /// Takes suspects of a fault out of service, if that keeps their job from nothing. Their trial begins
+    /// when it has left them.
+    pub(crate) fn suspect(&mut self, job: JobId, suspects: &[NodeId], out: &mut Effects) {
         let rules = &self.policy.repair;
         let is_off = !rules.automatic || rules.pair_test_ms == 0 || self.trials.nobody_can;
         if is_off || suspects.len() < 2 || suspects.len() > rules.suspects_max as usize {
-            return None;
+            return;
         }
         let named = |core: &Core| -> Vec<String> {
             suspects.iter().map(|&node| core.fleet.node(node).spec.name.clone()).collect()
@@ -78,7 +75,7 @@ impl Core {
         let about = Some((job, Some(self.jobs[&job].epoch)));
         if let Some(because) = self.why_not_tested(job, suspects, out) {
             self.say(about, None, TrailKind::SuspectsStay { nodes, because }, out);
-            return None;
+            return;
         }
         self.trials.last += 1;
         let number = self.trials.last;
@@ -93,6 +90,7 @@ impl Core {
             begun: 1,
         };
         self.trials.open.insert(number, trial);
+        self.trials.to_begin.push(number);
         for &node in suspects {
             self.last_ticket += 1;
             let ticket = Ticket {
@@ -112,7 +110,6 @@ impl Core {
         }
         self.must_schedule = true;
         self.say(about, None, TrailKind::SuspectsOut { nodes }, out);
-        Some(number)
     }
 
     fn why_not_tested(
@@ -171,12 +168,14 @@ impl Core {
         fits.map(|(index, _)| NodeId(index as u32)).take(HELPERS_MAX).collect()
     }
 
-    /// The job has left its suspects, and has its place: those that are idle still may help.
-    pub(crate) fn begin_trial(&mut self, number: u64, out: &mut Effects) {
-        let Some(trial) = self.trials.open.get(&number) else { return };
-        let helpers = self.helpers(&trial.suspects);
-        self.trials.open.get_mut(&number).expect("it was just there").helpers = helpers;
-        self.go_on_with_trial(number, out);
+    /// Jobs have left their suspects, and have their places: nodes that are idle still may help.
+    pub(crate) fn begin_trials(&mut self, out: &mut Effects) {
+        for number in std::mem::take(&mut self.trials.to_begin) {
+            let Some(trial) = self.trials.open.get(&number) else { continue };
+            let helpers = self.helpers(&trial.suspects);
+            self.trials.open.get_mut(&number).expect("it was just there").helpers = helpers;
+            self.go_on_with_trial(number, out);
+        }
     }
 
     /// Begins the next round of a trial, or acts on what it has found.
@@ -374,7 +373,7 @@ impl Core {
     pub(crate) fn end_trials_that_block(&mut self, out: &mut Effects) {
         let waits = |job: JobId| {
             let job = self.jobs.get(&job).filter(|job| !job.is_over() && job.attempt.is_none());
-            job.and_then(|job| job.wait.as_ref()).is_some_and(|reason| reason.is_for_room())
+            job.and_then(|job| job.wait.as_ref()).is_some_and(WaitReason::is_for_room)
         };
         let open = self.trials.open.iter();
         let blocking: Vec<u64> =
@@ -399,6 +398,7 @@ impl Core {
     }
 
     pub(crate) fn check_trials(&self) {
+        assert!(self.trials.to_begin.is_empty(), "a trial was not begun");
         for (&number, trial) in &self.trials.open {
             assert!(!trial.asked.is_empty(), "a trial waits for nothing");
             assert!(self.timers.get(Timer::Trial(number)).is_some());
@@ -407,7 +407,7 @@ impl Core {
                 assert!(self.fleet.node(node).is_whole(), "a suspect is at work");
             }
         }
-        for (&node, _) in &self.repairs {
+        for &node in self.repairs.keys() {
             let trial = self.trial_of(node);
             assert!(trial.is_none_or(|number| self.trials.open.contains_key(&number)));
         }
