@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 /// One node's disk, processes and agent.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 pub struct SimNode {
     /// Durable: grows with every start of the agent.
     pub incarnation: u64,

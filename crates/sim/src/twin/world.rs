@@ -324,7 +324,9 @@ impl<'s, 'r> World<'s, 'r> {
                 self.tallies.over += 1;
             }
             // A window on a node that has one already: whoever asked for it goes without.
-            Effect::Reply { reply: Reply::Done | Reply::Rejected { .. }, .. } => {}
+            // The answer of a burn-in that was ended is to a question that nobody asks any more.
+            Effect::Reply { reply: Reply::Done | Reply::Rejected { .. }, .. }
+            | Effect::CancelBurnIn { .. } => {}
             Effect::Command(command) => self.obey(&command),
             Effect::Fence { id: fence, node } => {
                 self.put(self.setup.delays.fence, Happening::Fenced { node, fence });
@@ -337,8 +339,6 @@ impl<'s, 'r> World<'s, 'r> {
             Effect::BurnIn { id: remedy, node, span, .. } => {
                 self.put(span, Happening::Remedied { node, remedy });
             }
-            // Its answer, when it comes, is to a question that nobody asks any more.
-            Effect::CancelBurnIn { .. } => {}
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }
