@@ -20,8 +20,16 @@ pub enum Effect {
     Fence { id: EffectId, node: NodeId },
     /// Try to mend the node so; then say `RemedyOver`. Nothing runs there.
     Remedy { id: EffectId, node: NodeId, remedy: Remedy, device: Option<Device> },
-    /// Prove the node for so long before it takes work; then say `RemedyOver`.
-    BurnIn { id: EffectId, node: NodeId, span: Millis },
+    /// Prove the node for so long; then say `RemedyOver`. With a `peer`, prove the two together, and
+    /// the link between them; the answer is about both, and comes once, from `node`.
+    ///
+    /// A node that is in service and idle may be proved, too: an agent that is told to launch ends
+    /// the burn-in of its node first, by itself, whether `CancelBurnIn` has come or not. What has
+    /// ended before its time says nothing of the node, and need not be told.
+    BurnIn { id: EffectId, node: NodeId, span: Millis, peer: Option<NodeId> },
+    /// End the burn-in of this id before its time, on the node and on its peer. Nobody waits for a
+    /// word of it.
+    CancelBurnIn { id: EffectId, node: NodeId },
     /// Something happened that people want to read about.
     Trail(TrailEntry),
 }
@@ -66,7 +74,8 @@ pub struct Launch {
     /// Its nodes, in rank order.
     pub gang: Arc<Vec<NodeId>>,
     pub master_port: u16,
-    /// The newest checkpoint that the control plane has heard of.
+    /// The newest checkpoint that the control plane has heard of, and that is not spoilt; 0 when all
+    /// that were saved are.
     pub resume_step: Option<u64>,
     /// How often the job should save its work, if it asked.
     pub save_every: Option<Millis>,

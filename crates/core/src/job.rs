@@ -8,10 +8,14 @@ use lindos_model::{
     Column, Columns, EndReason, Epoch, JobId, JobSpec, JobState, Millis, NodeId, Time, WaitReason,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Past attempts remembered of one job.
 pub const HISTORY_MAX: usize = 100;
+/// Checkpoints remembered of one job. A broken loss is told after ten steps in a row, so that no more
+/// than some ten of the newest are spoilt when that is known.
+const CHECKPOINTS_MAX: usize = 16;
 /// Of a gang larger than this, only so many attempts remember their nodes.
 const GANG_REMEMBERED: usize = 64;
 const NODES_REMEMBERED: usize = 4;
@@ -55,7 +59,12 @@ pub struct Job {
     pub is_pause_known: bool,
     pub best_step: Option<u64>,
     pub total_steps: Option<u64>,
+    /// The newest checkpoint that is durable and not spoilt.
     pub checkpoint_step: Option<u64>,
+    /// It and those before it, the oldest first.
+    pub checkpoints: VecDeque<Checkpoint>,
+    /// The last time that its loss broke.
+    pub spoilt: Option<Spoilt>,
     /// For which the newest checkpoint blocked training.
     pub checkpoint_cost: Option<Millis>,
     pub first_loss_micro: Option<i64>,
@@ -63,6 +72,21 @@ pub struct Job {
     /// Time for which earlier attempts have held a gang.
     pub held_ms: u64,
     pub ledger: JobLedger,
+}
+
+/// A durable checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    pub step: u64,
+    /// Productive GPU-milliseconds that it made safe, where the ledger could tell.
+    pub gpu_ms: u64,
+}
+
+/// What attempts up to this one have saved from this step on is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoilt {
+    pub epoch: Epoch,
+    pub from: u64,
 }
 
 /// An attempt that is over.
@@ -141,6 +165,37 @@ impl Job {
     /// Whether a first step is to be expected at all.
     pub fn is_expected_to_report(&self) -> bool {
         self.reports_steps || self.spec.progress_pattern.is_some()
+    }
+
+    /// A checkpoint is durable; whether it is newer than all, and of use.
+    pub fn note_checkpoint(&mut self, epoch: Epoch, step: u64) -> bool {
+        let is_spoilt = |spoilt: Spoilt| epoch <= spoilt.epoch && step >= spoilt.from;
+        if self.checkpoint_step >= Some(step) || self.spoilt.is_some_and(is_spoilt) {
+            return false;
+        }
+        self.checkpoint_step = Some(step);
+        self.checkpoints.push_back(Checkpoint { step, gpu_ms: 0 });
+        while self.checkpoints.len() > CHECKPOINTS_MAX {
+            self.checkpoints.pop_front();
+        }
+        true
+    }
+
+    /// The loss was no number from a step on: checkpoints since are forgotten. The work that they
+    /// had made safe; `None` when there are none.
+    pub fn spoil(&mut self, epoch: Epoch, from: u64) -> Option<u64> {
+        self.spoilt = Some(Spoilt { epoch, from });
+        let kept = self.checkpoints.partition_point(|checkpoint| checkpoint.step < from);
+        let spoilt = self.checkpoints.split_off(kept);
+        self.checkpoint_step = self.checkpoints.back().map(|checkpoint| checkpoint.step);
+        let work = || spoilt.iter().map(|checkpoint| checkpoint.gpu_ms).sum();
+        (!spoilt.is_empty()).then(work)
+    }
+
+    /// What the next launch is told to go on from: 0, from the beginning, where all that was saved is
+    /// spoilt.
+    pub fn resume_step(&self) -> Option<u64> {
+        self.checkpoint_step.or(self.spoilt.map(|_| 0))
     }
 
     /// Where the last attempt ran.

@@ -30,14 +30,17 @@ mod tests;
 pub use effect::{Effect, Effects, Reply};
 pub use event::Event;
 
+use blame::answer::Answer;
 use explain::runtimes::Runtimes;
 use explain::trail::Trail;
 use gang::progress::Step;
 use health::fleet::Fleet;
 use health::guard::Breaker;
+use health::idle::IdleBurnIns;
 use health::ladder::Urgency;
 use health::record::Health;
 use health::repair::{Faults, Ticket};
+use health::trial::Trials;
 use job::Job;
 use ledger::Ledger;
 use lindos_model::finding::{Finding, FindingClass};
@@ -104,6 +107,11 @@ pub struct Core {
     struck: Vec<NodeId>,
     /// A node is back, and others that were kept in may go.
     must_look_at_kept: bool,
+    /// Suspects that are tested against each other.
+    trials: Trials,
+    idle: IdleBurnIns,
+    /// Nodes that jobs may have left.
+    may_be_left: BTreeSet<NodeId>,
     /// Replicas that wait for nodes.
     incomplete: BTreeSet<(JobId, u32)>,
     ledger: Ledger,
@@ -236,7 +244,12 @@ impl Core {
                 self.on_finding_gone(*node, class, device.as_ref(), out);
             }
             Event::RemedyOver { node, remedy, outcome } => {
-                self.on_remedy_over(*node, *remedy, outcome, out);
+                if !self.on_test_over(*remedy, outcome, out) {
+                    match self.on_idle_burn_in_over(*node, *remedy, outcome, out) {
+                        Some(faults) => self.on_faults(faults, out),
+                        None => self.on_remedy_over(*node, *remedy, outcome, out),
+                    }
+                }
             }
             Event::NodeMended { request, node, how } => {
                 self.on_node_mended(*request, *node, *how, out);
@@ -248,7 +261,7 @@ impl Core {
                 self.on_stall_seen(*job, *epoch, stall);
             }
             Event::LossBroken { job, epoch, rank, step } => {
-                if let Some(reason) = self.on_loss_broken(*job, *epoch, *rank, *step) {
+                if let Some(reason) = self.on_loss_broken(*job, *epoch, *rank, *step, out) {
                     self.stop_attempt(*job, reason, out);
                 }
             }
@@ -264,9 +277,17 @@ impl Core {
             self.complete_replicas(out);
             self.schedule(out);
             self.keep_spares(out);
+            self.end_trials_that_block(out);
         }
-        if !self.leaving.is_empty() {
+        self.begin_trials(out);
+        if !self.may_be_left.is_empty() {
             self.begin_repairs(out);
+        }
+        if self.fleet.has_interrupted() {
+            self.end_interrupted(out);
+            if self.must_schedule {
+                self.wake_by(at);
+            }
         }
         self.settle_ledger();
     }
@@ -279,6 +300,19 @@ impl Core {
                 faults.extend(self.look_at_kept(out));
             }
             self.on_faults(faults, out);
+        }
+    }
+
+    /// Acts on a verdict, beyond the retry.
+    fn on_answer(&mut self, id: JobId, answer: &Answer, out: &mut Effects) {
+        match answer {
+            Answer::InPlace => {}
+            Answer::TestSuspects(suspects) => self.suspect(id, suspects, out),
+            Answer::TakeOut(place) => {
+                self.take_out_place(id, place, out);
+                self.avoid_place(id, place);
+            }
+            Answer::KeepAway(place) => self.avoid_place(id, place),
         }
     }
 
@@ -301,8 +335,9 @@ impl Core {
         }
         if is_gone {
             self.end_gang(id);
-            let (reason, verdict) = self.on_attempt_over(id, out);
+            let (reason, verdict, answer) = self.on_attempt_over(id, out);
             let faults = self.on_struck(out);
+            self.on_answer(id, &answer, out);
             if !(verdict.is_at_once(&reason) && self.restart_in_place(id, out)) {
                 self.release_gang(id, out);
                 self.on_verdict(id, reason, &verdict, out);
@@ -310,6 +345,9 @@ impl Core {
             self.on_faults(faults, out);
         } else if has_replicas_down {
             self.settle_replicas(id, out);
+        }
+        if !self.leaving.is_empty() {
+            self.look_who_is_left(id);
         }
     }
 
@@ -344,6 +382,8 @@ impl Core {
                 self.on_faults(faults, out);
             }
             Timer::Kept => self.must_look_at_kept = true,
+            Timer::Trial(trial) => self.on_trial_overdue(trial, out),
+            Timer::Idle => self.burn_in_idle(out),
         }
     }
 
@@ -391,6 +431,8 @@ impl Core {
         self.check_reservations();
         self.check_spares();
         self.check_repairs();
+        self.check_trials();
+        self.check_idle();
         let mut queued = 0;
         let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
         let mut allocations = 0;

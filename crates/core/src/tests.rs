@@ -15,6 +15,7 @@ mod repairs;
 mod replicas;
 mod spares;
 mod story;
+mod suspects;
 
 use crate::Event;
 use crate::effect::Effect;

@@ -26,6 +26,10 @@ pub enum Timer {
     Repair(NodeId),
     /// Nodes that were kept in service are looked at again.
     Kept,
+    /// A round of tests of suspects should be over.
+    Trial(u64),
+    /// Idle nodes may be due for a burn-in, or one of theirs should be over.
+    Idle,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -1,40 +1,91 @@
 //! What the journal holds: events and when they were taken, in versions that stay readable.
 //!
-//! A change to [`Event`] that changes its bytes needs a `V2` here and a conversion of `V1`; the
-//! golden file `tests/golden/record-v1.txt` fails until there is one.
+//! A change to [`Event`] that changes its bytes needs a new version here and a conversion of those
+//! before it; the golden files `tests/golden/record-v*.txt` fail until there is one.
+//!
+//! Version 2 differs from version 1 in one event: the policy that a control plane starts under has
+//! more keys, at its end ([`Repair::later_keys`]). What they rule did not exist under version 1, so a
+//! policy of that has it switched off.
 
 use crate::record::{DecodeError, Record};
 use lindos_core::Event;
 use lindos_model::Time;
+use lindos_model::policy::Repair;
 use serde::{Deserialize, Serialize};
 
 /// The newest version that this program reads, as it stands in a record's first byte.
-const NEWEST_TAG: u8 = 0;
+const NEWEST_TAG: u8 = 1;
 
-/// One record of the journal, in postcard.
+/// One record of the journal, in postcard. A record of an older version is written again as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventRecord {
-    V1 { at: Time, event: Event },
+    /// Read, and no longer written.
+    V1 {
+        at: Time,
+        event: Event,
+    },
+    V2 {
+        at: Time,
+        event: Event,
+    },
 }
 
 impl EventRecord {
+    /// A record of the newest version.
+    pub fn new(at: Time, event: Event) -> EventRecord {
+        EventRecord::V2 { at, event }
+    }
+
     pub fn parts(&self) -> (Time, &Event) {
-        let EventRecord::V1 { at, event } = self;
+        let (EventRecord::V1 { at, event } | EventRecord::V2 { at, event }) = self;
         (*at, event)
     }
+
+    pub fn into_parts(self) -> (Time, Event) {
+        let (EventRecord::V1 { at, event } | EventRecord::V2 { at, event }) = self;
+        (at, event)
+    }
+}
+
+/// The end of a policy that version 1 does not have.
+fn later_keys(repair: &Repair) -> Vec<u8> {
+    postcard::to_stdvec(&repair.later_keys()).expect("numbers are plain data")
+}
+
+/// What they were under version 1.
+fn off() -> Repair {
+    Repair { pair_test_ms: 0, idle_burn_in_every_ms: 0, ..Repair::default() }
+}
+
+/// Whether a record of version 1 holds a policy: its tag, its time, and then the event's number.
+fn has_policy(bytes: &[u8]) -> bool {
+    let Some((0, rest)) = bytes.split_first() else { return false };
+    let after_time = postcard::take_from_bytes::<u64>(rest);
+    after_time.is_ok_and(|(_, rest)| rest.first() == Some(&0))
 }
 
 impl Record for EventRecord {
     fn encode(&self, out: &mut Vec<u8>) {
-        let bytes = postcard::to_stdvec(self).expect("an event is plain data");
+        let mut bytes = postcard::to_stdvec(self).expect("an event is plain data");
+        if let EventRecord::V1 { event: Event::ControlPlaneStarted { policy }, .. } = self {
+            bytes.truncate(bytes.len() - later_keys(&policy.repair).len());
+        }
         out.extend_from_slice(&bytes);
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         if let Some(version) = newer_version(bytes) {
-            let reason = format!("it has version {version}, this program reads up to 1");
+            let newest = NEWEST_TAG + 1;
+            let reason = format!("it has version {version}, this program reads up to {newest}");
             return Err(DecodeError(reason));
         }
+        let converted;
+        let bytes = if has_policy(bytes) {
+            converted = [bytes, &later_keys(&off())].concat();
+            &converted
+        } else {
+            bytes
+        };
         let (record, rest) =
             postcard::take_from_bytes(bytes).map_err(|error| DecodeError(error.to_string()))?;
         if rest.is_empty() {
@@ -88,7 +139,10 @@ mod tests {
         })
     }
 
-    const GOLDEN: &str = include_str!("../tests/golden/record-v1.txt");
+    const GOLDEN: [&str; 2] = [
+        include_str!("../tests/golden/record-v1.txt"),
+        include_str!("../tests/golden/record-v2.txt"),
+    ];
 
     fn attempts() -> Vec<AttemptReport> {
         let rank = |rank, exit: Option<Exit>| RankReport {
@@ -240,11 +294,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn records_have_the_bytes_that_they_always_had() {
-        let at = Time(1_700_000_000_123);
-        let records = samples().into_iter().map(|event| EventRecord::V1 { at, event });
-        let mut lines = GOLDEN.lines();
+    /// Compares records with what stands in a golden file, or writes it.
+    fn hold_against(version: usize, records: impl Iterator<Item = EventRecord>) {
+        let mut lines = GOLDEN[version - 1].lines();
         let mut written = String::new();
         let mut same = true;
         for record in records {
@@ -257,17 +309,39 @@ mod tests {
             written.push('\n');
         }
         if std::env::var_os("LINDOS_UPDATE_GOLDEN").is_some() {
-            std::fs::write(
-                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/record-v1.txt"),
-                written,
-            )
-            .unwrap();
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+            std::fs::write(format!("{folder}/record-v{version}.txt"), written).unwrap();
         } else {
             assert!(
                 same && lines.next().is_none(),
-                "journals of this version are in the field; now:\n{written}"
+                "journals of version {version} are in the field; now:\n{written}"
             );
         }
+    }
+
+    #[test]
+    fn records_have_the_bytes_that_they_always_had() {
+        let at = Time(1_700_000_000_123);
+        let events = samples().into_iter();
+        let of_version_1 = |event| match event {
+            Event::ControlPlaneStarted { .. } => {
+                let policy = Policy { repair: off(), ..Policy::default() };
+                Event::ControlPlaneStarted { policy: Box::new(policy) }
+            }
+            other => other,
+        };
+        let records = events.clone().map(of_version_1);
+        hold_against(1, records.map(|event| EventRecord::V1 { at, event }));
+        let of_version_2 = |event| match event {
+            Event::ControlPlaneStarted { mut policy } => {
+                let repair = &mut policy.repair;
+                (repair.pair_test_ms, repair.suspects_max) = (60_000, 3);
+                (repair.idle_burn_in_every_ms, repair.idle_burn_in_max_percent) = (1 << 40, 200);
+                Event::ControlPlaneStarted { policy }
+            }
+            other => other,
+        };
+        hold_against(2, events.map(of_version_2).map(|event| EventRecord::new(at, event)));
     }
 
     #[test]
@@ -276,8 +350,8 @@ mod tests {
         EventRecord::V1 { at: Time(1), event: Event::Tick }.encode(&mut bytes);
         bytes.push(0);
         assert!(EventRecord::decode(&bytes).unwrap_err().0.contains("left over"));
-        bytes[0] = 1;
-        assert!(EventRecord::decode(&bytes).unwrap_err().0.contains("version 2"));
+        bytes[0] = 2;
+        assert!(EventRecord::decode(&bytes).unwrap_err().0.contains("version 3"));
         assert!(EventRecord::decode(&[]).is_err());
     }
 }

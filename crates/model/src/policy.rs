@@ -135,6 +135,17 @@ pub struct Repair {
     pub leave_max_ms: u64,
     /// How long a node is proved before it takes work again; 0: not at all.
     pub burn_in_ms: u64,
+    // Those below came with version 2 of the journal's records, in this order: see
+    // [`Repair::later_keys`].
+    /// How long two suspects of a fault are tested against each other; 0: suspects are not tested.
+    pub pair_test_ms: u64,
+    /// More suspects of one fault than this are not tested.
+    pub suspects_max: u32,
+    /// A node that is idle is burnt in when its last burn-in is so long ago; 0: idle nodes are left
+    /// alone.
+    pub idle_burn_in_every_ms: u64,
+    /// Of the idle nodes so many at once, but at least one.
+    pub idle_burn_in_max_percent: u32,
 }
 
 impl Default for Repair {
@@ -158,11 +169,22 @@ impl Default for Repair {
             remedy_timeout_ms: 30 * 60_000,
             leave_max_ms: 30 * 60_000,
             burn_in_ms: 10 * 60_000,
+            pair_test_ms: 2 * 60_000,
+            suspects_max: 8,
+            idle_burn_in_every_ms: 0,
+            idle_burn_in_max_percent: 5,
         }
     }
 }
 
 impl Repair {
+    /// The keys at its end that a policy in a record of version 1 lacks. A policy ends with these, so
+    /// its bytes in that version are all before theirs.
+    pub fn later_keys(&self) -> (u64, u32, u64, u32) {
+        let (every, most) = (self.idle_burn_in_every_ms, self.idle_burn_in_max_percent);
+        (self.pair_test_ms, self.suspects_max, every, most)
+    }
+
     /// How often a remedy is tried on one node within the window.
     pub fn limit(&self, remedy: Remedy) -> u32 {
         match remedy {

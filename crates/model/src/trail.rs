@@ -241,6 +241,109 @@ pub enum TrailKind {
         replica: u32,
         after: Millis,
     },
+    /// One of these nodes is to blame for a fault of the job, and nothing tells which: they are out
+    /// of service, to be tested against each other.
+    SuspectsOut {
+        nodes: Vec<String>,
+    },
+    /// They would have been.
+    SuspectsStay {
+        nodes: Vec<String>,
+        because: Untested,
+    },
+    /// A suspect was tested, with another node or alone.
+    SuspectTested {
+        with: Option<String>,
+        outcome: Outcome,
+    },
+    /// What came of the tests of these nodes.
+    SuspectsOver {
+        nodes: Vec<String>,
+        found: SuspectsFound,
+    },
+    /// A place that several of a job's nodes share is to blame: so many of its nodes are out of
+    /// service, or a guardrail keeps all of them in.
+    PlaceOut {
+        place: String,
+        nodes: u32,
+        kept_in: Option<KeptIn>,
+    },
+    /// An idle node is burnt in, until somebody wants it.
+    IdleBurnIn {
+        span: Millis,
+    },
+    /// Checkpoints from this step on were saved with a broken loss: the job goes on from an earlier
+    /// one, if it is known.
+    CheckpointsSpoilt {
+        from: u64,
+        newest_good: Option<u64>,
+    },
+}
+
+/// Why suspects of a fault are not tested.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Untested {
+    /// The job has no room elsewhere.
+    NoRoom,
+    /// Others work there, too.
+    InUse,
+    /// They were tested of late, and nothing was found.
+    TestedBefore,
+    /// A guardrail, the breaker or the policy keeps them in.
+    KeptIn(KeptIn),
+}
+
+impl fmt::Display for Untested {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Untested::NoRoom => f.write_str("the job has no room elsewhere"),
+            Untested::InUse => f.write_str("others work there, too"),
+            Untested::TestedBefore => f.write_str("they were tested of late, in vain"),
+            Untested::KeptIn(because) => because.fmt(f),
+        }
+    }
+}
+
+/// What came of tests of suspects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SuspectsFound {
+    Nodes(Vec<String>),
+    /// Each of the two is well with others.
+    Link(String, String),
+    Nothing,
+    /// The tests were ended, for this reason.
+    CalledOff(CalledOff),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CalledOff {
+    JobWaits,
+    NobodyCan,
+    NoAnswer,
+    NodeTaken,
+    OtherNews,
+}
+
+impl fmt::Display for SuspectsFound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SuspectsFound::Nodes(nodes) => write!(f, "{} failed them", nodes.join(", ")),
+            SuspectsFound::Link(one, other) => {
+                write!(f, "the link between {one} and {other} failed, and neither with others")
+            }
+            SuspectsFound::Nothing => f.write_str("nothing was found, and all are back"),
+            SuspectsFound::CalledOff(why) => f.write_str(match why {
+                CalledOff::JobWaits => "ended, for the job waits for nodes",
+                CalledOff::NobodyCan => "ended, for nobody here can do them",
+                CalledOff::NoAnswer => "ended, for there was no answer in time",
+                CalledOff::NodeTaken => "ended, for those that they were tested with were wanted",
+                CalledOff::OtherNews => "ended, for something else became of one of them",
+            }),
+        }
+    }
 }
 
 impl TrailKind {
@@ -292,6 +395,13 @@ impl TrailKind {
             TrailKind::ReplicaLaunched { .. } => "replica_launched",
             TrailKind::ReplicaBack { .. } => "replica_back",
             TrailKind::CheckpointAdvice { .. } => "checkpoint_advice",
+            TrailKind::SuspectsOut { .. } => "suspects_out",
+            TrailKind::SuspectsStay { .. } => "suspects_stay",
+            TrailKind::SuspectTested { .. } => "suspect_tested",
+            TrailKind::SuspectsOver { .. } => "suspects_over",
+            TrailKind::PlaceOut { .. } => "place_out",
+            TrailKind::IdleBurnIn { .. } => "idle_burn_in",
+            TrailKind::CheckpointsSpoilt { .. } => "checkpoints_spoilt",
         }
     }
 }
@@ -453,6 +563,46 @@ impl fmt::Display for TrailKind {
             ),
             TrailKind::ReplicaBack { replica, after } => {
                 write!(f, "replica {replica} trains again, {after} after its launch")
+            }
+            TrailKind::SuspectsOut { nodes } => write!(
+                f,
+                "{} are out of service, to be tested against each other: nothing tells which of \
+                 them it was",
+                nodes.join(", ")
+            ),
+            TrailKind::SuspectsStay { nodes, because } => {
+                write!(f, "{} are not tested against each other: {because}", nodes.join(", "))
+            }
+            TrailKind::SuspectTested { with, outcome } => {
+                match with {
+                    Some(with) => write!(f, "tested with {with}: ")?,
+                    None => f.write_str("tested alone: ")?,
+                }
+                match outcome {
+                    Outcome::Done => f.write_str("passed"),
+                    Outcome::Failed { reason } => write!(f, "failed: {reason}"),
+                    Outcome::Unsupported => f.write_str("nobody here can do it"),
+                }
+            }
+            TrailKind::SuspectsOver { nodes, found } => {
+                write!(f, "the tests of {}: {found}", nodes.join(", "))
+            }
+            TrailKind::PlaceOut { place, nodes, kept_in: None } => {
+                let (nodes_word, is) = if *nodes == 1 { ("node", "is") } else { ("nodes", "are") };
+                write!(f, "{nodes} {nodes_word} of {place}, which is to blame, {is} out of service")
+            }
+            TrailKind::PlaceOut { place, kept_in: Some(because), .. } => {
+                write!(f, "the nodes of {place} stay in service, though it is to blame: {because}")
+            }
+            TrailKind::IdleBurnIn { span } => {
+                write!(f, "is idle, and is burnt in for {span} unless somebody wants it")
+            }
+            TrailKind::CheckpointsSpoilt { from, newest_good } => {
+                write!(f, "checkpoints from step {from} on are spoilt")?;
+                match newest_good {
+                    Some(step) => write!(f, "; the newest good one is that of step {step}"),
+                    None => f.write_str("; no earlier one is known"),
+                }
             }
         }
     }

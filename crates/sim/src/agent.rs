@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 /// One node's disk, processes and agent.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 pub struct SimNode {
     /// Durable: grows with every start of the agent.
     pub incarnation: u64,
@@ -35,6 +36,8 @@ pub struct SimNode {
     pub findings: Vec<(Time, Finding)>,
     /// What is done to it now, from outside.
     pub remedy: Option<EffectId>,
+    /// It fails every test, and nothing else shows it.
+    pub is_weak: bool,
     next_pid: u32,
     /// A bug that is put into its agent.
     pub plant: Option<Plant>,

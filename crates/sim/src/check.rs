@@ -10,6 +10,8 @@
 //! | no hang is called of what gets on | the training, on a good network (in `world`) |
 //! | completed is finished | the training's own end (in `world`) |
 //! | a broken loss is not trained on | the script's own, once all is well (in `world`) |
+//! | nobody goes on from a checkpoint known to be spoilt | the storage's truth, when a training begins (in `world`) |
+//! | who is well is not found bad by a test | which nodes and links are weak, after every commit (in `world`) |
 //! | every job ends when the faults stop | the time limit (in `world`) |
 //! | reserved nodes are kept for whom they are reserved | every attempt on them, after every commit |
 //! | replay gives the same digest | every recovery from the journal (in `control`) |

@@ -101,6 +101,12 @@ pub enum FaultKind {
         fatal: bool,
         lasts: Millis,
     },
+    /// The node fails every test of Lindos's own from now on, until it is mended; with `peer`, the
+    /// link between the two does. Nothing else shows it.
+    Weaken {
+        node: String,
+        peer: Option<String>,
+    },
     /// The user cancels the job.
     Cancel {
         job: String,
@@ -185,10 +191,14 @@ pub enum Plant {
     IncarnationReset,
     /// Agents do not say that a loss is no number.
     DeafToLoss,
+    /// Programs go on from the newest checkpoint that they find, whatever they are told.
+    ResumesNewest,
+    /// Tests of nodes say the opposite of what is so.
+    TestsLie,
 }
 
 impl Plant {
-    pub const ALL: [(Plant, &'static str); 14] = [
+    pub const ALL: [(Plant, &'static str); 16] = [
         (Plant::FenceLies, "two epochs"),
         (Plant::AckEarly, "acknowledged"),
         (Plant::ForgetToJournal, "replay came out differently"),
@@ -203,5 +213,7 @@ impl Plant {
         (Plant::UpgradeLoses, "differs from the snapshot's"),
         (Plant::IncarnationReset, "did not end"),
         (Plant::DeafToLoss, "its loss broke"),
+        (Plant::ResumesNewest, "goes on from the spoilt checkpoint"),
+        (Plant::TestsLie, "was found bad by a test"),
     ];
 }

@@ -34,6 +34,8 @@ pub struct Training {
     pub from_step: u64,
     /// When it stopped getting on: a rank died or hangs.
     pub ended: Option<Time>,
+    /// What it went on from was saved with a broken loss.
+    pub is_spoilt: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -80,9 +82,20 @@ impl Script {
 
     /// The first step without a loss that is a number, of the attempt of this number.
     pub fn loss_broken_from(&self, training: &Training, attempt: u32) -> Option<u64> {
+        if training.is_spoilt {
+            return Some(training.from_step + 1);
+        }
         let breaks = self.loss_breaks.filter(|breaks| attempt <= breaks.attempts)?;
-        // What was saved since is spoilt, too.
         Some(breaks.step.max(training.from_step + 1))
+    }
+
+    /// The checkpoints that it has saved by `now`, and whether each is spoilt.
+    pub fn saved(&self, training: &Training, attempt: u32, now: Time) -> Vec<(u64, bool)> {
+        let newest = self.at(training, now).checkpoint.unwrap_or(training.from_step);
+        let broken_from = self.loss_broken_from(training, attempt);
+        let is_spoilt = |step| broken_from.is_some_and(|from| step >= from);
+        let all = (training.from_step..=newest).step_by(self.checkpoint_every.max(1) as usize);
+        all.skip(1).map(|step| (step, is_spoilt(step))).collect()
     }
 
     /// When the training reaches `step`, with the checkpoints before it, if nothing stops it.
@@ -99,7 +112,7 @@ impl Script {
 
     /// From its start to its end, if nothing stops it.
     pub fn alone(&self) -> Millis {
-        let training = Training { began: Time::ZERO, from_step: 0, ended: None };
+        let training = Training { began: Time::ZERO, from_step: 0, ended: None, is_spoilt: false };
         Millis(self.finishes(&training).0)
     }
 }
@@ -124,7 +137,7 @@ mod tests {
     #[test]
     fn steps_and_checkpoints_follow_the_clock() {
         let script = script();
-        let training = Training { began: Time(0), from_step: 0, ended: None };
+        let training = Training { began: Time(0), from_step: 0, ended: None, is_spoilt: false };
         assert_eq!(script.at(&training, Time(999)), Position::default());
         assert_eq!(script.at(&training, Time(1000)).step, Some(0));
         assert_eq!(script.at(&training, Time(1950)).step, Some(9));
@@ -142,7 +155,8 @@ mod tests {
 
     #[test]
     fn a_training_that_ended_stays_where_it_was() {
-        let training = Training { began: Time(0), from_step: 10, ended: Some(Time(1250)) };
+        let ended = Some(Time(1250));
+        let training = Training { began: Time(0), from_step: 10, ended, is_spoilt: false };
         assert_eq!(script().at(&training, Time(99_000)).step, Some(12));
     }
 }

@@ -4,11 +4,12 @@
 //! left out. The figures are judgements, held against thousands of faults with known culprits by
 //! `lindos sim validate blame`.
 
+use super::answer::SharedPlace;
 use super::weigh::{Scales, WELL_COUNTED};
 use crate::Core;
 use crate::gang::attempt::Attempt;
 use crate::health::fleet::{Allocation, NodeState};
-use crate::health::places::{SHARED, shared_at};
+use crate::health::places::shared_at;
 use crate::health::record::{Health, Open};
 use crate::job::{Job, PastAttempt};
 use crate::recovery::rules;
@@ -62,8 +63,8 @@ const IS_THE_FAULT: i32 = 70;
 pub struct Gathered {
     pub scales: Scales,
     pub clues: Vec<(Option<NodeId>, Sign, i32)>,
-    /// What it is and its name, and how many of its machines have clues.
-    pub places: Vec<(String, u32)>,
+    /// And how many of its machines have clues.
+    pub(crate) places: Vec<(SharedPlace, u32)>,
     /// The machine that a clue has picked out alone.
     pub picked: Option<NodeId>,
     /// Some rank's last words were of another that it could not reach.
@@ -213,7 +214,7 @@ impl Core {
         }
         found.sort_unstable_by_key(|&(kind, name, ..)| (kind, name));
         for (kind, name, nodes, well) in found {
-            all.places.push((format!("{} {name}", SHARED[kind]), nodes.len() as u32));
+            all.places.push((SharedPlace { kind, name: name.to_string() }, nodes.len() as u32));
             all.scales.place(nodes, well);
         }
     }
@@ -385,6 +386,10 @@ fn strongest(stall: &Stall) -> Option<(Pick, Vec<Apart>)> {
 /// Whether a node that went silent may be why the attempt ended: not if it was heard long after.
 fn may_have_ended(attempt: &Attempt, reason: &EndReason, last_heard: Option<Time>) -> bool {
     let first_end = rules::blame(attempt).map(|(_, _, end)| end.at);
+    // One that has said itself what was wrong with its program was no victim of anybody.
+    if matches!(reason, EndReason::RankExited { .. }) && rules::has_explained_itself(attempt) {
+        return false;
+    }
     match (reason, first_end, last_heard) {
         (EndReason::RankExited { .. }, Some(at), Some(heard)) => heard <= at + rules::SPREAD,
         _ => true,

@@ -1,8 +1,11 @@
 //! What was told of an attempt's ranks that no report of their state holds.
 
 use crate::Core;
+use crate::effect::Effects;
 use crate::gang::attempt::Attempt;
-use lindos_model::{Activity, EndReason, Epoch, JobId, Millis, Rank, Stall, Symptom};
+use lindos_model::{
+    Activity, Column, EndReason, Epoch, JobId, Millis, Rank, Stall, Symptom, TrailKind,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -13,6 +16,9 @@ const LOOK_AT_LEAST: Millis = Millis::from_secs(5);
 const STEPS_SILENT: u64 = 3;
 /// For so long ranks may work without a step before a job has shown such a pause.
 const WORKS: Millis = Millis::from_secs(300);
+
+/// A loss that is no number so few steps after a start was none in the checkpoint either.
+const BROKEN_AT_ONCE: u64 = 2;
 
 /// Kept with the attempt until it is weighed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,9 +118,33 @@ impl Core {
         epoch: Epoch,
         rank: Rank,
         step: u64,
+        out: &mut Effects,
     ) -> Option<EndReason> {
-        let attempt = self.attempt_at(id, epoch).filter(|attempt| !attempt.is_stopping())?;
-        (rank.0 < attempt.world_size()).then_some(EndReason::LossBroken { rank, step })
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).filter(|job| !job.is_over())?;
+        let is_of_it =
+            |attempt: &Attempt| attempt.has_epoch(epoch) && rank.0 < attempt.world_size();
+        let attempt = job.attempt.as_ref().filter(|attempt| is_of_it(attempt))?;
+        let is_stopping = attempt.is_stopping();
+        // What is broken from the start was so in the checkpoint.
+        let from = attempt.resumed_from.filter(|from| step <= from + BROKEN_AT_ONCE);
+        let from = from.filter(|&from| from > 0).unwrap_or(step).min(step);
+        let last = job.epoch;
+        let spoilt = job.spoil(last, from);
+        if let Some(work) = spoilt {
+            // What they had made safe is at risk again, and lost with the rest.
+            job.ledger.accrue(now);
+            let (held, total) = (job.ledger.held, job.ledger.totals[Column::Productive]);
+            let attempt = job.attempt.as_mut().expect("it was just there");
+            attempt.count(now, held[Column::Productive]);
+            if !is_stopping {
+                attempt.at_risk = (attempt.at_risk + work).min(total);
+            }
+            let newest_good = job.checkpoint_step;
+            let what = TrailKind::CheckpointsSpoilt { from, newest_good };
+            self.say(Some((id, Some(epoch))), None, what, out);
+        }
+        (!is_stopping).then_some(EndReason::LossBroken { rank, step })
     }
 
     fn attempt_at(&mut self, id: JobId, epoch: Epoch) -> Option<&mut Attempt> {

@@ -6,6 +6,7 @@
 //! and what the job keeps away from; when it is not sure, nobody is condemned by it: the job starts
 //! again where it was, and what happens next is a clue.
 
+pub(crate) mod answer;
 pub mod clues;
 pub mod evidence;
 pub mod weigh;
@@ -14,6 +15,7 @@ use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::Attempt;
 use crate::job::Job;
+use answer::{Answer, answer};
 use lindos_model::blame::{Blame, Culprit};
 use lindos_model::reason::Charge;
 use lindos_model::{EndReason, Epoch, JobId, NodeId, TrailKind};
@@ -34,6 +36,7 @@ pub(crate) struct Verdict {
     pub node: Option<NodeId>,
     /// Of 100, that it was the job itself.
     pub user_percent: u8,
+    pub answer: Answer,
 }
 
 impl Verdict {
@@ -87,11 +90,13 @@ impl Core {
             Who::Node(node) if is_sure(share) || !is_sure(together) => {
                 (Culprit::Node(name(node)), share)
             }
-            Who::Node(_) => (one_of(&few, name), together),
+            Who::Node(_) => {
+                (Culprit::OneOf(one_of(&few).into_iter().map(name).collect()), together)
+            }
             Who::User => (Culprit::User, share),
             Who::Place(index) => {
                 let (place, nodes) = gathered.places[index].clone();
-                (Culprit::Shared { place, nodes }, share)
+                (Culprit::Shared { place: place.to_string(), nodes }, share)
             }
             Who::Elsewhere => (Culprit::Unknown, share),
         };
@@ -101,7 +106,23 @@ impl Core {
         let clues = self.clues_by_name(&gathered.clues);
         let blame = Blame { culprit, percent: percent(share), clues };
         let user_percent = user.map_or(0, |&(_, share)| percent(share));
-        Some(Verdict { blame, node, user_percent })
+        let place = match top {
+            Who::Place(index) => Some(&gathered.places[index].0),
+            _ => None,
+        };
+        let gang = self.unseen_in_silence(attempt, reason);
+        let answer = answer(&blame, &one_of(&few), gang.as_deref(), place);
+        Some(Verdict { blame, node, user_percent, answer })
+    }
+
+    /// The machines of a gang that hung with all of its ranks alike, where they are few enough to be
+    /// tested.
+    fn unseen_in_silence(&self, attempt: &Attempt, reason: &EndReason) -> Option<Vec<NodeId>> {
+        let is_hang = matches!(reason, EndReason::Hang { .. });
+        let is_small = attempt.members.len() <= self.policy.repair.suspects_max as usize;
+        let is_unseen = attempt.evidence.stall.as_ref().is_some_and(|stall| stall.apart.is_empty());
+        let nodes = attempt.members.iter().map(|member| member.node);
+        (is_hang && is_small && is_unseen).then(|| nodes.collect())
     }
 
     /// Tells people what was made of the evidence, where that is more than the reason says.
@@ -120,15 +141,15 @@ impl Core {
 }
 
 /// The few that are sure together: as many of them as it takes.
-fn one_of(few: &[(NodeId, u32)], name: impl Fn(NodeId) -> String) -> Culprit {
+fn one_of(few: &[(NodeId, u32)]) -> Vec<NodeId> {
     let mut sum = 0;
-    let mut names = Vec::new();
+    let mut nodes = Vec::new();
     for &(node, share) in few {
-        names.push(name(node));
+        nodes.push(node);
         sum += share;
         if sum / 100 >= u32::from(Blame::SURE) {
             break;
         }
     }
-    Culprit::OneOf(names)
+    nodes
 }

@@ -103,6 +103,23 @@ impl Shunned {
             self.last.pop_first();
         }
     }
+
+    /// Something else than a launch speaks against a node.
+    pub fn avoid(&mut self, node: NodeId) {
+        self.nodes.insert(node);
+        while self.nodes.len() > SHUNNED_MAX {
+            self.nodes.pop_first();
+        }
+    }
+
+    /// The job trains on these: a launch that failed there before was no sign.
+    pub fn forgive(&mut self, nodes: impl Iterator<Item = NodeId>) {
+        if !self.last.is_empty() {
+            for node in nodes {
+                self.last.remove(&node);
+            }
+        }
+    }
 }
 
 /// Work that the ledger has called lost.
@@ -197,7 +214,7 @@ impl Tally {
 }
 
 /// A job that would keep away from more nodes than this has something else.
-const SHUNNED_MAX: usize = 64;
+pub(crate) const SHUNNED_MAX: usize = 64;
 /// The hang timeout of a job that has shown one step and never a second.
 const PACE_UNKNOWN: Millis = Millis::from_secs(600);
 /// Hangs in a row at one place that may have been pauses.

@@ -4,8 +4,9 @@
 //! from a checkpoint finds its caches and its neighbours where they were. The numbers of the ranks
 //! stay. It costs the fleet nothing but the nodes that change.
 
-use super::attempt::{Attempt, Member};
+use super::attempt::{Attempt, Member, SHUNNED_MAX};
 use crate::Core;
+use crate::blame::answer::SharedPlace;
 use crate::effect::Effects;
 use crate::health::fleet::Node;
 use crate::placement::{self, Request};
@@ -54,6 +55,37 @@ impl Core {
     /// Something of a job has failed on a node before its first step.
     pub(crate) fn shun(&mut self, id: JobId, node: NodeId) {
         self.jobs.get_mut(&id).expect("it is known").shunned.note(node);
+    }
+
+    /// A job keeps away from a node when it can.
+    pub(crate) fn avoid(&mut self, id: JobId, node: NodeId) {
+        self.jobs.get_mut(&id).expect("it is known").shunned.avoid(node);
+    }
+
+    /// … and from a place, unless that is too large to be kept in mind.
+    pub(crate) fn avoid_place(&mut self, id: JobId, place: &SharedPlace) {
+        let nodes = self.nodes_of_place(place);
+        if nodes.len() <= SHUNNED_MAX {
+            for node in nodes {
+                self.avoid(id, node);
+            }
+        }
+    }
+
+    /// Whether a job, of whose attempt nothing lives, could go on at once without these nodes.
+    pub(crate) fn has_room_without(&mut self, id: JobId, nodes: &[NodeId]) -> bool {
+        let job = &self.jobs[&id];
+        let members = 0..job.attempt.as_ref().expect("its attempt is over").members.len();
+        let spec = Arc::clone(&job.spec);
+        let shunned: BTreeSet<NodeId> = nodes.iter().copied().collect();
+        if self.stand_ins_but(id, members.clone(), &shunned).is_some() {
+            return true;
+        }
+        let names = nodes.iter().map(|&node| self.fleet.node(node).spec.name.clone());
+        let exclude: BTreeSet<String> = spec.exclude.iter().cloned().chain(names).collect();
+        let wanted = members.len() as u32;
+        let request = Request { nodes: wanted, exclude: &exclude, ..Request::of(&spec) };
+        placement::place(&mut self.fleet, &request).is_ok()
     }
 
     /// Nodes that stand in for those of these members that are out, and if there are others also for

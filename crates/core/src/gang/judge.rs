@@ -115,7 +115,7 @@ impl Attempt {
     }
 
     /// Counts the productive time up to now that a fault would lose.
-    pub(super) fn count(&mut self, now: Time, productive: u64) {
+    pub(crate) fn count(&mut self, now: Time, productive: u64) {
         self.at_risk += productive * now.since(self.counted_at).0;
         self.counted_at = now;
     }

@@ -135,7 +135,7 @@ impl Core {
             launched_at: now,
             all_up_at: None,
             first_step_at: None,
-            resumed_from: job.checkpoint_step,
+            resumed_from: job.resume_step(),
             pace: Pace {
                 step_ms: job.step_ms,
                 longest_gap_ms: job.longest_gap_ms,

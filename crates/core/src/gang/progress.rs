@@ -90,6 +90,7 @@ impl Core {
         let attempt = job.attempt.as_mut().expect("it was just there");
         let what = if is_whole {
             attempt.first_step_at = Some(now);
+            job.shunned.forgive(attempt.members.iter().map(|member| member.node));
             attempt.at_risk_since = now;
             self.timers.cancel(Timer::FirstStep(id));
             TrailKind::FirstStep { after: now.since(attempt.launched_at) }
@@ -115,10 +116,9 @@ impl Core {
         let now = self.now;
         let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.is_over()) else { return false };
         // It is durable, whatever has become of the attempt that saved it.
-        if epoch > job.epoch || job.checkpoint_step >= Some(step) {
+        if epoch > job.epoch || !job.note_checkpoint(epoch, step) {
             return false;
         }
-        job.checkpoint_step = Some(step);
         job.ledger.accrue(now);
         let productive = job.ledger.held[Column::Productive];
         let present = job.attempt.as_mut().filter(|attempt| attempt.epoch <= epoch);
@@ -158,7 +158,11 @@ impl Core {
                 let earliest = attempt.at_risk_since + blocked;
                 let since = (attempt.pace.reached_at(step, now) + blocked).clamp(earliest, now);
                 let blocked = (productive * blocked.0).min(attempt.at_risk);
+                let before = attempt.at_risk - blocked;
                 attempt.save(since, now, productive, blocked);
+                if let Some(newest) = job.checkpoints.back_mut() {
+                    newest.gpu_ms = before - attempt.at_risk;
+                }
                 self.judge_anew(id, Column::Productive, Column::Checkpoint, blocked);
             }
         }

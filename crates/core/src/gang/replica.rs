@@ -201,6 +201,9 @@ impl Core {
         attempt.members[member].gpus = gpus;
         attempt.leaves.remove(&before);
         self.fleet.release(before, id);
+        if self.leaving.contains(&before) {
+            self.may_be_left.insert(before);
+        }
         self.lose_spare(node);
         let member = member as u32;
         self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });

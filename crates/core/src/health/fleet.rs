@@ -2,6 +2,7 @@
 
 use super::places::Places;
 use crate::placement::index::Index;
+use crate::placement::tree::VertexId;
 use lindos_model::{Column, Columns, EffectId, Epoch, GpuSet, JobId, NodeId, NodeSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -74,6 +75,8 @@ pub struct Node {
     pub is_reserved: bool,
     /// A running gang for which it is kept, free, should one of its nodes be lost.
     pub spare_of: Option<JobId>,
+    /// It is in service and idle, and burnt in meanwhile: whoever wants it has it at once.
+    pub burn_in: Option<EffectId>,
 }
 
 impl Node {
@@ -125,6 +128,7 @@ impl Node {
                     (Some(_), _) => Column::Maintenance,
                     (None, Some(Out::Repair)) => Column::Repair,
                     (None, Some(Out::BurnIn)) => Column::BurnIn,
+                    (None, None) if self.burn_in.is_some() => Column::BurnIn,
                     (None, None) => Column::Idle,
                 };
                 columns[column] += free;
@@ -144,6 +148,13 @@ pub enum Joined {
     Elsewhere,
 }
 
+/// How many nodes are out below each vertex, and of each design.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct OutCounts {
+    below: BTreeMap<VertexId, u32>,
+    of_design: BTreeMap<String, u32>,
+}
+
 /// All nodes, and the sums over them that must not cost a pass.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Fleet {
@@ -156,6 +167,12 @@ pub struct Fleet {
     whole_free_gpus: u64,
     /// Never heard from, and not drained.
     expected: u32,
+    /// Burn-ins of idle nodes that somebody's work has ended, in this step.
+    interrupted: Vec<(NodeId, EffectId)>,
+    /// Nodes that are out, by place and by design: what the guardrails count. Of a snapshot: see
+    /// [`Fleet::restore_index`].
+    #[serde(skip)]
+    out: OutCounts,
     /// What the nodes have free, along the tree: of a snapshot only the tree, see
     /// [`Fleet::restore_index`].
     index: Index,
@@ -229,13 +246,21 @@ impl Fleet {
             let has_moved = node.spec.location != spec.location
                 || node.spec.platform != spec.platform
                 || node.spec.labels != spec.labels;
-            node.spec = spec;
             if !has_moved {
+                node.spec = spec;
                 return (id, Joined::Again);
             }
+            let is_out = node.out.is_some();
+            if is_out {
+                self.count_out(id, false);
+            }
+            self.nodes[id.index()].spec = spec;
             self.index.move_node(id, &self.nodes[id.index()].spec);
             self.places.set(id, &self.nodes[id.index()].spec.location);
             self.reindex(id);
+            if is_out {
+                self.count_out(id, true);
+            }
             if self.index.tree().is_worn() {
                 self.rebuild();
             }
@@ -256,6 +281,7 @@ impl Fleet {
             held_for: None,
             is_reserved: false,
             spare_of: None,
+            burn_in: None,
         });
         self.index.add(&self.nodes[id.index()].spec);
         let node = &self.nodes[id.index()];
@@ -270,12 +296,13 @@ impl Fleet {
         let node = &mut self.nodes[id.index()];
         let before = node.columns();
         let was_whole = node.in_service() && node.is_whole();
+        let was_out = node.out.is_some();
         self.expected -= u32::from(node.is_expected());
         let result = change(node);
         let after = node.columns();
         let is_whole = node.in_service() && node.is_whole();
         self.expected += u32::from(node.is_expected());
-        let gpus = u64::from(node.spec.gpus);
+        let (gpus, is_out) = (u64::from(node.spec.gpus), node.out.is_some());
         if was_whole != is_whole {
             if is_whole {
                 self.whole_free += 1;
@@ -288,8 +315,56 @@ impl Fleet {
         for column in Column::ALL {
             self.columns[column] = self.columns[column] + after[column] - before[column];
         }
+        if was_out != is_out {
+            self.count_out(id, is_out);
+        }
         self.reindex(id);
         result
+    }
+
+    fn count_out(&mut self, id: NodeId, is_out: bool) {
+        let change = |count: &mut u32| {
+            if is_out {
+                *count += 1;
+            } else {
+                *count -= 1;
+            }
+        };
+        for vertex in self.index.tree().above(id) {
+            change(self.out.below.entry(vertex).or_default());
+        }
+        let design = &self.nodes[id.index()].spec.platform;
+        match self.out.of_design.get_mut(design) {
+            Some(count) => change(count),
+            None => change(self.out.of_design.entry(design.clone()).or_default()),
+        }
+    }
+
+    /// Nodes that are out below a vertex.
+    pub fn out_below(&self, vertex: VertexId) -> u32 {
+        self.out.below.get(&vertex).copied().unwrap_or(0)
+    }
+
+    /// Nodes of a design that are out.
+    pub fn out_of_design(&self, design: &str) -> u32 {
+        self.out.of_design.get(design).copied().unwrap_or(0)
+    }
+
+    /// Burn-ins of idle nodes that were ended since this was asked last.
+    pub fn take_interrupted(&mut self) -> Vec<(NodeId, EffectId)> {
+        std::mem::take(&mut self.interrupted)
+    }
+
+    pub fn has_interrupted(&self) -> bool {
+        !self.interrupted.is_empty()
+    }
+
+    /// An idle node is burnt in no longer.
+    pub fn interrupt(&mut self, id: NodeId) {
+        if let Some(effect) = self.nodes[id.index()].burn_in {
+            self.update(id, |node| node.burn_in = None);
+            self.interrupted.push((id, effect));
+        }
     }
 
     pub fn index(&self) -> &Index {
@@ -311,6 +386,18 @@ impl Fleet {
             self.index.add(&node.spec);
         }
         self.reindex_all();
+        self.out = self.counted_out();
+    }
+
+    fn counted_out(&self) -> OutCounts {
+        let mut counts = OutCounts::default();
+        for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.out.is_some()) {
+            for vertex in self.index.tree().above(NodeId(index as u32)) {
+                *counts.below.entry(vertex).or_default() += 1;
+            }
+            *counts.of_design.entry(node.spec.platform.clone()).or_default() += 1;
+        }
+        counts
     }
 
     /// Puts the nodes back into the index, after a snapshot was read.
@@ -318,6 +405,7 @@ impl Fleet {
         self.index = self.index.restored(self.nodes.iter().map(|node| &node.spec));
         self.places = Places::new(self.nodes.iter().map(|node| &node.spec.location));
         self.reindex_all();
+        self.out = self.counted_out();
     }
 
     fn reindex_all(&mut self) {
@@ -350,6 +438,7 @@ impl Fleet {
     }
 
     pub fn allocate(&mut self, id: NodeId, allocation: Allocation) {
+        self.interrupt(id);
         self.update(id, |node| {
             assert!(
                 node.free().0 & allocation.gpus.0 == allocation.gpus.0
@@ -409,6 +498,11 @@ impl Fleet {
         assert_eq!(columns, self.columns, "the fleet's columns are not the sum of its nodes");
         assert_eq!((whole, whole_gpus), (self.whole_free, self.whole_free_gpus));
         assert_eq!(self.by_name.len(), self.nodes.len());
+        let mut counted = self.out.clone();
+        counted.below.retain(|_, count| *count > 0);
+        counted.of_design.retain(|_, count| *count > 0);
+        assert_eq!(counted, self.counted_out(), "nodes that are out were miscounted");
+        assert!(self.interrupted.is_empty(), "nobody was told that a burn-in is over");
         let nodes = self.nodes.iter();
         self.index.check(nodes.map(|node| (&node.spec, node.room(), !node.is_open())));
     }

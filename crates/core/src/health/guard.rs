@@ -50,7 +50,12 @@ impl Core {
     }
 
     /// Whether a check is taken to be broken: it has condemned too many nodes within the window.
-    fn is_broken(&mut self, node: NodeId, class: &FindingClass, out: &mut Effects) -> bool {
+    pub(super) fn is_broken(
+        &mut self,
+        node: NodeId,
+        class: &FindingClass,
+        out: &mut Effects,
+    ) -> bool {
         let (now, rules) = (self.now, &self.policy.repair);
         let (window, most) = (Millis(rules.breaker_window_ms), rules.breaker_nodes as usize);
         let span = Millis(rules.breaker_open_ms);
@@ -75,6 +80,16 @@ impl Core {
 
     /// The part of the fleet of which enough is out already.
     fn too_many_out(&self, node: NodeId) -> Option<KeptIn> {
+        self.too_many_out_with(node, &[], &[])
+    }
+
+    /// The same, once these others are out, too. What is itself suspected (`but`) is no bound.
+    pub(super) fn too_many_out_with(
+        &self,
+        node: NodeId,
+        others: &[NodeId],
+        but: &[OutScope],
+    ) -> Option<KeptIn> {
         let rules = &self.policy.repair;
         let scopes = [
             (OutScope::Rack, rules.rack_out_max_percent),
@@ -82,14 +97,29 @@ impl Core {
             (OutScope::Platform, rules.platform_out_max_percent),
             (OutScope::Fleet, rules.fleet_out_max_percent),
         ];
-        scopes.into_iter().find_map(|(scope, percent)| {
+        scopes.into_iter().filter(|(scope, _)| !but.contains(scope)).find_map(|(scope, percent)| {
             let all = self.size_of(scope, node)?;
             let share = u64::from(all) * u64::from(percent) / 100;
             let most = (share as u32).max(1).min(all - 1);
-            let others = self.repairs.keys().filter(|&&other| self.are_in_one(scope, node, other));
-            let out = others.count() as u32;
+            let others = others.iter().filter(|&&other| self.are_in_one(scope, node, other));
+            let out = self.out_of(scope, node) + others.count() as u32;
             (out >= most).then_some(KeptIn::TooManyOut { scope, out, most })
         })
+    }
+
+    /// How many are out in a node's part of the fleet.
+    fn out_of(&self, scope: OutScope, node: NodeId) -> u32 {
+        let tree = self.fleet.index().tree();
+        match (scope, level(scope)) {
+            (_, Some(level)) => {
+                let vertex = tree.ancestor(tree.home(node), level);
+                vertex.map_or(0, |vertex| self.fleet.out_below(vertex))
+            }
+            (OutScope::Platform, None) => {
+                self.fleet.out_of_design(&self.fleet.node(node).spec.platform)
+            }
+            (_, None) => self.fleet.out_below(ROOT),
+        }
     }
 
     /// How many nodes there are in a node's part of the fleet; `None`: it is in none.

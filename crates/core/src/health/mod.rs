@@ -3,16 +3,21 @@
 
 pub mod fleet;
 pub mod guard;
+pub mod idle;
 pub mod ladder;
+pub mod pairs;
+mod place;
 pub mod places;
 pub mod record;
 pub mod repair;
+pub mod trial;
 
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
 use crate::timer::Timer;
 use fleet::{Joined, NodeState};
 use lindos_model::node::GPUS_PER_NODE_MAX;
+use lindos_model::trail::CalledOff;
 use lindos_model::{
     EffectId, EndReason, JobId, Millis, NodeId, NodeSpec, Policy, RequestId, Time, TrailKind,
 };
@@ -27,6 +32,8 @@ const HEARD_AT_ALL: Millis = Millis::from_secs(1);
 impl Core {
     pub(crate) fn on_control_plane_started(&mut self, policy: &Policy, out: &mut Effects) {
         self.on_policy(policy);
+        self.idle_policy(out);
+        self.trials.may_try_again();
         self.started_at = self.now;
         self.must_schedule = true;
         let what = TrailKind::ControlPlaneStarted { jobs_alive: self.alive.len() as u32 };
@@ -51,6 +58,7 @@ impl Core {
         let (node, joined) = self.fleet.join(spec.clone());
         if joined == Joined::New {
             self.say(None, Some(node), TrailKind::NodeJoined { gpus }, out);
+            self.idle_joined(node);
         }
         // What it is now may be what somebody waits for.
         self.must_schedule |= joined != Joined::Again;
@@ -105,6 +113,10 @@ impl Core {
         let name = node.spec.name.clone();
         self.fleet.update(id, |node| node.state = NodeState::Silent);
         self.lose_spare(id);
+        self.fleet.interrupt(id);
+        if let Some(trial) = self.trial_of(id) {
+            self.call_off(trial, CalledOff::OtherNews, out);
+        }
         // A job that waited for busy nodes may now wait for this one, and block nobody.
         self.must_schedule = true;
         let unheard = self.now.since(last_heard);
@@ -183,6 +195,7 @@ impl Core {
         self.fleet.update(id, |node| node.drained = reason.cloned());
         if changed {
             self.lose_spare(id);
+            self.fleet.interrupt(id);
             let what = match reason {
                 Some(reason) => TrailKind::NodeDrained { reason: reason.clone() },
                 None => TrailKind::NodeUndrained,

@@ -15,6 +15,7 @@ use crate::timer::Timer;
 use lindos_model::finding::{
     Action, Device, Finding, FindingClass, FindingSource, Severity, Suspect,
 };
+use lindos_model::trail::CalledOff;
 use lindos_model::{
     EffectId, EndReason, JobId, Mended, Millis, NodeId, Outcome, Remedy, RequestId, Time, TrailKind,
 };
@@ -45,6 +46,11 @@ pub enum Stage {
     },
     BurnIn {
         effect: EffectId,
+        since: Time,
+    },
+    /// It is one of the suspects of a trial ([`super::trial`]).
+    Suspect {
+        trial: u64,
         since: Time,
     },
 }
@@ -108,6 +114,9 @@ impl Core {
         is_new: bool,
         out: &mut Effects,
     ) -> Faults {
+        if let Some(trial) = self.trial_of(node) {
+            self.call_off(trial, CalledOff::OtherNews, out);
+        }
         if let Some(ticket) = self.repairs.get(&node) {
             // It is worse than was thought, and what is still there will not save anything.
             let must_go = urgency == Urgency::AtOnce && ticket.stage == Stage::Leaving;
@@ -127,17 +136,26 @@ impl Core {
         }
     }
 
-    fn take_out(&mut self, node: NodeId, finding: &Finding, remedy: Remedy, out: &mut Effects) {
+    pub(super) fn take_out(
+        &mut self,
+        node: NodeId,
+        finding: &Finding,
+        remedy: Remedy,
+        out: &mut Effects,
+    ) {
         self.kept_in.remove(&node);
+        self.fleet.interrupt(node);
         self.last_ticket += 1;
         let number = self.last_ticket;
-        let remedy = ladder::rung(remedy, &self.health[&node], &self.policy.repair, self.now);
+        let health = self.health.entry(node).or_default();
+        let remedy = ladder::rung(remedy, health, &self.policy.repair, self.now);
         let (class, device) = (finding.class.clone(), finding.device.clone());
         let detail = finding.detail.clone();
         let (since, stage) = (self.now, Stage::Leaving);
         let ticket = Ticket { number, since, class: class.clone(), device, detail, remedy, stage };
         self.repairs.insert(node, ticket);
         self.leaving.insert(node);
+        self.may_be_left.insert(node);
         self.fleet.update(node, |node| node.out = Some(Out::Repair));
         self.lose_spare(node);
         self.must_schedule = true;
@@ -200,15 +218,25 @@ impl Core {
                 let reason = "it was not over in time".to_string();
                 self.on_remedy_over(node, effect, &Outcome::Failed { reason }, out);
             }
-            Stage::Mending { effect: None, .. } => {}
+            Stage::Mending { effect: None, .. } | Stage::Suspect { .. } => {}
         }
         Vec::new()
     }
 
+    /// Something has become of a job: nodes that it was to leave may be empty now.
+    pub(crate) fn look_who_is_left(&mut self, job: JobId) {
+        let is_there = |node: NodeId| {
+            let on_node = &self.fleet.node(node).allocations;
+            on_node.is_empty() || on_node.iter().any(|allocation| allocation.job == job)
+        };
+        let left = self.leaving.iter().copied().filter(|&node| is_there(node));
+        self.may_be_left.extend(left);
+    }
+
     /// Begins to mend the nodes on which nothing is left.
     pub(crate) fn begin_repairs(&mut self, out: &mut Effects) {
-        let empty: Vec<NodeId> =
-            self.leaving.iter().copied().filter(|&node| self.is_left(node)).collect();
+        let mut empty = std::mem::take(&mut self.may_be_left);
+        empty.retain(|&node| self.leaving.contains(&node) && self.is_left(node));
         for node in empty {
             self.leaving.remove(&node);
             let remedy = self.repairs[&node].remedy;
@@ -225,7 +253,7 @@ impl Core {
         })
     }
 
-    fn try_remedy(&mut self, node: NodeId, remedy: Remedy, out: &mut Effects) {
+    pub(super) fn try_remedy(&mut self, node: NodeId, remedy: Remedy, out: &mut Effects) {
         let now = self.now;
         self.health.entry(node).or_default().note_tried(remedy, now);
         let effect = (!remedy.is_by_hand()).then(|| self.next_effect());
@@ -292,7 +320,7 @@ impl Core {
         ticket.stage = Stage::BurnIn { effect: id, since: now };
         self.fleet.update(node, |node| node.out = Some(Out::BurnIn));
         self.note(node, TrailKind::BurnInBegun { span }, out);
-        out.push(Effect::BurnIn { id, node, span });
+        out.push(Effect::BurnIn { id, node, span, peer: None });
         let wait = span + Millis(self.policy.repair.remedy_timeout_ms);
         self.timers.set(Timer::Repair(node), now + wait);
     }
@@ -336,8 +364,14 @@ impl Core {
         if self.has_answered(request, out) {
             return;
         }
+        let trial = self.trial_of(node);
         let reply = match self.fleet.get(node) {
             None => Reply::Rejected { reason: Rejection::NoSuchNode { node } },
+            Some(_) if trial.is_some() => {
+                self.note(node, TrailKind::Mended { how }, out);
+                self.call_off(trial.expect("it was just seen"), CalledOff::OtherNews, out);
+                Reply::Done
+            }
             Some(_) if !self.repairs.contains_key(&node) => {
                 Reply::Rejected { reason: Rejection::NotInRepair { node } }
             }
@@ -404,7 +438,7 @@ impl Core {
         assert!(self.struck.is_empty(), "a strike was not weighed");
         for (&node, ticket) in &self.repairs {
             let known = self.fleet.node(node);
-            let is_proved = matches!(ticket.stage, Stage::BurnIn { .. });
+            let is_proved = matches!(ticket.stage, Stage::BurnIn { .. } | Stage::Suspect { .. });
             let out = if is_proved { Out::BurnIn } else { Out::Repair };
             assert_eq!(known.out, Some(out), "a ticket and its node differ");
             assert_eq!(self.leaving.contains(&node), ticket.stage == Stage::Leaving);
@@ -414,6 +448,9 @@ impl Core {
             );
             assert!(!self.kept_in.contains_key(&node), "a node is out and kept in");
         }
+        assert!(self.may_be_left.is_empty());
+        let is_left = |&node: &NodeId| self.is_left(node);
+        assert!(!self.leaving.iter().any(is_left), "nobody begins to mend a node that is empty");
         let out = self.fleet.nodes().iter().filter(|node| node.out.is_some()).count();
         assert_eq!(out, self.repairs.len(), "a node is out without a ticket");
         assert!(self.leaving.iter().all(|node| self.repairs.contains_key(node)));

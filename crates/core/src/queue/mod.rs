@@ -27,7 +27,7 @@ use lindos_model::{
 };
 use order::{Bucket, Shape, Waiting};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use teams::TeamId;
 
@@ -152,6 +152,8 @@ impl Core {
             best_step: None,
             total_steps: None,
             checkpoint_step: None,
+            checkpoints: VecDeque::new(),
+            spoilt: None,
             checkpoint_cost: None,
             first_loss_micro: None,
             last_loss_micro: None,

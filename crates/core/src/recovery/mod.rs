@@ -4,6 +4,7 @@ pub mod interval;
 pub mod rules;
 
 use crate::Core;
+use crate::blame::answer::Answer;
 use crate::effect::Effects;
 use crate::gang::attempt::{Attempt, Phase};
 use crate::job::PastAttempt;
@@ -17,7 +18,11 @@ const EPOCH_LEAP: u32 = 1_000_000;
 
 impl Core {
     /// An attempt is over and its GPUs are free: who is to blame, who pays, what comes next.
-    pub(crate) fn on_attempt_over(&mut self, id: JobId, out: &mut Effects) -> (EndReason, Verdict) {
+    pub(crate) fn on_attempt_over(
+        &mut self,
+        id: JobId,
+        out: &mut Effects,
+    ) -> (EndReason, Verdict, Answer) {
         let now = self.now;
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref().expect("its attempt is over");
@@ -92,7 +97,8 @@ impl Core {
         if let Verdict::Retry { backoff, .. } = verdict {
             self.say(about, None, TrailKind::Resumes { from_step, retries_left, backoff }, out);
         }
-        (reason, verdict)
+        let answer = blamed.map_or(Answer::InPlace, |blamed| blamed.answer);
+        (reason, verdict, answer)
     }
 
     /// The reason with all evidence in: the reports that came while the attempt was being stopped
@@ -109,6 +115,7 @@ impl Core {
             // node that was heard long after the exit did not cause it.
             Some((silent, last_heard))
                 if blamed.charge() == Charge::User
+                    && !rules::has_explained_itself(attempt)
                     && last_heard.is_none_or(|heard| heard <= exit.at + rules::SPREAD) =>
             {
                 EndReason::NodeSilent { node: name(silent) }

@@ -3,7 +3,7 @@
 use crate::gang::attempt::{Attempt, ReplicaState};
 use crate::job::Job;
 use lindos_model::reason::Charge;
-use lindos_model::{EndReason, Exit, Millis, NodeId, Policy, Rank, RankExit};
+use lindos_model::{EndReason, Exit, Millis, NodeId, Policy, Rank, RankExit, SymptomKind};
 
 /// Ends within this time of each other may be one fault that spread: peers of a killed rank lose
 /// their connection and exit by themselves, and their reports may come first.
@@ -31,6 +31,14 @@ pub fn blame(attempt: &Attempt) -> Option<(Rank, NodeId, &RankExit)> {
         .iter()
         .find(|(_, _, exit)| is_from_outside(&exit.exit) && exit.at.since(first) <= SPREAD);
     from_outside.or(failures.first()).copied()
+}
+
+/// Whether the rank to blame said of its own program why it ended, before anybody was stopped.
+pub fn has_explained_itself(attempt: &Attempt) -> bool {
+    blame(attempt).is_some_and(|(rank, ..)| {
+        let said = attempt.evidence.symptoms.get(&rank);
+        said.is_some_and(|said| matches!(said.kind, SymptomKind::Program | SymptomKind::Memory))
+    })
 }
 
 pub fn is_from_outside(exit: &Exit) -> bool {

@@ -54,9 +54,9 @@ impl<D: Disk> Driver<D> {
     /// Moves as many events into `batch` as one commit can take.
     fn append(&mut self, at: Time, events: &mut Pending, batch: &mut Pending) -> Result<(), Error> {
         while let Some((event, waiter)) = events.pop_front() {
-            let record = EventRecord::V1 { at, event };
+            let record = EventRecord::new(at, event);
             let appended = self.journal.append_record(&record);
-            let EventRecord::V1 { event, .. } = record;
+            let (_, event) = record.into_parts();
             match appended {
                 Ok(_) => batch.push_back((event, waiter)),
                 Err(Error::BatchFull { .. }) if !batch.is_empty() => {
@@ -143,6 +143,8 @@ impl<D: Disk> Driver<D> {
             Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
                 self.unsupported.push((node, id));
             }
+            // None is ever under way.
+            Effect::CancelBurnIn { .. } => {}
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }

@@ -176,7 +176,7 @@ impl<D: Disk> Driver<D> {
             ended_jobs: 0,
         };
         let event = Event::ControlPlaneStarted { policy: Box::new(policy) };
-        driver.journal.append_record(&EventRecord::V1 { at: now, event: event.clone() })?;
+        driver.journal.append_record(&EventRecord::new(now, event.clone()))?;
         driver.journal.commit()?;
         driver.took_effect(now, &event, None);
         driver.listen_anew(now);

@@ -31,6 +31,7 @@ fn ticket(view: &View<'_>, id: NodeId, ticket: &Ticket) -> TicketView {
         Stage::Leaving => ("leaving", ticket.since),
         Stage::Mending { since, .. } => ("mending", since),
         Stage::BurnIn { since, .. } => ("burn-in", since),
+        Stage::Suspect { since, .. } => ("tested", since),
     };
     let allocations = view.core.node(id).map(|node| &node.allocations[..]).unwrap_or_default();
     let jobs: BTreeSet<u64> = allocations.iter().map(|allocation| allocation.job.0).collect();
@@ -65,6 +66,7 @@ pub(super) fn doing(ticket: &Ticket) -> String {
         Stage::Mending { .. } if remedy.is_by_hand() => awaited(remedy),
         Stage::Mending { .. } => format!("{remedy} is under way"),
         Stage::BurnIn { .. } => "its burn-in is under way".to_string(),
+        Stage::Suspect { .. } => "it is tested against the other suspects".to_string(),
     }
 }
 

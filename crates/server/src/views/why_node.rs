@@ -96,7 +96,11 @@ fn answer(view: &View<'_>, id: NodeId, node: &Node, outlook: &NodeOutlook) -> St
 
 /// Why a node is out and what is done about it, as the rest of a sentence.
 fn out_of_service(ticket: &Ticket) -> String {
-    let out = if matches!(ticket.stage, Stage::BurnIn { .. }) { "burn-in" } else { "repair" };
+    let out = if matches!(ticket.stage, Stage::BurnIn { .. } | Stage::Suspect { .. }) {
+        "burn-in"
+    } else {
+        "repair"
+    };
     let (number, class, detail) = (ticket.number, &ticket.class, &ticket.detail);
     let detail = detail.trim_end_matches('.');
     let device = ticket.device.as_ref().map(|device| format!(" on {device}")).unwrap_or_default();

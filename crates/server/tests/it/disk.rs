@@ -142,9 +142,7 @@ async fn a_snapshot_that_cannot_be_used_only_costs_time() {
     let (mut journal, recovered) =
         Journal::open(disk.clone(), Options::new(journal_id(&disk))).unwrap();
     assert!(recovered.snapshot.is_some());
-    journal
-        .append_record(&EventRecord::V1 { at: Time(u64::MAX / 2000), event: Event::Tick })
-        .unwrap();
+    journal.append_record(&EventRecord::new(Time(u64::MAX / 2000), Event::Tick)).unwrap();
     let last = journal.commit().unwrap();
     journal.snapshot(last, b"of another version").unwrap();
     drop(journal);

@@ -12,7 +12,7 @@ fn events(disk: &MemoryDisk) -> Vec<Event> {
     let mut records = reader.iter_from(Seq(1)).unwrap();
     let mut events = Vec::new();
     while let Some((_, bytes)) = records.next_record().unwrap() {
-        let EventRecord::V1 { event, .. } = EventRecord::decode(bytes).unwrap();
+        let (_, event) = EventRecord::decode(bytes).unwrap().into_parts();
         events.push(event);
     }
     events

@@ -98,7 +98,7 @@ fn commit<D: Disk>(
     spent: &mut Spent,
 ) -> Result<(u64, Vec<JobId>), Error> {
     let records: Vec<EventRecord> =
-        batch.iter().map(|event| EventRecord::V1 { at: world.now, event: event.clone() }).collect();
+        batch.iter().map(|event| EventRecord::new(world.now, event.clone())).collect();
     let began = machine.nanos();
     for record in &records {
         journal.append_record(record)?;
@@ -108,10 +108,10 @@ fn commit<D: Disk>(
     spent.events += batch.len() as u64;
     let mut finished = 0;
     let mut running = Vec::new();
-    for EventRecord::V1 { at, event } in &records {
+    for (at, event) in records.iter().map(EventRecord::parts) {
         let mut effects = Effects::new();
         let began = machine.nanos();
-        world.core.step(*at, event, &mut effects);
+        world.core.step(at, event, &mut effects);
         spent.core += machine.nanos() - began;
         for effect in &effects {
             if let Effect::Trail(entry) = effect {

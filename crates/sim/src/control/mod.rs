@@ -180,7 +180,7 @@ impl Control {
             if self.forget_to_journal && matches!(event, Event::StepReached { .. }) {
                 continue;
             }
-            let record = EventRecord::V1 { at, event: event.clone() };
+            let record = EventRecord::new(at, event.clone());
             self.journal.append_record(&record).expect("a batch has room for all that waits");
         }
         self.stepped = match self.journal.commit() {
@@ -246,7 +246,7 @@ impl Control {
     pub fn depose(mut self, now: Time, mut pick: impl FnMut(u64) -> u64) -> Remains {
         if self.has_waiting() && pick(1) == 1 {
             let waiting = std::mem::take(&mut self.waiting);
-            let mut records = waiting.into_iter().map(|event| EventRecord::V1 { at: now, event });
+            let mut records = waiting.into_iter().map(|event| EventRecord::new(now, event));
             let appended = records.all(|record| self.journal.append_record(&record).is_ok());
             let _ = appended && self.journal.commit().is_ok();
         }
@@ -268,8 +268,7 @@ impl Control {
         let mut disk = self.journal.disk().clone();
         if self.has_waiting() {
             disk.power_off_after(pick(2) as u32);
-            let records =
-                self.waiting.iter().map(|event| EventRecord::V1 { at: now, event: event.clone() });
+            let records = self.waiting.iter().map(|event| EventRecord::new(now, event.clone()));
             let written = records.into_iter().all(|r| self.journal.append_record(&r).is_ok());
             // With the power gone it fails, half-way.
             let _ = written && self.journal.commit().is_ok();

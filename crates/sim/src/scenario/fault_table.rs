@@ -14,6 +14,8 @@ pub struct FaultTable {
     pub job: Option<String>,
     pub rank: Option<u32>,
     pub node: Option<String>,
+    /// The other end of a link.
+    pub peer: Option<String>,
     pub back_after: Option<HumanSpan>,
     pub lasts: Option<HumanSpan>,
     /// The nodes that it takes at once.
@@ -58,6 +60,7 @@ pub enum FaultName {
     TakeOver,
     Upgrade,
     Find,
+    Weaken,
     Cancel,
     Drain,
     Undrain,
@@ -112,6 +115,7 @@ impl FaultTable {
                 let fatal = given.fatal.unwrap_or(false);
                 FaultKind::Find { node: node?, fatal, lasts: lasts? }
             }
+            FaultName::Weaken => FaultKind::Weaken { node: node?, peer: given.peer.take() },
             FaultName::Cancel => FaultKind::Cancel { job: job? },
             FaultName::Drain => FaultKind::Drain { node: node? },
             FaultName::Undrain => FaultKind::Undrain { node: node? },
@@ -137,6 +141,7 @@ impl FaultTable {
             job: kind.names().0.map(ToString::to_string),
             rank: None,
             node: kind.names().1.map(ToString::to_string),
+            peer: None,
             back_after: None,
             lasts: None,
             rack: None,
@@ -163,6 +168,7 @@ impl FaultTable {
             | FaultKind::KillControlPlane { back_after } => {
                 FaultTable { back_after: span(back_after), ..table }
             }
+            FaultKind::Weaken { peer, .. } => FaultTable { peer: peer.clone(), ..table },
             FaultKind::CutOff { lasts, .. } | FaultKind::HostSleeps { lasts } => {
                 FaultTable { lasts: span(lasts), ..table }
             }
@@ -223,6 +229,7 @@ impl FaultName {
             FaultKind::TakeOver { .. } => FaultName::TakeOver,
             FaultKind::Upgrade { .. } => FaultName::Upgrade,
             FaultKind::Find { .. } => FaultName::Find,
+            FaultKind::Weaken { .. } => FaultName::Weaken,
             FaultKind::Cancel { .. } => FaultName::Cancel,
             FaultKind::Drain { .. } => FaultName::Drain,
             FaultKind::Undrain { .. } => FaultName::Undrain,
@@ -243,6 +250,7 @@ impl FaultKind {
             | FaultKind::CutOff { node, .. }
             | FaultKind::LoseNodeDisk { node, .. }
             | FaultKind::Find { node, .. }
+            | FaultKind::Weaken { node, .. }
             | FaultKind::Drain { node }
             | FaultKind::Undrain { node } => (None, Some(node)),
             _ => (None, None),

@@ -68,6 +68,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
     }
     harder::mix_sizes(seed, &mut setup);
     harder::findings(seed, &mut setup);
+    harder::tests(seed, &mut setup);
     harder::later_policies(seed, &mut setup);
     harder::standby(seed, &mut setup);
     harder::faults(seed, &mut setup);

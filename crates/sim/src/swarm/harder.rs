@@ -106,6 +106,23 @@ pub fn findings(seed: u64, setup: &mut Setup) {
     }
 }
 
+/// Whether suspects and idle nodes are tested, and which would fail.
+pub fn tests(seed: u64, setup: &mut Setup) {
+    let chance = &mut Stream::new(seed, "tests");
+    let repair = &mut setup.policy.repair;
+    repair.pair_test_ms = *chance.pick(&[0, 1_000, 30_000]);
+    repair.suspects_max = chance.between(2, 8) as u32;
+    repair.idle_burn_in_every_ms = *chance.pick(&[0, 0, 120_000, 600_000]);
+    repair.idle_burn_in_max_percent = chance.between(1, 100) as u32;
+    for _ in 0..chance.between(0, 3) {
+        let node = chance.pick(&setup.nodes).name.clone();
+        let peer = chance.pick(&setup.nodes).name.clone();
+        let peer = (peer != node && chance.chance(300_000)).then_some(peer);
+        let kind = FaultKind::Weaken { node, peer };
+        setup.faults.push(Fault { at: Time(chance.between(1_000, FAULTY - 1)), kind });
+    }
+}
+
 fn fault(chance: &mut Stream, setup: &Setup) -> FaultKind {
     let node = chance.pick(&setup.nodes);
     let a_while = Millis(chance.between(10, 120_000));

@@ -415,7 +415,9 @@ impl<'a> World<'a> {
             Effect::Reply { reply: Reply::Done, .. } => {}
             Effect::Command(command) => self.obey(&command),
             Effect::Fence { node, .. } => panic!("node {node} was never silent"),
-            Effect::Remedy { node, .. } | Effect::BurnIn { node, .. } => {
+            Effect::Remedy { node, .. }
+            | Effect::BurnIn { node, .. }
+            | Effect::CancelBurnIn { node, .. } => {
                 panic!("nothing was found on node {node}")
             }
             Effect::Trail(entry) => {

@@ -237,16 +237,25 @@ impl World<'_, '_> {
         self.tell(&Event::RemedyOver { node, remedy, outcome });
     }
 
-    pub(super) fn on_burn_in(&mut self, node: NodeId, span: Millis, effect: EffectId) {
-        if let Some(answer) = self.recorded_burn_in(node, span) {
+    pub(super) fn on_burn_in(
+        &mut self,
+        node: NodeId,
+        peer: Option<NodeId>,
+        span: Millis,
+        effect: EffectId,
+    ) {
+        if peer.is_none()
+            && let Some(answer) = self.recorded_burn_in(node, span)
+        {
             return self.answer_as_recorded(node, effect, answer);
         }
-        self.put(span, Happening::BurntIn { node, remedy: effect });
+        self.put(span, Happening::BurntIn { node, peer, remedy: effect });
     }
 
     /// A burn-in finds whatever is broken still.
-    pub(super) fn on_burnt_in(&mut self, node: NodeId, remedy: EffectId) {
-        let outcome = if self.machines.ills.contains_key(&node) {
+    pub(super) fn on_burnt_in(&mut self, node: NodeId, peer: Option<NodeId>, remedy: EffectId) {
+        let mut both = std::iter::once(node).chain(peer);
+        let outcome = if both.any(|node| self.machines.ills.contains_key(&node)) {
             Outcome::Failed { reason: "it is broken still".to_string() }
         } else {
             Outcome::Done

@@ -74,6 +74,7 @@ pub(super) enum Happening {
     },
     BurntIn {
         node: NodeId,
+        peer: Option<NodeId>,
         remedy: EffectId,
     },
     /// A person has mended what the ladder left to people.
@@ -289,7 +290,7 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::Silent { node, since } => self.on_silent(node, since),
             Happening::Fenced { node, fence } => self.tell(&Event::NodeFenced { node, fence }),
             Happening::Remedied { node, remedy } => self.on_remedied(node, remedy),
-            Happening::BurntIn { node, remedy } => self.on_burnt_in(node, remedy),
+            Happening::BurntIn { node, peer, remedy } => self.on_burnt_in(node, peer, remedy),
             Happening::ByHand { node, ticket } => self.on_by_hand(node, ticket),
             Happening::PersonDone { node } => self.on_person_done(node),
             Happening::StillFound { node } => self.on_still_found(node),
@@ -341,13 +342,15 @@ impl<'s, 'r> World<'s, 'r> {
                 self.tallies.over += 1;
             }
             // A window on a node that has one already: whoever asked for it goes without.
-            Effect::Reply { reply: Reply::Done | Reply::Rejected { .. }, .. } => {}
+            // The answer of a burn-in that was ended is to a question that nobody asks any more.
+            Effect::Reply { reply: Reply::Done | Reply::Rejected { .. }, .. }
+            | Effect::CancelBurnIn { .. } => {}
             Effect::Command(command) => self.obey(&command),
             Effect::Fence { id: fence, node } => {
                 self.put(self.setup.delays.fence, Happening::Fenced { node, fence });
             }
             Effect::Remedy { id, node, remedy, .. } => self.on_remedy(node, remedy, id),
-            Effect::BurnIn { id, node, span, .. } => self.on_burn_in(node, span, id),
+            Effect::BurnIn { id, node, span, peer } => self.on_burn_in(node, peer, span, id),
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }

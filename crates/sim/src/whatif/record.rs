@@ -99,7 +99,7 @@ fn append<D: Disk>(
     at: Time,
     event: &Event,
 ) -> Result<(), lindos_journal::Error> {
-    let record = EventRecord::V1 { at, event: event.clone() };
+    let record = EventRecord::new(at, event.clone());
     match journal.append_record(&record) {
         Err(lindos_journal::Error::BatchFull { .. }) => {
             journal.commit()?;

@@ -398,7 +398,7 @@ fn what_is_no_whole_journal_of_a_control_plane_is_refused() {
         let (mut journal, _) = Journal::open(disk.clone(), Options::new(7)).unwrap();
         for (at, event) in events {
             let (at, event) = (lindos_model::Time(*at), event.clone());
-            journal.append_record(&EventRecord::V1 { at, event }).unwrap();
+            journal.append_record(&EventRecord::new(at, event)).unwrap();
         }
         journal.commit().unwrap();
         let (reader, _) = Reader::open(disk, None).unwrap();

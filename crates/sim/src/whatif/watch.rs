@@ -220,7 +220,10 @@ impl Watch {
                     self.on_trail(id, entry, moment);
                 }
             }
-            Effect::Reply { .. } | Effect::Remedy { .. } | Effect::BurnIn { .. } => {}
+            Effect::Reply { .. }
+            | Effect::Remedy { .. }
+            | Effect::BurnIn { .. }
+            | Effect::CancelBurnIn { .. } => {}
         }
     }
 

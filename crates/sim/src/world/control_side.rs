@@ -81,7 +81,9 @@ impl World {
                         })
                     }
                     Ask::Mended(name) => {
-                        self.nodes[self.by_name[name]].remedy = None;
+                        let node = self.by_name[name];
+                        self.nodes[node].remedy = None;
+                        self.nodes[node].is_weak = false;
                         let node = self.control.as_ref().and_then(|c| c.core.node_by_name(name));
                         let how = Mended::Repaired;
                         node.map(|node| Event::NodeMended { request, node, how })
@@ -222,6 +224,18 @@ impl World {
                 let is_good = (self.setup.network == Network::good() || self.healed) && !was_full;
                 assert!(stands || !is_good, "violation: job {job} is called hung and gets on");
             }
+            if let (TrailKind::CheckpointsSpoilt { from, .. }, Some(job), Some(epoch)) =
+                (&entry.what, entry.job, entry.epoch)
+            {
+                self.told_spoilt.insert(job, (epoch, *from));
+            }
+            if let (TrailKind::TakenOut { class, .. }, Some(name)) = (&entry.what, &entry.node) {
+                let is_weak = self.nodes[self.by_name[name]].is_weak;
+                assert!(
+                    class.as_str() != "node.burn_in" || is_weak,
+                    "violation: {name} is well and was found bad by a test"
+                );
+            }
             if let (TrailKind::Completed, Some(job)) = (&entry.what, entry.job) {
                 let done = self.runs.iter().any(|((id, _), run)| *id == job && run.finished);
                 assert!(done, "violation: job {job} is called completed and was not finished");
@@ -272,10 +286,29 @@ impl World {
                 self.nodes[node].remedy = Some(effect);
                 self.put(REMEDY, Happening::Remedied { node, effect, remedy });
             }
-            Effect::BurnIn { id: effect, node, span } => {
-                let node = self.index_of(node);
-                self.nodes[node].remedy = Some(effect);
-                self.put(span, Happening::Remedied { node, effect, remedy: None });
+            Effect::BurnIn { id: effect, node, span, peer } => {
+                for node in std::iter::once(node).chain(peer) {
+                    let node = self.index_of(node);
+                    self.nodes[node].remedy = Some(effect);
+                }
+                let core = &self.control.as_ref().expect("it is up").core;
+                let in_service = core.node(node).is_some_and(|node| node.burn_in == Some(effect));
+                let is_suspect = core.ticket(node).is_some_and(|ticket| {
+                    matches!(ticket.stage, lindos_core::health::repair::Stage::Suspect { .. })
+                });
+                let (node, peer) = (self.index_of(node), peer.map(|peer| self.index_of(peer)));
+                if in_service || is_suspect || peer.is_some() {
+                    self.put(span, Happening::Tested { node, peer, effect });
+                } else {
+                    self.put(span, Happening::Remedied { node, effect, remedy: None });
+                }
+            }
+            Effect::CancelBurnIn { id, .. } => {
+                for node in &mut self.nodes {
+                    if node.remedy == Some(id) {
+                        node.remedy = None;
+                    }
+                }
             }
         }
     }
@@ -327,11 +360,11 @@ impl World {
             return read_record;
         }
         |bytes| match read_record(bytes) {
-            EventRecord::V1 { at, event: Event::JobSubmitted { request, user, spec } } => {
+            EventRecord::V2 { at, event: Event::JobSubmitted { request, user, spec } } => {
                 let spec = Arc::new(JobSpec { priority: 7, ..JobSpec::clone(&spec) });
-                EventRecord::V1 { at, event: Event::JobSubmitted { request, user, spec } }
+                EventRecord::V2 { at, event: Event::JobSubmitted { request, user, spec } }
             }
-            other @ EventRecord::V1 { .. } => other,
+            other => other,
         }
     }
 

@@ -80,6 +80,14 @@ impl World {
                 let until = self.now + lasts;
                 self.nodes[node].findings.push((until, found(fatal)));
             }
+            FaultKind::Weaken { node, peer: None } => {
+                let node = self.by_name[&node];
+                self.nodes[node].is_weak = true;
+            }
+            FaultKind::Weaken { node, peer: Some(peer) } => {
+                let (one, other) = (self.by_name[&node], self.by_name[&peer]);
+                self.weak_links.insert((one.min(other), one.max(other)));
+            }
             FaultKind::Cancel { job } => self.ask_at(self.now, Ask::Cancel(job)),
             FaultKind::Drain { node } => {
                 self.drained.insert(node.clone());

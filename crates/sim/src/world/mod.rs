@@ -138,6 +138,12 @@ enum Happening {
         effect: EffectId,
         remedy: Option<Remedy>,
     },
+    /// A test of Lindos's own is over: of a node alone, or with a peer.
+    Tested {
+        node: usize,
+        peer: Option<usize>,
+        effect: EffectId,
+    },
     PowerOn(usize),
     AgentBack {
         node: usize,
@@ -151,6 +157,13 @@ enum Happening {
 }
 
 type Key = (JobId, Epoch);
+
+/// A checkpoint on the storage.
+#[derive(Clone, Copy, Debug)]
+struct Saved {
+    by: Epoch,
+    is_spoilt: bool,
+}
 
 #[derive(Clone, Debug)]
 enum ToControl {
@@ -192,6 +205,8 @@ struct Run {
     started: BTreeMap<u32, u32>,
     script: Script,
     training: Option<Training>,
+    /// What it was told to go on from.
+    resume_step: Option<u64>,
     /// What it trains with: itself, or the gang that it comes back to.
     base: Key,
     /// Replicas of the gang, and the fewest that train.
@@ -237,8 +252,14 @@ struct World {
     /// The nodes on which ranks of a job have ever been.
     job_nodes: BTreeMap<JobId, BTreeSet<usize>>,
     runs: BTreeMap<Key, Run>,
-    /// The newest durable checkpoint of each job: the storage's truth.
-    storage: BTreeMap<JobId, u64>,
+    /// The durable checkpoints of each job, and whether each is spoilt and who saved it: the storage's
+    /// truth.
+    storage: BTreeMap<JobId, BTreeMap<u64, Saved>>,
+    /// The last time that the control plane has said of a job's checkpoints that they are spoilt: in
+    /// which epoch, and from which step on.
+    told_spoilt: BTreeMap<JobId, (Epoch, u64)>,
+    /// Links between two nodes that fail every test.
+    weak_links: BTreeSet<(usize, usize)>,
     asked: Vec<Asked>,
     submitted: BTreeMap<String, JobId>,
     healed: bool,
@@ -283,6 +304,8 @@ impl World {
             job_nodes: BTreeMap::new(),
             runs: BTreeMap::new(),
             storage: BTreeMap::new(),
+            told_spoilt: BTreeMap::new(),
+            weak_links: BTreeSet::new(),
             asked: Vec::new(),
             submitted: BTreeMap::new(),
             healed: false,
@@ -424,6 +447,7 @@ impl World {
             Happening::BugHits(key) => self.on_bug(key),
             Happening::Fenced(node, fence) => self.on_fenced(node, fence),
             Happening::Remedied { node, effect, remedy } => self.on_remedied(node, effect, remedy),
+            Happening::Tested { node, peer, effect } => self.on_tested(node, peer, effect),
             Happening::PowerOn(node) => {
                 if !self.nodes[node].powered {
                     self.nodes[node].powered = true;

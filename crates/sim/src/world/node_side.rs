@@ -1,6 +1,6 @@
 //! The nodes' side of the world: agents that hear and report, and ranks that run and end together.
 
-use super::{Happening, Key, REBOOT, Run, ToControl, World};
+use super::{Happening, Key, REBOOT, Run, Saved, ToControl, World};
 use crate::agent::{Doing, LocalAttempt, Told};
 use crate::check::Checker;
 use crate::control::{JobReading, Witnessed};
@@ -139,7 +139,11 @@ impl World {
         let key = (command.job, command.epoch);
         match self.nodes[node].on_command(command) {
             Doing::Nothing => {}
-            Doing::Started => self.on_ranks_started(node, key, command),
+            Doing::Started => {
+                // Whatever it was tested for is over: work comes first.
+                self.nodes[node].remedy = None;
+                self.on_ranks_started(node, key, command);
+            }
             Doing::Stopping { grace_ms } => {
                 let after = Millis(self.chances.between(0, grace_ms));
                 let exit = if after.0 == grace_ms { Exit::Signal(9) } else { Exit::Signal(15) };
@@ -162,6 +166,7 @@ impl World {
                 started: BTreeMap::new(),
                 script: job.expect("only our jobs are launched").script.clone(),
                 training: None,
+                resume_step: launch.resume_step,
                 base,
                 replicas: launch.replica.as_ref().map_or(1, |replica| replica.peers.len() as u32),
                 replicas_min: launch.replica.as_ref().map_or(1, |replica| replica.replicas_min),
@@ -233,9 +238,26 @@ impl World {
         bases.find(|(base, _)| **base != key && lives(base)).map_or(key, |(&base, _)| base)
     }
 
+    /// The newest checkpoint that is not after the one that the launch names.
+    fn goes_on_from(&self, key: Key) -> (u64, bool) {
+        let told = self.runs[&key].resume_step.filter(|_| !self.is_planted(Plant::ResumesNewest));
+        let saved = self.storage.get(&key.0);
+        let found = saved.and_then(|saved| saved.range(..=told.unwrap_or(u64::MAX)).next_back());
+        let Some((&step, saved)) = found else { return (0, false) };
+        let known = self.told_spoilt.get(&key.0);
+        let is_known =
+            known.is_some_and(|&(epoch, from)| epoch < key.1 && saved.by <= epoch && step >= from);
+        assert!(
+            !is_known || !saved.is_spoilt,
+            "violation: job {} goes on from the spoilt checkpoint of step {step}",
+            key.0
+        );
+        (step, saved.is_spoilt)
+    }
+
     fn begin_training(&mut self, key: Key) {
-        let from_step = self.storage.get(&key.0).copied().unwrap_or(0);
-        let training = Training { began: self.now, from_step, ended: None };
+        let (from_step, is_spoilt) = self.goes_on_from(key);
+        let training = Training { began: self.now, from_step, ended: None, is_spoilt };
         let run = self.runs.get_mut(&key).expect("it was just started");
         let done = run.script.finishes(&training).since(self.now);
         let bug = run.script.bug.filter(|bug| key.1.0 <= bug.attempts && bug.step > from_step);
@@ -290,9 +312,9 @@ impl World {
         let Some(training) = &mut run.training else { return };
         let ended = training.ended.get_or_insert(now);
         let at = *ended;
-        if let Some(step) = run.script.at(training, at).checkpoint {
-            let newest = self.storage.entry(key.0).or_default();
-            *newest = step.max(*newest);
+        let storage = self.storage.entry(key.0).or_default();
+        for (step, is_spoilt) in run.script.saved(training, key.1.0, at) {
+            storage.insert(step, Saved { by: key.1, is_spoilt });
         }
     }
 
@@ -393,13 +415,43 @@ impl World {
             self.power_off(node, REBOOT);
         }
         let outcome = match self.chances.between(0, 9) {
+            _ if remedy.is_none() && self.nodes[node].is_weak => {
+                Outcome::Failed { reason: "not the same, bit for bit".into() }
+            }
             0 => Outcome::Unsupported,
             1 | 2 => Outcome::Failed { reason: "by chance".into() },
             _ => Outcome::Done,
         };
         if outcome == Outcome::Done && remedy.is_some() {
             self.nodes[node].findings.clear();
+            self.nodes[node].is_weak = false;
         }
+        self.send(&Happening::ToControl(ToControl::RemedyOver(node, effect, outcome)));
+    }
+
+    /// A test of a node, or of two and their link, is over. It says the truth, or that nobody can.
+    pub(super) fn on_tested(&mut self, node: usize, peer: Option<usize>, effect: EffectId) {
+        let nodes: Vec<usize> = std::iter::once(node).chain(peer).collect();
+        let is_under_way =
+            |&node: &usize| self.nodes[node].remedy == Some(effect) && self.nodes[node].agent_alive;
+        if !nodes.iter().all(is_under_way) {
+            return;
+        }
+        for &node in &nodes {
+            let alive = self.nodes[node].attempts.values().any(LocalAttempt::is_alive);
+            assert!(!alive, "violation: a node is tested while ranks run there");
+        }
+        let link = peer.map(|peer| (node.min(peer), node.max(peer)));
+        let is_weak = nodes.iter().any(|&node| self.nodes[node].is_weak)
+            || link.is_some_and(|link| self.weak_links.contains(&link));
+        let fails = is_weak != self.is_planted(Plant::TestsLie);
+        let outcome = if self.chances.chance(10_000) {
+            Outcome::Unsupported
+        } else if fails {
+            Outcome::Failed { reason: "not the same, bit for bit".into() }
+        } else {
+            Outcome::Done
+        };
         self.send(&Happening::ToControl(ToControl::RemedyOver(node, effect, outcome)));
     }
 
