@@ -8,7 +8,7 @@ use lindos_model::finding::{Device, Finding, FindingClass};
 use lindos_model::reservation::Reservation;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, JobId, JobSpec, Mended, NodeId, NodeSpec, Outcome, Policy,
-    Rank, RequestId, Stall, Symptom, Time,
+    Rank, RequestId, Stall, Straggler, Symptom, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -157,6 +157,19 @@ pub enum Event {
         rank: Rank,
         step: u64,
     },
+
+    /// The others wait for a rank, window after window; told again now and then while that lasts.
+    StragglerSeen {
+        job: JobId,
+        epoch: Epoch,
+        straggler: Box<Straggler>,
+    },
+    /// It is not so any more.
+    StragglerGone {
+        job: JobId,
+        epoch: Epoch,
+        rank: Rank,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -198,6 +211,8 @@ impl Event {
             | Event::SymptomSeen { .. }
             | Event::StallSeen { .. }
             | Event::LossBroken { .. }
+            | Event::StragglerSeen { .. }
+            | Event::StragglerGone { .. }
             | Event::Tick => false,
         }
     }
@@ -224,6 +239,8 @@ impl Event {
             Event::SymptomSeen { .. } => "symptom_seen",
             Event::StallSeen { .. } => "stall_seen",
             Event::LossBroken { .. } => "loss_broken",
+            Event::StragglerSeen { .. } => "straggler_seen",
+            Event::StragglerGone { .. } => "straggler_gone",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

@@ -122,6 +122,11 @@ pub enum Sign {
     },
     /// No attempt of the job has ever made a step.
     NeverTrained,
+    /// The others waited for this rank, for so many thousandths of their time.
+    WasSlow {
+        rank: Rank,
+        cost_permille: u32,
+    },
 }
 
 impl fmt::Display for Clue {
@@ -161,6 +166,10 @@ impl fmt::Display for Clue {
                 write!(f, "the loss of rank {rank} was no number at step {step}")
             }
             Sign::NeverTrained => f.write_str("it has never made a step"),
+            Sign::WasSlow { rank, cost_permille } => {
+                let percent = (cost_permille + 5) / 10;
+                write!(f, "rank {rank} on {node} was slow: the others lost {percent} % by it")
+            }
         }
     }
 }

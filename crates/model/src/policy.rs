@@ -3,7 +3,7 @@
 
 use crate::file::{FileError, Source};
 use crate::{Millis, Remedy};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -135,7 +135,35 @@ pub struct Repair {
     pub leave_max_ms: u64,
     /// How long a node is proved before it takes work again; 0: not at all.
     pub burn_in_ms: u64,
+    /// A node that a job loses at least this part of its time by, for at least so long, is left at
+    /// the next checkpoint and sent to diagnosis, if another can stand in; 0: it is only told of.
+    /// Off unless asked for: a rank is also slow when its program gives it more to do, and then a
+    /// healthy node would be taken out.
+    #[serde(deserialize_with = "or_default")]
+    pub straggler_cost_percent: u32,
+    #[serde(deserialize_with = "or_ten_minutes")]
+    pub straggler_ms: u64,
 }
+
+/// For fields that journals of before do not have. They stand at the end of the policy, which stands
+/// at the end of its record; a file that a person writes is read as strictly as ever.
+fn or<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D, other: T) -> Result<T, D::Error> {
+    if from.is_human_readable() {
+        T::deserialize(from)
+    } else {
+        Ok(T::deserialize(from).unwrap_or(other))
+    }
+}
+
+fn or_default<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    or(from, 0)
+}
+
+fn or_ten_minutes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    or(from, STRAGGLER_MS)
+}
+
+const STRAGGLER_MS: u64 = 10 * 60_000;
 
 impl Default for Repair {
     fn default() -> Repair {
@@ -158,6 +186,8 @@ impl Default for Repair {
             remedy_timeout_ms: 30 * 60_000,
             leave_max_ms: 30 * 60_000,
             burn_in_ms: 10 * 60_000,
+            straggler_cost_percent: 0,
+            straggler_ms: STRAGGLER_MS,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::blame::Blame;
 use crate::finding::{FindingClass, Severity};
+use crate::pace::Straggler;
 use crate::reason::Charge;
 use crate::repair::{Mended, Outcome};
 use crate::{EndReason, Epoch, JobId, Level, Millis, Rank, Remedy, Time, WaitReason};
@@ -241,6 +242,15 @@ pub enum TrailKind {
         replica: u32,
         after: Millis,
     },
+    /// The others wait for a rank. `elsewhere`: the same rank was slow on another node before, so
+    /// it is the program's way rather than the machine's.
+    StragglerSeen {
+        straggler: Box<Straggler>,
+        elsewhere: bool,
+    },
+    StragglerGone {
+        rank: Rank,
+    },
 }
 
 impl TrailKind {
@@ -292,6 +302,8 @@ impl TrailKind {
             TrailKind::ReplicaLaunched { .. } => "replica_launched",
             TrailKind::ReplicaBack { .. } => "replica_back",
             TrailKind::CheckpointAdvice { .. } => "checkpoint_advice",
+            TrailKind::StragglerSeen { .. } => "straggler_seen",
+            TrailKind::StragglerGone { .. } => "straggler_gone",
         }
     }
 }
@@ -453,6 +465,16 @@ impl fmt::Display for TrailKind {
             ),
             TrailKind::ReplicaBack { replica, after } => {
                 write!(f, "replica {replica} trains again, {after} after its launch")
+            }
+            TrailKind::StragglerSeen { straggler, elsewhere } => {
+                write!(f, "slows its job down: {straggler}")?;
+                if *elsewhere {
+                    f.write_str("; it was slow on another node, too: the program is uneven")?;
+                }
+                Ok(())
+            }
+            TrailKind::StragglerGone { rank } => {
+                write!(f, "rank {rank} keeps up with the others again")
             }
         }
     }

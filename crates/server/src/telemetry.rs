@@ -132,6 +132,7 @@ mod tests {
             checkpoint_blocked_ms: 0,
             loss_broken_from: None,
             activity: None,
+            pace: None,
         }
     }
 

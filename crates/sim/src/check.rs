@@ -9,6 +9,7 @@
 //! | nobody is charged or failed without a cause | the scripts' own bugs, at the end (in `world`) |
 //! | no hang is called of what gets on | the training, on a good network (in `world`) |
 //! | completed is finished | the training's own end (in `world`) |
+//! | no straggler is called on a gang without a slow node | the nodes that were made slow (in `world`) |
 //! | a broken loss is not trained on | the script's own, once all is well (in `world`) |
 //! | every job ends when the faults stop | the time limit (in `world`) |
 //! | reserved nodes are kept for whom they are reserved | every attempt on them, after every commit |

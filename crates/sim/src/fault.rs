@@ -101,6 +101,11 @@ pub enum FaultKind {
         fatal: bool,
         lasts: Millis,
     },
+    /// What runs on the node with others keeps them waiting for a while.
+    SlowDown {
+        node: String,
+        lasts: Millis,
+    },
     /// The user cancels the job.
     Cancel {
         job: String,
@@ -185,10 +190,12 @@ pub enum Plant {
     IncarnationReset,
     /// Agents do not say that a loss is no number.
     DeafToLoss,
+    /// A rank is counted as one that never waits.
+    PaceMiscounted,
 }
 
 impl Plant {
-    pub const ALL: [(Plant, &'static str); 14] = [
+    pub const ALL: [(Plant, &'static str); 15] = [
         (Plant::FenceLies, "two epochs"),
         (Plant::AckEarly, "acknowledged"),
         (Plant::ForgetToJournal, "replay came out differently"),
@@ -203,5 +210,6 @@ impl Plant {
         (Plant::UpgradeLoses, "differs from the snapshot's"),
         (Plant::IncarnationReset, "did not end"),
         (Plant::DeafToLoss, "its loss broke"),
+        (Plant::PaceMiscounted, "is called slow"),
     ];
 }

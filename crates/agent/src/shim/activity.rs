@@ -1,7 +1,7 @@
 //! What the ranks' processes do while no step is told: samples of CPU time, disk traffic and state
 //! of each rank's processes, children and all.
 //!
-//! While a rank on the node gets on, nothing is read. A program that waits by spinning, as CUDA and
+//! While a rank on the node gets on, nothing is read here ([`super::pace`] looks then). A program that waits by spinning, as CUDA and
 //! NCCL do unless told otherwise, uses the CPU and counts as busy: of such a one nobody can say
 //! from outside that it waits.
 
@@ -167,7 +167,7 @@ impl Watch {
     }
 }
 
-fn family(leader: ProcessId, all: &[Stat]) -> Vec<ProcessId> {
+pub fn family(leader: ProcessId, all: &[Stat]) -> Vec<ProcessId> {
     let of_session = all.iter().filter(|stat| stat.session == leader.pid);
     let mut found: Vec<ProcessId> = of_session.map(|stat| stat.id).collect();
     if !found.contains(&leader) {

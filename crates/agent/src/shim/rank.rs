@@ -1,8 +1,8 @@
 //! One rank, from its parent's side.
 
-use super::activity::Watch;
 use super::last_words::Tail;
 use super::progress::{self, OutputScanner};
+use super::{activity, pace};
 use crate::environment::launch_env;
 use crate::logs::LogWriter;
 use crate::plan::{Plan, RankState, Reading};
@@ -186,14 +186,15 @@ impl RankProcess {
         changed
     }
 
-    pub fn state(&self, activity: &Watch) -> RankState {
-        let activity = self.process.filter(|_| self.exit.is_none()).map(|it| activity.activity(it));
+    pub fn state(&self, activity: &activity::Watch, pace: &pace::Watch) -> RankState {
+        let alive = self.process.filter(|_| self.exit.is_none());
         RankState {
             rank: self.rank,
             process: self.process,
             exit: self.exit.clone(),
             reading: (self.reading != Reading::default()).then(|| self.reading.clone()),
-            activity: activity.flatten(),
+            activity: alive.and_then(|it| activity.activity(it)),
+            pace: alive.and_then(|it| pace.pace(it)),
             symptom: self.symptom.clone(),
             output_lost_bytes: self.log.lost_bytes(),
             messages_ignored: self.messages_ignored,

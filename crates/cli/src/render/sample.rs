@@ -100,6 +100,7 @@ pub fn detail() -> JobDetail {
             })
             .collect(),
         ledger: LedgerView::from(columns),
+        straggler: None,
     }
 }
 

@@ -27,6 +27,9 @@ const SOON: u64 = 5;
 /// A link that fails is just what makes others lose their peers.
 const FITS: i32 = 10;
 const STRIKE: i32 = 5;
+/// A machine that was slow before it failed is a little likelier to be why: heat, memory and disks
+/// often do worse before they do nothing. It may as well have had more to do.
+const WAS_SLOW: i32 = 4;
 const STRIKES_COUNTED: u32 = 3;
 const TIMES_COUNTED: u32 = 3;
 
@@ -112,6 +115,7 @@ impl Core {
             }
         }
         all.last_words(attempt);
+        all.was_slow(attempt);
         self.found(job, attempt, &mut all);
         self.past(job, attempt, reason, &mut all);
         self.shared(attempt, &mut all);
@@ -302,6 +306,14 @@ impl Gathered {
                 SymptomKind::Peer if is_first => self.note(Some(node), sign, 0),
                 _ => {}
             }
+        }
+    }
+
+    fn was_slow(&mut self, attempt: &Attempt) {
+        let Some(slow) = &attempt.evidence.straggler else { return };
+        if let Some(node) = attempt.node_of_rank(slow.rank) {
+            let sign = Sign::WasSlow { rank: slow.rank, cost_permille: slow.cost_permille };
+            self.node(node, sign, WAS_SLOW);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::Core;
 use crate::gang::attempt::Attempt;
-use lindos_model::{Activity, EndReason, Epoch, JobId, Millis, Rank, Stall, Symptom};
+use lindos_model::{Activity, EndReason, Epoch, JobId, Millis, Rank, Stall, Straggler, Symptom};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub struct Evidence {
     pub symptoms: BTreeMap<Rank, Symptom>,
     /// The newest look, while the job stands where it stood then.
     pub stall: Option<Stall>,
+    /// The rank that the others wait for, while that lasts.
+    pub straggler: Option<Straggler>,
 }
 
 impl Evidence {
@@ -33,6 +35,7 @@ impl Evidence {
     pub fn forget_ranks(&mut self, ranks: std::ops::Range<u32>) {
         self.symptoms.retain(|rank, _| !ranks.contains(&rank.0));
         self.stall = None;
+        self.straggler = self.straggler.filter(|slow| !ranks.contains(&slow.rank.0));
     }
 }
 
@@ -117,7 +120,7 @@ impl Core {
         (rank.0 < attempt.world_size()).then_some(EndReason::LossBroken { rank, step })
     }
 
-    fn attempt_at(&mut self, id: JobId, epoch: Epoch) -> Option<&mut Attempt> {
+    pub(crate) fn attempt_at(&mut self, id: JobId, epoch: Epoch) -> Option<&mut Attempt> {
         let job = self.jobs.get_mut(&id).filter(|job| !job.is_over())?;
         job.attempt.as_mut().filter(|attempt| attempt.has_epoch(epoch))
     }

@@ -9,7 +9,7 @@ use crate::Core;
 use crate::blame::evidence::look_after;
 use crate::event::Event;
 use crate::gang::attempt::{Attempt, ReplicaState};
-use lindos_model::{Activity, Apart, Epoch, JobId, Millis, Rank, Stall, Time};
+use lindos_model::{Activity, Apart, Epoch, JobId, Millis, Rank, RankPace, Stall, Time};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -32,6 +32,8 @@ pub struct RankReading {
     pub activity: Option<Activity>,
     /// The first of the steps up to `step` without a loss that is a number.
     pub loss_broken_from: Option<u64>,
+    /// How it spends its time: for [`super::StragglerWatch`].
+    pub pace: Option<RankPace>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -122,7 +124,7 @@ impl StallWatch {
 }
 
 /// Whether a rank of this launch is one of those that train together.
-fn trains(attempt: &Attempt, rank: Rank, epoch: Epoch) -> bool {
+pub(super) fn trains(attempt: &Attempt, rank: Rank, epoch: Epoch) -> bool {
     let Some(member) = rank.0.checked_div(u32::from(attempt.ranks_per_node)) else { return false };
     let member = member as usize;
     if member >= attempt.members.len() {

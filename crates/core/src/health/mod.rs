@@ -6,6 +6,7 @@ pub mod guard;
 pub mod ladder;
 pub mod record;
 pub mod repair;
+pub mod slow;
 
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};

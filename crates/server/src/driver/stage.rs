@@ -249,8 +249,10 @@ impl<D: Disk> Driver<D> {
             checkpoint_step: reading.checkpoint_step,
             activity: progress.activity,
             loss_broken_from: progress.loss_broken_from,
+            pace: progress.pace,
         };
         let broken = self.stalls.on_reading(now, job, attempt, epoch, progress.rank, &seen);
+        self.stragglers.on_reading(now, job, attempt, epoch, progress.rank, &seen);
         staged.events.extend(edges.into_iter().chain(broken).map(|event| (event, None)));
     }
 
@@ -276,7 +278,8 @@ impl<D: Disk> Driver<D> {
                 }
             }
             let stalls = self.stalls.due(now, &self.world.core);
-            let due = self.progress.due(now).into_iter().chain(stalls);
+            let slow = self.stragglers.due(now, &self.world.core);
+            let due = self.progress.due(now).into_iter().chain(stalls).chain(slow);
             staged.events.extend(due.map(|event| (event, None)));
         }
         if self.world.core.next_wakeup().is_some_and(|at| at <= now) {
@@ -293,6 +296,9 @@ impl<D: Disk> Driver<D> {
             }
             Event::StallSeen { job, .. } | Event::LossBroken { job, .. } => {
                 self.stalls.forget(*job);
+            }
+            Event::StragglerSeen { job, .. } | Event::StragglerGone { job, .. } => {
+                self.stragglers.forget(*job);
             }
             Event::SymptomSeen { job, epoch, rank, .. } => {
                 self.symptoms.unsaid(*job, *epoch, *rank);

@@ -58,6 +58,7 @@ pub enum FaultName {
     TakeOver,
     Upgrade,
     Find,
+    SlowDown,
     Cancel,
     Drain,
     Undrain,
@@ -112,6 +113,7 @@ impl FaultTable {
                 let fatal = given.fatal.unwrap_or(false);
                 FaultKind::Find { node: node?, fatal, lasts: lasts? }
             }
+            FaultName::SlowDown => FaultKind::SlowDown { node: node?, lasts: lasts? },
             FaultName::Cancel => FaultKind::Cancel { job: job? },
             FaultName::Drain => FaultKind::Drain { node: node? },
             FaultName::Undrain => FaultKind::Undrain { node: node? },
@@ -163,9 +165,9 @@ impl FaultTable {
             | FaultKind::KillControlPlane { back_after } => {
                 FaultTable { back_after: span(back_after), ..table }
             }
-            FaultKind::CutOff { lasts, .. } | FaultKind::HostSleeps { lasts } => {
-                FaultTable { lasts: span(lasts), ..table }
-            }
+            FaultKind::CutOff { lasts, .. }
+            | FaultKind::SlowDown { lasts, .. }
+            | FaultKind::HostSleeps { lasts } => FaultTable { lasts: span(lasts), ..table },
             FaultKind::Find { fatal, lasts, .. } => {
                 FaultTable { lasts: span(lasts), fatal: Some(*fatal), ..table }
             }
@@ -223,6 +225,7 @@ impl FaultName {
             FaultKind::TakeOver { .. } => FaultName::TakeOver,
             FaultKind::Upgrade { .. } => FaultName::Upgrade,
             FaultKind::Find { .. } => FaultName::Find,
+            FaultKind::SlowDown { .. } => FaultName::SlowDown,
             FaultKind::Cancel { .. } => FaultName::Cancel,
             FaultKind::Drain { .. } => FaultName::Drain,
             FaultKind::Undrain { .. } => FaultName::Undrain,
@@ -243,6 +246,7 @@ impl FaultKind {
             | FaultKind::CutOff { node, .. }
             | FaultKind::LoseNodeDisk { node, .. }
             | FaultKind::Find { node, .. }
+            | FaultKind::SlowDown { node, .. }
             | FaultKind::Drain { node }
             | FaultKind::Undrain { node } => (None, Some(node)),
             _ => (None, None),

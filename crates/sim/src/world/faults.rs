@@ -80,6 +80,10 @@ impl World {
                 let until = self.now + lasts;
                 self.nodes[node].findings.push((until, found(fatal)));
             }
+            FaultKind::SlowDown { node, lasts } => {
+                let node = self.by_name[&node];
+                self.slow_down(node, lasts);
+            }
             FaultKind::Cancel { job } => self.ask_at(self.now, Ask::Cancel(job)),
             FaultKind::Drain { node } => {
                 self.drained.insert(node.clone());

@@ -8,6 +8,7 @@
 mod control_side;
 mod faults;
 mod node_side;
+mod pace;
 
 use crate::agent::{SimNode, Told};
 use crate::check::Checker;
@@ -232,6 +233,8 @@ struct World {
     clock_armed: Option<Time>,
     disk_full_until: Time,
     slow_disk: Option<(Time, Millis)>,
+    /// Nodes that were ever slow, and until when.
+    slow_spans: Vec<(usize, Time)>,
     nodes: Vec<SimNode>,
     by_name: BTreeMap<String, usize>,
     /// The nodes on which ranks of a job have ever been.
@@ -278,6 +281,7 @@ impl World {
             clock_armed: None,
             disk_full_until: Time::ZERO,
             slow_disk: None,
+            slow_spans: Vec::new(),
             nodes: vec![SimNode::default(); setup.nodes.len()],
             by_name: setup.nodes.iter().enumerate().map(|(i, n)| (n.name.clone(), i)).collect(),
             job_nodes: BTreeMap::new(),
