@@ -7,8 +7,8 @@ use lindos_hardware::cgroup::Place;
 use lindos_hardware::process::ProcessId;
 use lindos_model::report::Refusal;
 use lindos_model::{
-    Activity, AttemptReport, Epoch, JobId, Rank, RankExit, RankPace, RankReport, ReportedPhase,
-    Symptom,
+    Activity, AttemptReport, Epoch, JobId, Rank, RankExit, RankPace, RankReport, RankStack,
+    ReportedPhase, Symptom,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -98,6 +98,9 @@ pub struct RankState {
     /// What its processes do, while it tells no step.
     #[serde(default)]
     pub activity: Option<Activity>,
+    /// Where it stands in a silence, if it says so.
+    #[serde(default)]
+    pub stack: Option<RankStack>,
     /// How it spends its time.
     #[serde(default)]
     pub pace: Option<RankPace>,
@@ -154,6 +157,7 @@ impl State {
             exit: None,
             reading: None,
             activity: None,
+            stack: None,
             pace: None,
             symptom: None,
             output_lost_bytes: 0,
@@ -203,6 +207,7 @@ impl State {
                 checkpoint_blocked_ms: reading.checkpoint_blocked_ms,
                 loss_broken_from: reading.loss_broken_from,
                 activity: rank.activity,
+                stack: rank.stack.clone(),
                 pace: rank.pace,
             }
         })

@@ -272,6 +272,9 @@ pub struct RankView {
     /// `launching`, `running`, `exited`, `failed`
     pub state: String,
     pub step: Option<u64>,
+    /// Where its main thread stands, while the job does not get on and the rank's program says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     #[schema(value_type = Option<Object>)]
     pub exit: Option<Exit>,
 }

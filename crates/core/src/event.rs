@@ -8,7 +8,7 @@ use lindos_model::finding::{Device, Finding, FindingClass};
 use lindos_model::reservation::Reservation;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, JobId, JobSpec, Mended, NodeId, NodeSpec, Outcome, Policy,
-    Rank, RequestId, Stall, Straggler, Symptom, Time,
+    Rank, RequestId, Stacks, Stall, Straggler, Symptom, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -170,6 +170,13 @@ pub enum Event {
         epoch: Epoch,
         rank: Rank,
     },
+    /// Where the ranks of a job stand that does not get on, by their own stacks. Told before what
+    /// else is seen of the silence, and again when it is known of more of them.
+    StacksSeen {
+        job: JobId,
+        epoch: Epoch,
+        stacks: Box<Stacks>,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -213,6 +220,7 @@ impl Event {
             | Event::LossBroken { .. }
             | Event::StragglerSeen { .. }
             | Event::StragglerGone { .. }
+            | Event::StacksSeen { .. }
             | Event::Tick => false,
         }
     }
@@ -241,6 +249,7 @@ impl Event {
             Event::LossBroken { .. } => "loss_broken",
             Event::StragglerSeen { .. } => "straggler_seen",
             Event::StragglerGone { .. } => "straggler_gone",
+            Event::StacksSeen { .. } => "stacks_seen",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

@@ -259,6 +259,9 @@ impl Core {
             Event::StragglerGone { job, epoch, rank } => {
                 self.on_straggler_gone(*job, *epoch, *rank, out);
             }
+            Event::StacksSeen { job, epoch, stacks } => {
+                self.on_stacks_seen(*job, *epoch, stacks);
+            }
             Event::Tick => {}
         }
 

@@ -116,6 +116,25 @@ pub fn kill_verified(id: ProcessId) -> io::Result<bool> {
     }
 }
 
+/// Sends SIGURG to exactly this process, which ignores it unless it has a handler. `false`: it is
+/// not there any more.
+pub fn ask_verified(id: ProcessId) -> io::Result<bool> {
+    let Some(pid) = rustix_pid(id.pid) else { return Ok(false) };
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if !id.is_alive() {
+        return Ok(false);
+    }
+    match pidfd_send_signal(&handle, Signal::URG) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Signals a process group; a group without members is no error.
 pub fn signal_group(leader: u32, signal: Signal) {
     if let Some(pid) = rustix_pid(leader).filter(|_| leader > 1) {

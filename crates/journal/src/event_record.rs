@@ -75,8 +75,8 @@ mod tests {
     use lindos_model::{
         Action, Activity, Apart, AttemptReport, Device, EffectId, Epoch, Exit, Finding,
         FindingClass, FindingSource, JobId, Mended, NodeId, NodeSpec, Outcome, Policy, Rank,
-        RankExit, RankReport, ReportedPhase, RequestId, Severity, SlowBy, SlowSign, Stall,
-        Straggler, Suspect, Symptom, SymptomKind, job,
+        RankExit, RankReport, ReportedPhase, RequestId, Severity, SlowBy, SlowSign, StackPlace,
+        Stacks, Stall, Straggler, Suspect, Symptom, SymptomKind, job,
     };
     use std::sync::Arc;
 
@@ -231,6 +231,16 @@ mod tests {
                 straggler: Box::new(straggler()),
             },
             Event::StragglerGone { job: JobId(9), epoch: Epoch(2), rank: Rank(300) },
+            Event::StacksSeen {
+                job: JobId(9),
+                epoch: Epoch(2),
+                stacks: Box::new(Stacks {
+                    step: 1200,
+                    known: 512,
+                    in_collective: 511,
+                    outside: vec![(Rank(300), StackPlace::Data)],
+                }),
+            },
         ]
     }
 

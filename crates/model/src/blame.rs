@@ -1,6 +1,6 @@
 //! Who was to blame for a fault, how sure that is, and by what.
 
-use crate::{Activity, Exit, Rank, Symptom};
+use crate::{Activity, Exit, Rank, StackPlace, Symptom};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -127,6 +127,11 @@ pub enum Sign {
         rank: Rank,
         cost_permille: u32,
     },
+    /// In a silence most ranks stood in a collective, and this one did not come to it.
+    OutsideCollective {
+        rank: Rank,
+        place: StackPlace,
+    },
 }
 
 impl fmt::Display for Clue {
@@ -169,6 +174,9 @@ impl fmt::Display for Clue {
             Sign::WasSlow { rank, cost_permille } => {
                 let percent = (cost_permille + 5) / 10;
                 write!(f, "rank {rank} on {node} was slow: the others lost {percent} % by it")
+            }
+            Sign::OutsideCollective { rank, place } => {
+                write!(f, "rank {rank} on {node} did not come to the collective ({place})")
             }
         }
     }

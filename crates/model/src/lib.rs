@@ -43,4 +43,4 @@ pub use report::{AttemptReport, Exit, RankExit, RankReport, ReportedPhase};
 pub use time::{Millis, Time};
 pub use topology::Level;
 pub use trail::{TrailEntry, TrailKind};
-pub use witness::{Activity, Apart, Stall, Symptom, SymptomKind};
+pub use witness::{Activity, Apart, RankStack, StackPlace, Stacks, Stall, Symptom, SymptomKind};

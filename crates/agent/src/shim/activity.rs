@@ -93,6 +93,11 @@ impl Watch {
         self.next
     }
 
+    /// Whether ranks here that tell steps have told none for too long.
+    pub fn is_silent(&self) -> bool {
+        self.steps.is_some() && !self.ranks.is_empty()
+    }
+
     pub fn activity(&self, process: ProcessId) -> Option<Activity> {
         self.ranks.get(&process.pid)?.activity
     }

@@ -12,11 +12,12 @@ mod last_words;
 mod pace;
 mod progress;
 mod rank;
+mod stacks;
 
 pub use rank::now;
 
 use crate::files;
-use crate::plan::{Plan, Request, State};
+use crate::plan::{Plan, RankState, Request, State};
 use anyhow::Context as _;
 use clients::{CLIENTS_MAX, Client};
 use lindos_hardware::cgroup::{Cgroup, KernelCgroup};
@@ -116,6 +117,7 @@ struct Shim {
     progress_sent: Option<Instant>,
     activity: activity::Watch,
     pace: pace::Watch,
+    stacks: stacks::Watch,
     childless: bool,
     released: bool,
     buffer: Vec<u8>,
@@ -158,6 +160,7 @@ impl Shim {
             progress_sent: None,
             activity: activity::Watch::new(Instant::now()),
             pace: pace::Watch::new(Instant::now()),
+            stacks: stacks::Watch::default(),
             childless: false,
             released: false,
             buffer: vec![0; 64 << 10],
@@ -185,7 +188,17 @@ impl Shim {
             phase: ReportedPhase::Running,
             boot: self.boot.clone(),
             shim: Some(self.own),
-            ranks: self.ranks.iter().map(|rank| rank.state(&self.activity, &self.pace)).collect(),
+            ranks: self.ranks.iter().map(|rank| self.rank_state(rank)).collect(),
+        }
+    }
+
+    fn rank_state(&self, rank: &RankProcess) -> RankState {
+        let alive = rank.process().filter(|_| !rank.has_ended());
+        RankState {
+            activity: alive.and_then(|it| self.activity.activity(it)),
+            pace: alive.and_then(|it| self.pace.pace(it)),
+            stack: alive.and_then(|it| self.stacks.stack(it)),
+            ..rank.state()
         }
     }
 
@@ -285,8 +298,20 @@ impl Shim {
         let told = alive().filter_map(RankProcess::step);
         let now = Instant::now();
         let changed = self.activity.look(now, &leaders, told);
-        let has_told = self.pace.look(now, &leaders);
+        let has_told = self.pace.look(now, &leaders) | self.look_at_stacks(now);
         self.on_readings(changed || has_told);
+    }
+
+    /// In a silence after a step.
+    fn look_at_stacks(&mut self, now: Instant) -> bool {
+        let alive = || self.ranks.iter().filter(|rank| !rank.has_ended());
+        if !self.activity.is_silent() || alive().all(|rank| rank.listener().is_none()) {
+            self.stacks.forget();
+            return false;
+        }
+        let ranks: Vec<_> =
+            alive().filter_map(|rank| Some((rank.process()?, rank.listener()))).collect();
+        self.stacks.look(now, &ranks)
     }
 
     fn note_step(&mut self, rank: usize, before: Option<u64>) {

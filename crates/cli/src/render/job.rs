@@ -254,7 +254,13 @@ fn ranks(ranks: &[RankView], style: &Style) -> String {
             number::or_dash(rank.exit.as_ref()),
         ]);
     }
-    table.finish()
+    let mut text = table.finish();
+    for rank in ranks {
+        if let Some(at) = &rank.at {
+            let _ = writeln!(text, "rank {} stands in {at}", rank.rank);
+        }
+    }
+    text
 }
 
 /// Ranks by state, with the range of their steps: where one is behind, it shows.

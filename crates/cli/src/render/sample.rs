@@ -96,6 +96,7 @@ pub fn detail() -> JobDetail {
                 epoch: 2,
                 state: "running".to_string(),
                 step: Some(1200),
+                at: None,
                 exit: None,
             })
             .collect(),

@@ -2,7 +2,9 @@
 
 use crate::Core;
 use crate::gang::attempt::Attempt;
-use lindos_model::{Activity, EndReason, Epoch, JobId, Millis, Rank, Stall, Straggler, Symptom};
+use lindos_model::{
+    Activity, EndReason, Epoch, JobId, Millis, Rank, Stacks, Stall, Straggler, Symptom,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,6 +22,8 @@ pub struct Evidence {
     pub symptoms: BTreeMap<Rank, Symptom>,
     /// The newest look, while the job stands where it stood then.
     pub stall: Option<Stall>,
+    /// Where the ranks stand, as long.
+    pub stacks: Option<Stacks>,
     /// The rank that the others wait for, while that lasts.
     pub straggler: Option<Straggler>,
 }
@@ -35,6 +39,7 @@ impl Evidence {
     pub fn forget_ranks(&mut self, ranks: std::ops::Range<u32>) {
         self.symptoms.retain(|rank, _| !ranks.contains(&rank.0));
         self.stall = None;
+        self.stacks = None;
         self.straggler = self.straggler.filter(|slow| !ranks.contains(&slow.rank.0));
     }
 }
@@ -77,6 +82,14 @@ impl Core {
             && rank.0 < attempt.world_size()
         {
             attempt.evidence.note_symptom(rank, symptom);
+        }
+    }
+
+    pub(crate) fn on_stacks_seen(&mut self, id: JobId, epoch: Epoch, stacks: &Stacks) {
+        if let Some(attempt) = self.attempt_at(id, epoch)
+            && attempt.pace.step.is_some_and(|step| step <= stacks.step)
+        {
+            attempt.evidence.stacks = Some(stacks.clone());
         }
     }
 

@@ -249,6 +249,7 @@ impl<D: Disk> Driver<D> {
             checkpoint_step: reading.checkpoint_step,
             activity: progress.activity,
             loss_broken_from: progress.loss_broken_from,
+            place: progress.stack.as_ref().map(|stack| stack.place),
             pace: progress.pace,
         };
         let broken = self.stalls.on_reading(now, job, attempt, epoch, progress.rank, &seen);
@@ -294,7 +295,9 @@ impl<D: Disk> Driver<D> {
             Event::StepReached { job, .. } | Event::CheckpointSaved { job, .. } => {
                 self.progress.forget(*job);
             }
-            Event::StallSeen { job, .. } | Event::LossBroken { job, .. } => {
+            Event::StallSeen { job, .. }
+            | Event::StacksSeen { job, .. }
+            | Event::LossBroken { job, .. } => {
                 self.stalls.forget(*job);
             }
             Event::StragglerSeen { job, .. } | Event::StragglerGone { job, .. } => {

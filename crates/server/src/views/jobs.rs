@@ -232,6 +232,9 @@ fn ranks<'a>(
             epoch: epoch.0,
             state: word.to_string(),
             step: readings.and_then(|readings| readings.rank_step(rank, epoch)),
+            at: readings
+                .and_then(|readings| readings.rank_stack(rank, epoch))
+                .map(|stack| stack.at.clone()),
             exit,
         }
     })

@@ -268,6 +268,7 @@ impl FakeAgent {
             loss_broken_from: None,
             activity: None,
             pace: None,
+            stack: None,
         }];
     }
 }

@@ -119,8 +119,14 @@ impl World {
                         let step = position.and_then(|position| position.step);
                         let checkpoint_step = position.and_then(|position| position.checkpoint);
                         let pace = Some(rank.pace);
-                        let reading =
-                            RankReading { step, checkpoint_step, activity, loss_broken_from, pace };
+                        let reading = RankReading {
+                            step,
+                            checkpoint_step,
+                            activity,
+                            loss_broken_from,
+                            place: None,
+                            pace,
+                        };
                         witnessed.ranks.push((job, epoch, rank.rank, reading));
                     }
                     Some(exit) if exit.exit == Exit::Code(1) && !exit.stopping => {
