@@ -400,6 +400,30 @@ mod tests {
     }
 
     #[test]
+    fn where_ranks_stand_is_told_as_far_as_they_say_and_once_a_silence() {
+        let mut watch = StallWatch::default();
+        let stands = |place| RankReading { place: Some(place), ..at(7) };
+        for rank in 0..4 {
+            read(&mut watch, 0, rank, at(7));
+        }
+        let seen = |watch: &mut StallWatch| {
+            let job = watch.jobs.get_mut(&JOB).unwrap();
+            job.stacks(|_, _| true).map(|it| (it.known, it.in_collective, it.outside))
+        };
+        assert_eq!(seen(&mut watch), None, "nobody says");
+        for rank in [0, 1] {
+            read(&mut watch, 10, rank, stands(StackPlace::Collective));
+        }
+        read(&mut watch, 10, 3, stands(StackPlace::Data));
+        let outside = vec![(Rank(3), StackPlace::Data)];
+        assert_eq!(seen(&mut watch), Some((3, 2, outside)));
+        assert_eq!(seen(&mut watch), None, "it was told");
+        read(&mut watch, 20, 0, at(8));
+        read(&mut watch, 20, 0, RankReading { place: Some(StackPlace::Storage), ..at(8) });
+        assert!(seen(&mut watch).is_some(), "another silence");
+    }
+
+    #[test]
     fn a_loss_that_stays_broken_is_told_once_an_attempt() {
         let mut watch = StallWatch::default();
         let broken = |step, from| RankReading { loss_broken_from: Some(from), ..at(step) };
