@@ -180,8 +180,9 @@ impl Sums {
     fn add(&mut self, old: &Look, new: &Look, is_held: bool) {
         let span = new.at.duration_since(old.at);
         let thread_ran = new.thread.ran.saturating_sub(old.thread.ran).min(span);
-        let delayed = new.thread.delayed.saturating_sub(old.thread.delayed).min(span - thread_ran);
-        let rest = span - thread_ran - delayed;
+        let awake = span.saturating_sub(thread_ran);
+        let delayed = new.thread.delayed.saturating_sub(old.thread.delayed).min(awake);
+        let rest = awake.saturating_sub(delayed);
         self.span += span;
         self.delayed += delayed;
         if is_held {

@@ -179,13 +179,14 @@ impl Frame<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write as _;
 
     fn at(frames: &[(&str, u32, &str)]) -> (StackPlace, String) {
         let mut text = "Thread 0x00007f1 (most recent call first):\n  File \"/a/feed.py\", line 3 \
                         in barrier\n\nCurrent thread 0x00007f0 (most recent call first):\n"
             .to_string();
         for (file, line, function) in frames {
-            text.push_str(&format!("  File \"{file}\", line {line} in {function}\n"));
+            let _ = writeln!(text, "  File \"{file}\", line {line} in {function}");
         }
         let stack = digest(&text).unwrap();
         (stack.place, stack.at)

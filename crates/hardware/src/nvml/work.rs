@@ -7,7 +7,7 @@
 
 use super::library::Library;
 use super::shared::NvmlSource;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 /// From here on a GPU says that it is busy …
 const BUSY_PERCENT: u32 = 90;
@@ -92,13 +92,9 @@ impl UseWatch {
 
     /// The answer to the question before, if it is there, and asks again.
     pub fn look(&self) -> Option<Vec<GpuUse>> {
-        let answer = match self.answers.try_recv() {
-            Ok(uses) => Some(uses),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        };
-        match self.ask.try_send(()) {
-            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
-        }
+        let answer = self.answers.try_recv().ok();
+        // A question that was not taken yet, or a thread that has ended, leaves nothing to do.
+        let _ = self.ask.try_send(());
         answer
     }
 }

@@ -57,13 +57,12 @@ impl Kind {
     pub const fn budget(self) -> Phases {
         // Killed ranks are told of by SIGCHLD; survivors here end at SIGTERM at once.
         let quick =
-            Phases { detect: 100.0, stop: 250.0, decide: 10.0, launch: 250.0, resume: 500.0 };
+            Phases { detect: 200.0, stop: 250.0, decide: 10.0, launch: 400.0, resume: 1000.0 };
         match self {
             Kind::RankKilled | Kind::ShimKilled => quick,
-            // Five seconds of silence, one look; a stopped process ends only when its grace is over.
-            Kind::RankHung => Phases { detect: 6500.0, stop: 1500.0, ..quick },
-            // `node_silent_ms`, and the fence.
-            Kind::NodeSilent => Phases { detect: 6500.0, stop: 1500.0, ..quick },
+            // Five seconds of silence (`node_silent_ms`, or of steps) and one look; a stopped process
+            // ends only when its grace is over.
+            Kind::RankHung | Kind::NodeSilent => Phases { detect: 6500.0, stop: 1500.0, ..quick },
             // Ten steps of about 60 ms.
             Kind::LossNan => Phases { detect: 2000.0, ..quick },
             // The wait before it is started again, and its start; then the next step is told.

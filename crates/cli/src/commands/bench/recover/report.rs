@@ -18,6 +18,7 @@ pub struct RecoverResult {
 
 /// `decide` includes that the survivors are stopped, and the total ends when every new rank runs.
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the keys in JSON end in their unit")]
 struct RankKilled {
     detect_ms: f64,
     decide_ms: f64,
@@ -127,13 +128,13 @@ mod tests {
     #[test]
     fn a_phase_over_its_budget_is_named_and_the_keys_of_before_are_there() {
         let quick = Phases { detect: 9.0, stop: 20.0, decide: 0.0, launch: 30.0, resume: 60.0 };
-        let late = Phases { resume: 900.0, ..quick };
+        let late = Phases { resume: 1900.0, ..quick };
         let well = KindResult::of(Kind::RankKilled, &[quick, quick, quick]);
         let over = KindResult::of(Kind::ShimKilled, &[quick, late]);
         assert_eq!((well.ok, &over.over), (true, &vec!["resume"]));
         let result = RecoverResult::of(2, 4, vec![well, over]);
         let text = text(&result);
-        let p95 = "  p95                        9      20       0      30     900     959  over";
+        let p95 = "  p95                      9      20       0      30    1900    1959  over";
         assert!(text.contains(&format!("{p95}\n  over its budget: resume\n")), "{text}");
         assert!(text.lines().all(|line| line.len() <= 80), "{text}");
         let json = serde_json::to_value(&result).unwrap();
