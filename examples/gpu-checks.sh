@@ -57,6 +57,13 @@ if [ "$status" -eq 2 ]; then
 fi
 skipped="$(printf '%s\n' "$burnin" | grep -cE '^gpu\.count .* skipped ')"
 
+# What a collective that spins is told by: >= 90 %, <= 1 %, <= 45 % of the limit (docs/health.md).
+if command -v nvidia-smi >/dev/null 2>&1; then
+    echo "== what the GPUs do now"
+    nvidia-smi --query-gpu=index,utilization.gpu,utilization.memory,power.draw,power.limit \
+        --format=csv,noheader || true
+fi
+
 echo "== summary"
 echo "checks of GPUs that could look: $looked; findings: $findings"
 if [ "$skipped" -gt 0 ]; then

@@ -7,6 +7,8 @@ import socket
 import threading
 from typing import Any, Optional
 
+from . import _stacks
+
 # Below the kernel's bound on a datagram anywhere; a message is some 100 bytes.
 _MESSAGE_BYTES_MAX = 65_000
 
@@ -48,6 +50,7 @@ def step(
     _add(message, "total_steps", _whole(total_steps))
     if message["step"] is not None:
         _send(message)
+        _stacks.listen(_send)
 
 
 def checkpoint(step: int, path: Any, seconds: Optional[float] = None) -> None:

@@ -3,10 +3,12 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from unittest import mock
 
@@ -26,6 +28,7 @@ class Case(unittest.TestCase):
         patch = mock.patch.dict(os.environ, kept, clear=True)
         patch.start()
         self.addCleanup(patch.stop)
+        os.environ["LINDOS_STACKS"] = "off"
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -115,6 +118,52 @@ class Progress(Case):
     def test_job_and_epoch_are_read(self):
         os.environ.update(LINDOS_JOB="job-7", LINDOS_EPOCH="3")
         self.assertEqual((lindos.job(), lindos.epoch()), ("job-7", 3))
+
+
+class Stacks(Case):
+    SCRIPT = (
+        "import lindos, sys, time\n"
+        "def all_reduce():\n"
+        "    while True:\n"
+        "        time.sleep(0.05)\n"
+        "lindos.step(1)\n"
+        "all_reduce()\n"
+    )
+
+    def run_script(self, prelude="", **env):
+        env = {**os.environ, "PYTHONPATH": str(PACKAGE), **env}
+        child = subprocess.Popen([sys.executable, "-c", prelude + self.SCRIPT], env=env)
+        self.addCleanup(child.wait)
+        self.addCleanup(child.kill)
+        return child
+
+    def test_a_process_that_is_asked_writes_where_it_stands(self):
+        reader = self.listen()
+        child = self.run_script(LINDOS_STACKS="")
+        self.assertEqual(json.loads(reader.recv(4096)), {"step": 1})
+        told = json.loads(reader.recv(4096))["stacks"]
+        self.assertEqual(told["pid"], child.pid)
+        with open(f"/proc/{child.pid}/fd/{told['fd']}") as file:
+            end = time.monotonic() + 10
+            text = ""
+            while "in all_reduce" not in text and time.monotonic() < end:
+                os.kill(child.pid, signal.SIGURG)
+                time.sleep(0.05)
+                file.seek(0)
+                text = file.read()
+        self.assertIn("in all_reduce", text)
+        self.assertIsNone(child.poll())
+
+    def test_who_handles_the_signal_or_wants_none_of_it_is_not_asked(self):
+        reader = self.listen()
+        taken = "import signal; signal.signal(signal.SIGURG, lambda *_: None)\n"
+        for prelude, setting in ((taken, ""), ("", "off")):
+            self.run_script(prelude, LINDOS_STACKS=setting)
+            self.assertEqual(json.loads(reader.recv(4096)), {"step": 1})
+            reader.settimeout(0.5)
+            with self.assertRaises(TimeoutError):
+                reader.recv(4096)
+            reader.settimeout(10)
 
 
 class Checkpoints(Case):

@@ -7,7 +7,8 @@ use lindos_hardware::cgroup::Place;
 use lindos_hardware::process::ProcessId;
 use lindos_model::report::Refusal;
 use lindos_model::{
-    Activity, AttemptReport, Epoch, JobId, Rank, RankExit, RankReport, ReportedPhase, Symptom,
+    Activity, AttemptReport, Epoch, JobId, Rank, RankExit, RankPace, RankReport, RankStack,
+    ReportedPhase, Symptom,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -97,6 +98,12 @@ pub struct RankState {
     /// What its processes do, while it tells no step.
     #[serde(default)]
     pub activity: Option<Activity>,
+    /// Where it stands in a silence, if it says so.
+    #[serde(default)]
+    pub stack: Option<RankStack>,
+    /// How it spends its time.
+    #[serde(default)]
+    pub pace: Option<RankPace>,
     /// What its last words say, if it failed.
     #[serde(default)]
     pub symptom: Option<Symptom>,
@@ -150,6 +157,8 @@ impl State {
             exit: None,
             reading: None,
             activity: None,
+            stack: None,
+            pace: None,
             symptom: None,
             output_lost_bytes: 0,
             messages_ignored: 0,
@@ -181,7 +190,9 @@ impl State {
     }
 
     pub fn progress(&self, key: Key) -> impl Iterator<Item = RankProgress> + '_ {
-        let is_known = |rank: &&RankState| rank.reading.is_some() || rank.activity.is_some();
+        let is_known = |rank: &&RankState| {
+            rank.reading.is_some() || rank.activity.is_some() || rank.pace.is_some()
+        };
         self.ranks.iter().filter(is_known).map(move |rank| {
             let reading = rank.reading.clone().unwrap_or_default();
             RankProgress {
@@ -196,6 +207,8 @@ impl State {
                 checkpoint_blocked_ms: reading.checkpoint_blocked_ms,
                 loss_broken_from: reading.loss_broken_from,
                 activity: rank.activity,
+                stack: rank.stack.clone(),
+                pace: rank.pace,
             }
         })
     }

@@ -9,7 +9,9 @@
 
 use lindos_model::Finding;
 use lindos_model::report::AttemptReport;
-use lindos_model::{Activity, Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank, Symptom};
+use lindos_model::{
+    Activity, Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank, RankPace, RankStack, Symptom,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -63,6 +65,12 @@ pub struct RankProgress {
     /// What its processes do, while it tells no step. An older agent does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
+    /// Where it stands in a silence, if its program says so. An older agent does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<RankStack>,
+    /// How it spends its time. An older agent does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pace: Option<RankPace>,
 }
 
 /// What the end of a rank's output says of why it failed.

@@ -3,7 +3,9 @@
 use lindos_model::blame::Blame;
 use lindos_model::reason::Charge;
 use lindos_model::trail::Span;
-use lindos_model::{Columns, EndReason, Exit, JobSpec, JobState, Mended, TrailEntry, WaitReason};
+use lindos_model::{
+    Columns, EndReason, Exit, JobSpec, JobState, Mended, Straggler, TrailEntry, WaitReason,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -193,6 +195,20 @@ pub struct JobDetail {
     /// The ranks of the newest attempt.
     pub ranks: Vec<RankView>,
     pub ledger: LedgerView,
+    /// The rank that the others wait for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub straggler: Option<StragglerView>,
+}
+
+/// A rank that is slower than its peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StragglerView {
+    pub node: String,
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub straggler: Straggler,
+    /// The same in a sentence.
+    pub text: String,
 }
 
 impl JobDetail {
@@ -256,6 +272,9 @@ pub struct RankView {
     /// `launching`, `running`, `exited`, `failed`
     pub state: String,
     pub step: Option<u64>,
+    /// Where its main thread stands, while the job does not get on and the rank's program says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     #[schema(value_type = Option<Object>)]
     pub exit: Option<Exit>,
 }

@@ -8,7 +8,7 @@ use lindos_model::finding::{Device, Finding, FindingClass};
 use lindos_model::reservation::Reservation;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, JobId, JobSpec, Mended, NodeId, NodeSpec, Outcome, Policy,
-    Rank, RequestId, Stall, Symptom, Time,
+    Rank, RequestId, Stacks, Stall, Straggler, Symptom, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -157,6 +157,26 @@ pub enum Event {
         rank: Rank,
         step: u64,
     },
+
+    /// The others wait for a rank, window after window; told again now and then while that lasts.
+    StragglerSeen {
+        job: JobId,
+        epoch: Epoch,
+        straggler: Box<Straggler>,
+    },
+    /// It is not so any more.
+    StragglerGone {
+        job: JobId,
+        epoch: Epoch,
+        rank: Rank,
+    },
+    /// Where the ranks of a job stand that does not get on, by their own stacks. Told before what
+    /// else is seen of the silence, and again when it is known of more of them.
+    StacksSeen {
+        job: JobId,
+        epoch: Epoch,
+        stacks: Box<Stacks>,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -198,6 +218,9 @@ impl Event {
             | Event::SymptomSeen { .. }
             | Event::StallSeen { .. }
             | Event::LossBroken { .. }
+            | Event::StragglerSeen { .. }
+            | Event::StragglerGone { .. }
+            | Event::StacksSeen { .. }
             | Event::Tick => false,
         }
     }
@@ -224,6 +247,9 @@ impl Event {
             Event::SymptomSeen { .. } => "symptom_seen",
             Event::StallSeen { .. } => "stall_seen",
             Event::LossBroken { .. } => "loss_broken",
+            Event::StragglerSeen { .. } => "straggler_seen",
+            Event::StragglerGone { .. } => "straggler_gone",
+            Event::StacksSeen { .. } => "stacks_seen",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

@@ -5,7 +5,8 @@ use crate::queue::teams::TeamId;
 use lindos_model::blame::Blame;
 use lindos_model::reason::Charge;
 use lindos_model::{
-    Column, Columns, EndReason, Epoch, JobId, JobSpec, JobState, Millis, NodeId, Time, WaitReason,
+    Column, Columns, EndReason, Epoch, JobId, JobSpec, JobState, Millis, NodeId, Rank, Time,
+    WaitReason,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -49,6 +50,8 @@ pub struct Job {
     pub doubt: Option<Doubt>,
     /// Nodes that it keeps away from when it starts again.
     pub shunned: Shunned,
+    /// The rank that the others waited for last, and where it was.
+    pub was_slow: Option<(Rank, NodeId)>,
     /// Whether any attempt has ever told a step.
     pub reports_steps: bool,
     /// As the last attempt showed it.

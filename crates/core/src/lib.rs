@@ -265,6 +265,16 @@ impl Core {
                     self.stop_attempt(*job, reason, out);
                 }
             }
+            Event::StragglerSeen { job, epoch, straggler } => {
+                let faults = self.on_straggler_seen(*job, *epoch, straggler, out);
+                self.on_faults(faults, out);
+            }
+            Event::StragglerGone { job, epoch, rank } => {
+                self.on_straggler_gone(*job, *epoch, *rank, out);
+            }
+            Event::StacksSeen { job, epoch, stacks } => {
+                self.on_stacks_seen(*job, *epoch, stacks);
+            }
             Event::Tick => {}
         }
 

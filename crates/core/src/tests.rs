@@ -13,6 +13,7 @@ mod queue_reserved;
 mod queue_shares;
 mod repairs;
 mod replicas;
+mod slow;
 mod spares;
 mod story;
 mod suspects;

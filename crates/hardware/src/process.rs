@@ -116,6 +116,25 @@ pub fn kill_verified(id: ProcessId) -> io::Result<bool> {
     }
 }
 
+/// Sends SIGURG to exactly this process, which ignores it unless it has a handler. `false`: it is
+/// not there any more.
+pub fn ask_verified(id: ProcessId) -> io::Result<bool> {
+    let Some(pid) = rustix_pid(id.pid) else { return Ok(false) };
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if !id.is_alive() {
+        return Ok(false);
+    }
+    match pidfd_send_signal(&handle, Signal::URG) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Signals a process group; a group without members is no error.
 pub fn signal_group(leader: u32, signal: Signal) {
     if let Some(pid) = rustix_pid(leader).filter(|_| leader > 1) {
@@ -189,6 +208,27 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
+/// How the main thread of a process has used its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadTime {
+    pub ran: Duration,
+    /// Ready to run, without a processor.
+    pub delayed: Duration,
+}
+
+/// Of the thread that the process began with. `None`: it is gone, or the kernel does not count.
+pub fn main_thread_time(pid: u32) -> Option<ThreadTime> {
+    parse_schedstat(&fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?)
+}
+
+/// Nanoseconds on a processor, nanoseconds waiting for one, and how often; see
+/// `Documentation/scheduler/sched-stats.rst` of the kernel.
+fn parse_schedstat(text: &str) -> Option<ThreadTime> {
+    let mut fields = text.split_ascii_whitespace().map(str::parse::<u64>);
+    let mut next = || Some(Duration::from_nanos(fields.next()?.ok()?));
+    Some(ThreadTime { ran: next()?, delayed: next()? })
+}
+
 /// What a process has read from disks and written to them, in bytes; `None` where this user may not
 /// look.
 pub fn disk_bytes(pid: u32) -> Option<u64> {
@@ -221,6 +261,15 @@ mod tests {
         assert!(
             parse_stat(b"42 (\xff) S 7 8 9 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17").is_some()
         );
+    }
+
+    #[test]
+    fn the_time_of_a_thread_is_read_in_nanoseconds() {
+        let (ran, delayed) = (Duration::from_nanos(1_500_000), Duration::from_nanos(70));
+        assert_eq!(parse_schedstat("1500000 70 12\n"), Some(ThreadTime { ran, delayed }));
+        assert_eq!(parse_schedstat("1500000"), None);
+        assert_eq!(parse_schedstat("a b c"), None);
+        assert!(main_thread_time(std::process::id()).is_some(), "this kernel counts");
     }
 
     #[test]

@@ -219,6 +219,7 @@ chosen! {
     nvmlDeviceGetClockInfo "clock";
     nvmlDeviceGetMaxClockInfo "clock_max";
     nvmlDeviceGetNvLinkState "link";
+    nvmlDeviceGetPcieThroughput "pcie_throughput";
 }
 
 #[unsafe(no_mangle)]
@@ -234,7 +235,8 @@ pub extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetUtilizationRates(device: Device, out: *mut Utilization) -> c_uint {
     let Some(busy) = number(&of(device, "busy")) else { return NOT_SUPPORTED };
-    unsafe { out.write(Utilization { gpu: busy as c_uint, memory: 0 }) };
+    let memory = number(&of(device, "memory_busy")).unwrap_or(0) as c_uint;
+    unsafe { out.write(Utilization { gpu: busy as c_uint, memory }) };
     SUCCESS
 }
 

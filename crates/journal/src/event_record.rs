@@ -126,8 +126,8 @@ mod tests {
     use lindos_model::{
         Action, Activity, Apart, AttemptReport, Device, EffectId, Epoch, Exit, Finding,
         FindingClass, FindingSource, JobId, Mended, NodeId, NodeSpec, Outcome, Policy, Rank,
-        RankExit, RankReport, ReportedPhase, RequestId, Severity, Stall, Suspect, Symptom,
-        SymptomKind, job,
+        RankExit, RankReport, ReportedPhase, RequestId, Severity, SlowBy, SlowSign, StackPlace,
+        Stacks, Stall, Straggler, Suspect, Symptom, SymptomKind, job,
     };
     use std::sync::Arc;
 
@@ -279,7 +279,37 @@ mod tests {
             },
             Event::StallSeen { job: JobId(9), epoch: Epoch(2), stall: Box::new(stall()) },
             Event::LossBroken { job: JobId(9), epoch: Epoch(2), rank: Rank(0), step: 1200 },
+            Event::StragglerSeen {
+                job: JobId(9),
+                epoch: Epoch(2),
+                straggler: Box::new(straggler()),
+            },
+            Event::StragglerGone { job: JobId(9), epoch: Epoch(2), rank: Rank(300) },
+            Event::StacksSeen {
+                job: JobId(9),
+                epoch: Epoch(2),
+                stacks: Box::new(Stacks {
+                    step: 1200,
+                    known: 512,
+                    in_collective: 511,
+                    outside: vec![(Rank(300), StackPlace::Data)],
+                }),
+            },
         ]
+    }
+
+    fn straggler() -> Straggler {
+        Straggler {
+            rank: Rank(300),
+            ranks: 8,
+            sign: SlowSign::FewerSteps,
+            by: SlowBy::Held,
+            since: Time(1_700_000_000_000),
+            step: 1200,
+            own: 20,
+            peers: 470,
+            cost_permille: 450,
+        }
     }
 
     fn stall() -> Stall {
@@ -337,6 +367,7 @@ mod tests {
                 let repair = &mut policy.repair;
                 (repair.pair_test_ms, repair.suspects_max) = (60_000, 3);
                 (repair.idle_burn_in_every_ms, repair.idle_burn_in_max_percent) = (1 << 40, 200);
+                (repair.straggler_cost_percent, repair.straggler_ms) = (10, 300_000);
                 Event::ControlPlaneStarted { policy }
             }
             other => other,

@@ -1,6 +1,6 @@
 //! Who was to blame for a fault, how sure that is, and by what.
 
-use crate::{Activity, Exit, Rank, Symptom};
+use crate::{Activity, Exit, Rank, StackPlace, Symptom};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -122,6 +122,16 @@ pub enum Sign {
     },
     /// No attempt of the job has ever made a step.
     NeverTrained,
+    /// The others waited for this rank, for so many thousandths of their time.
+    WasSlow {
+        rank: Rank,
+        cost_permille: u32,
+    },
+    /// In a silence most ranks stood in a collective, and this one did not come to it.
+    OutsideCollective {
+        rank: Rank,
+        place: StackPlace,
+    },
 }
 
 impl fmt::Display for Clue {
@@ -161,6 +171,13 @@ impl fmt::Display for Clue {
                 write!(f, "the loss of rank {rank} was no number at step {step}")
             }
             Sign::NeverTrained => f.write_str("it has never made a step"),
+            Sign::WasSlow { rank, cost_permille } => {
+                let percent = (cost_permille + 5) / 10;
+                write!(f, "rank {rank} on {node} was slow: the others lost {percent} % by it")
+            }
+            Sign::OutsideCollective { rank, place } => {
+                write!(f, "rank {rank} on {node} did not come to the collective ({place})")
+            }
         }
     }
 }

@@ -3,8 +3,9 @@
 //! Ids and time ([`id`], [`time`]), the machines ([`node`], [`fleet`]), what a user asks for
 //! ([`job`]), what an agent reports ([`report`]), where GPU-time goes ([`column`]), why a job
 //! waits or an attempt ended ([`reason`]), what a check found ([`finding`]), what a burn-in found
-//! ([`burnin`]), what is seen of ranks in trouble ([`witness`]) and who is to blame for it
-//! ([`blame`]), what happened ([`trail`]), and the settings that the core decides by ([`policy`]).
+//! ([`burnin`]), how ranks spend their time ([`pace`]), what is seen of those in trouble ([`witness`])
+//! and who is to blame for it ([`blame`]), what happened ([`trail`]), and the settings that the core
+//! decides by ([`policy`]).
 //! Files that a person writes are read by [`file`], which points at the line and says what to do.
 
 pub mod blame;
@@ -16,6 +17,7 @@ pub mod fleet;
 pub mod id;
 pub mod job;
 pub mod node;
+pub mod pace;
 pub mod policy;
 pub mod reason;
 pub mod repair;
@@ -33,6 +35,7 @@ pub use finding::{
 pub use id::{EffectId, Epoch, JobId, NodeId, Rank, RequestId};
 pub use job::{JobSpec, JobState, LaunchMode};
 pub use node::{GpuSet, Location, NodeSpec};
+pub use pace::{RankPace, SlowBy, SlowSign, Straggler};
 pub use policy::Policy;
 pub use reason::{EndReason, WaitReason};
 pub use repair::{Mended, Outcome, Remedy};
@@ -40,4 +43,4 @@ pub use report::{AttemptReport, Exit, RankExit, RankReport, ReportedPhase};
 pub use time::{Millis, Time};
 pub use topology::Level;
 pub use trail::{TrailEntry, TrailKind};
-pub use witness::{Activity, Apart, Stall, Symptom, SymptomKind};
+pub use witness::{Activity, Apart, RankStack, StackPlace, Stacks, Stall, Symptom, SymptomKind};

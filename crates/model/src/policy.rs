@@ -146,7 +146,15 @@ pub struct Repair {
     pub idle_burn_in_every_ms: u64,
     /// Of the idle nodes so many at once, but at least one.
     pub idle_burn_in_max_percent: u32,
+    /// A node that a job loses at least this part of its time by, for at least so long, is left at
+    /// the next checkpoint and sent to diagnosis, if another can stand in; 0: it is only told of.
+    /// Off unless asked for: a rank is also slow when its program gives it more to do, and then a
+    /// healthy node would be taken out.
+    pub straggler_cost_percent: u32,
+    pub straggler_ms: u64,
 }
+
+const STRAGGLER_MS: u64 = 10 * 60_000;
 
 impl Default for Repair {
     fn default() -> Repair {
@@ -173,6 +181,8 @@ impl Default for Repair {
             suspects_max: 8,
             idle_burn_in_every_ms: 0,
             idle_burn_in_max_percent: 5,
+            straggler_cost_percent: 0,
+            straggler_ms: STRAGGLER_MS,
         }
     }
 }
@@ -180,9 +190,10 @@ impl Default for Repair {
 impl Repair {
     /// The keys at its end that a policy in a record of version 1 lacks. A policy ends with these, so
     /// its bytes in that version are all before theirs.
-    pub fn later_keys(&self) -> (u64, u32, u64, u32) {
+    pub fn later_keys(&self) -> (u64, u32, u64, u32, u32, u64) {
         let (every, most) = (self.idle_burn_in_every_ms, self.idle_burn_in_max_percent);
-        (self.pair_test_ms, self.suspects_max, every, most)
+        let (cost, span) = (self.straggler_cost_percent, self.straggler_ms);
+        (self.pair_test_ms, self.suspects_max, every, most, cost, span)
     }
 
     /// How often a remedy is tried on one node within the window.

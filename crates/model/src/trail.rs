@@ -2,6 +2,7 @@
 
 use crate::blame::Blame;
 use crate::finding::{FindingClass, Severity};
+use crate::pace::Straggler;
 use crate::reason::Charge;
 use crate::repair::{Mended, Outcome};
 use crate::{EndReason, Epoch, JobId, Level, Millis, Rank, Remedy, Time, WaitReason};
@@ -278,6 +279,15 @@ pub enum TrailKind {
         from: u64,
         newest_good: Option<u64>,
     },
+    /// The others wait for a rank. `elsewhere`: the same rank was slow on another node before, so
+    /// it is the program's way rather than the machine's.
+    StragglerSeen {
+        straggler: Box<Straggler>,
+        elsewhere: bool,
+    },
+    StragglerGone {
+        rank: Rank,
+    },
 }
 
 /// Why suspects of a fault are not tested.
@@ -402,6 +412,8 @@ impl TrailKind {
             TrailKind::PlaceOut { .. } => "place_out",
             TrailKind::IdleBurnIn { .. } => "idle_burn_in",
             TrailKind::CheckpointsSpoilt { .. } => "checkpoints_spoilt",
+            TrailKind::StragglerSeen { .. } => "straggler_seen",
+            TrailKind::StragglerGone { .. } => "straggler_gone",
         }
     }
 }
@@ -563,6 +575,16 @@ impl fmt::Display for TrailKind {
             ),
             TrailKind::ReplicaBack { replica, after } => {
                 write!(f, "replica {replica} trains again, {after} after its launch")
+            }
+            TrailKind::StragglerSeen { straggler, elsewhere } => {
+                write!(f, "slows its job down: {straggler}")?;
+                if *elsewhere {
+                    f.write_str("; it was slow on another node, too: the program is uneven")?;
+                }
+                Ok(())
+            }
+            TrailKind::StragglerGone { rank } => {
+                write!(f, "rank {rank} keeps up with the others again")
             }
             TrailKind::SuspectsOut { nodes } => write!(
                 f,

@@ -113,6 +113,62 @@ impl Stall {
     pub const APART_MAX: usize = 32;
 }
 
+/// What a rank's main thread stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StackPlace {
+    /// It exchanges something with all other ranks.
+    Collective,
+    /// It waits for its next batch.
+    Data,
+    /// It saves or loads.
+    Storage,
+    /// Something else: the program's own work.
+    Elsewhere,
+}
+
+impl StackPlace {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StackPlace::Collective => "in a collective",
+            StackPlace::Data => "waits for data",
+            StackPlace::Storage => "saves or loads",
+            StackPlace::Elsewhere => "elsewhere in the program",
+        }
+    }
+}
+
+impl fmt::Display for StackPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Where a rank's main thread stands in a silence, by its own word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankStack {
+    pub place: StackPlace,
+    /// The frame that says so, at most [`RankStack::AT_MAX`] bytes: `all_reduce (train.py:41)`.
+    pub at: String,
+}
+
+impl RankStack {
+    pub const AT_MAX: usize = 120;
+}
+
+/// Where the ranks of an attempt stand that has not got on for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stacks {
+    /// The highest step that any rank has told.
+    pub step: u64,
+    /// Of how many ranks it is known.
+    pub known: u32,
+    /// How many of those stand in a collective.
+    pub in_collective: u32,
+    /// Those that do not, at most [`Stall::APART_MAX`], by number.
+    pub outside: Vec<(Rank, StackPlace)>,
+}
+
 /// A rank that is not where the others are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Apart {

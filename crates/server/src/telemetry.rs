@@ -2,7 +2,7 @@
 //! them again with every report, so after a restart they are back within a second.
 
 use lindos_api::agent::RankProgress;
-use lindos_model::{Epoch, JobId, Millis, Rank, Time};
+use lindos_model::{Epoch, JobId, Millis, Rank, RankStack, Time};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Tokens per second are counted over this window: long enough to hold a few steps of a large
@@ -28,6 +28,8 @@ pub(crate) struct JobReadings {
     pub(crate) first_loss: Option<f64>,
     /// Of each rank's newest launch: its replica may have one of its own.
     steps: BTreeMap<Rank, (Epoch, u64)>,
+    /// Where those of them stand that have said so in a silence.
+    stands: BTreeMap<Rank, (Epoch, RankStack)>,
     tokens: VecDeque<(Time, u64)>,
 }
 
@@ -42,6 +44,7 @@ impl Telemetry {
             loss: None,
             first_loss,
             steps: BTreeMap::new(),
+            stands: BTreeMap::new(),
             tokens: VecDeque::new(),
         };
         let job = self.jobs.entry(progress.job).or_insert_with(|| fresh.clone());
@@ -72,6 +75,12 @@ impl JobReadings {
         if let Some(step) = progress.step {
             let newest = self.steps.entry(progress.rank).or_insert((progress.epoch, step));
             *newest = (progress.epoch, step).max(*newest);
+        }
+        match &progress.stack {
+            Some(stack) => {
+                self.stands.insert(progress.rank, (progress.epoch, stack.clone()));
+            }
+            None => drop(self.stands.remove(&progress.rank)),
         }
         let loss = progress.loss.filter(|loss| loss.is_finite());
         if progress.step >= self.step {
@@ -104,6 +113,11 @@ impl JobReadings {
         self.steps.get(&rank).filter(|(of, _)| *of == epoch).map(|&(_, step)| step)
     }
 
+    /// Where a rank stands in its launch of this epoch.
+    pub(crate) fn rank_stack(&self, rank: Rank, epoch: Epoch) -> Option<&RankStack> {
+        self.stands.get(&rank).filter(|(of, _)| *of == epoch).map(|(_, stack)| stack)
+    }
+
     /// `None` until there are two readings that lie apart, and when there were none of late.
     pub(crate) fn tokens_per_second(&self, now: Time) -> Option<f64> {
         let (&(first_at, first), &(last_at, last)) = (self.tokens.front()?, self.tokens.back()?);
@@ -132,6 +146,8 @@ mod tests {
             checkpoint_blocked_ms: 0,
             loss_broken_from: None,
             activity: None,
+            pace: None,
+            stack: None,
         }
     }
 

@@ -9,8 +9,8 @@ use lindos_core::effect::{Command, Launch, Order, Target};
 use lindos_model::finding::Finding;
 use lindos_model::report::Refusal;
 use lindos_model::{
-    AttemptReport, EffectId, Epoch, Exit, GpuSet, JobId, Rank, RankExit, RankReport, ReportedPhase,
-    Time,
+    AttemptReport, EffectId, Epoch, Exit, GpuSet, JobId, Rank, RankExit, RankPace, RankReport,
+    ReportedPhase, Time,
 };
 use std::collections::BTreeMap;
 
@@ -34,6 +34,8 @@ pub struct SimNode {
     pub cut_off_until: Option<Time>,
     /// What its checks find, and until when.
     pub findings: Vec<(Time, Finding)>,
+    /// It is slow until then: what runs there with others keeps them waiting.
+    pub slow_until: Option<Time>,
     /// What is done to it now, from outside.
     pub remedy: Option<EffectId>,
     /// It fails every test, and nothing else shows it.
@@ -78,6 +80,9 @@ pub struct LocalRank {
     pub rank: Rank,
     pub pid: u32,
     pub exit: Option<RankExit>,
+    /// How it has spent its time, up to `pace_at`.
+    pub pace: RankPace,
+    pub pace_at: Time,
 }
 
 impl LocalAttempt {
@@ -160,7 +165,8 @@ impl SimNode {
         for index in 0..launch.ranks_per_node() {
             self.next_pid += 1;
             let rank = Rank(launch.first_rank(to.member).0 + index);
-            attempt.ranks.push(LocalRank { rank, pid: 1000 + self.next_pid, exit: None });
+            let (pid, pace) = (1000 + self.next_pid, RankPace::default());
+            attempt.ranks.push(LocalRank { rank, pid, exit: None, pace, pace_at: Time::ZERO });
         }
         self.attempts.insert(key, attempt);
         Doing::Started

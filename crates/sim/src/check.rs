@@ -9,6 +9,7 @@
 //! | nobody is charged or failed without a cause | the scripts' own bugs, at the end (in `world`) |
 //! | no hang is called of what gets on | the training, on a good network (in `world`) |
 //! | completed is finished | the training's own end (in `world`) |
+//! | no straggler is called on a gang without a slow node | the nodes that were made slow (in `world`) |
 //! | a broken loss is not trained on | the script's own, once all is well (in `world`) |
 //! | nobody goes on from a checkpoint known to be spoilt | the storage's truth, when a training begins (in `world`) |
 //! | who is well is not found bad by a test | which nodes and links are weak, after every commit (in `world`) |

@@ -107,6 +107,11 @@ pub enum FaultKind {
         node: String,
         peer: Option<String>,
     },
+    /// What runs on the node with others keeps them waiting for a while.
+    SlowDown {
+        node: String,
+        lasts: Millis,
+    },
     /// The user cancels the job.
     Cancel {
         job: String,
@@ -195,10 +200,12 @@ pub enum Plant {
     ResumesNewest,
     /// Tests of nodes say the opposite of what is so.
     TestsLie,
+    /// A rank is counted as one that never waits.
+    PaceMiscounted,
 }
 
 impl Plant {
-    pub const ALL: [(Plant, &'static str); 16] = [
+    pub const ALL: [(Plant, &'static str); 17] = [
         (Plant::FenceLies, "two epochs"),
         (Plant::AckEarly, "acknowledged"),
         (Plant::ForgetToJournal, "replay came out differently"),
@@ -215,5 +222,6 @@ impl Plant {
         (Plant::DeafToLoss, "its loss broke"),
         (Plant::ResumesNewest, "goes on from the spoilt checkpoint"),
         (Plant::TestsLie, "was found bad by a test"),
+        (Plant::PaceMiscounted, "is called slow"),
     ];
 }

@@ -1,10 +1,11 @@
 //! What the ranks' processes do while no step is told: samples of CPU time, disk traffic and state
 //! of each rank's processes, children and all.
 //!
-//! While a rank on the node gets on, nothing is read. A program that waits by spinning, as CUDA and
-//! NCCL do unless told otherwise, uses the CPU and counts as busy: of such a one nobody can say
-//! from outside that it waits.
+//! While a rank on the node gets on, nothing is read here ([`super::pace`] looks then). A program
+//! that waits by spinning, as CUDA and NCCL do unless told otherwise, uses the CPU: whether it works
+//! is asked of its GPUs, where NVML tells which those are. Where it does not, it counts as busy.
 
+use lindos_hardware::nvml::{GpuUse, GpuWork, NvmlSource, UseWatch, work_of};
 use lindos_hardware::process::{self, ProcessId, Stat};
 use lindos_model::Activity;
 use std::collections::{BTreeMap, VecDeque};
@@ -46,6 +47,9 @@ struct Watched {
     processes: Vec<ProcessId>,
     samples: VecDeque<(Instant, Sample)>,
     activity: Option<Activity>,
+    /// What its GPUs did at the last two looks, if both times the same.
+    gpu: Option<GpuWork>,
+    gpu_before: Option<GpuWork>,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,16 @@ pub struct Watch {
     moved_at: Instant,
     step_time: Duration,
     ranks: BTreeMap<u32, Watched>,
+    gpus: Gpus,
+}
+
+/// The driver is first asked in the first silence: most ranks never come to one.
+#[derive(Debug, Default)]
+enum Gpus {
+    #[default]
+    NotAsked,
+    Asked(UseWatch),
+    None,
 }
 
 impl Watch {
@@ -70,12 +84,18 @@ impl Watch {
             moved_at: now,
             step_time: Duration::ZERO,
             ranks: BTreeMap::new(),
+            gpus: Gpus::default(),
         }
     }
 
     /// When [`Watch::look`] is to be called.
     pub fn due(&self) -> Instant {
         self.next
+    }
+
+    /// Whether ranks here that tell steps have told none for too long.
+    pub fn is_silent(&self) -> bool {
+        self.steps.is_some() && !self.ranks.is_empty()
     }
 
     pub fn activity(&self, process: ProcessId) -> Option<Activity> {
@@ -137,8 +157,12 @@ impl Watch {
             self.listed_at = Some(now);
             self.list(leaders);
         }
+        let uses = self.gpus.look();
         for watched in self.ranks.values_mut() {
             let sample = Sample::take(&watched.processes);
+            if let Some(uses) = &uses {
+                watched.note_gpus(uses);
+            }
             watched.samples.push_back((now, sample));
             if watched.samples.len() > SAMPLES {
                 watched.samples.pop_front();
@@ -147,7 +171,10 @@ impl Watch {
                 (watched.samples.front(), watched.samples.back())
                 && watched.samples.len() > 1
             {
-                watched.activity = Some(activity(old, new, now.duration_since(*then)));
+                let seen = activity(old, new, now.duration_since(*then));
+                // Who writes works, whatever its GPU waits for.
+                let gpu = watched.gpu.filter(|_| disk_traffic(old, new) < BUSY_BYTES);
+                watched.activity = Some(with_gpus(seen, gpu));
             }
         }
     }
@@ -161,13 +188,46 @@ impl Watch {
                 processes: Vec::new(),
                 samples: VecDeque::new(),
                 activity: None,
+                gpu: None,
+                gpu_before: None,
             });
             watched.processes = family(*leader, &all);
         }
     }
 }
 
-fn family(leader: ProcessId, all: &[Stat]) -> Vec<ProcessId> {
+impl Gpus {
+    fn look(&mut self) -> Option<Vec<GpuUse>> {
+        if matches!(self, Gpus::NotAsked) {
+            let watch = UseWatch::start(NvmlSource::of_the_environment());
+            *self = watch.map_or(Gpus::None, Gpus::Asked);
+        }
+        match self {
+            Gpus::Asked(watch) => watch.look(),
+            Gpus::NotAsked | Gpus::None => None,
+        }
+    }
+}
+
+impl Watched {
+    fn note_gpus(&mut self, uses: &[GpuUse]) {
+        let work = work_of(uses, |pid| self.processes.iter().any(|id| id.pid == pid));
+        self.gpu = work.filter(|_| work == self.gpu_before);
+        self.gpu_before = work;
+    }
+}
+
+/// What a rank does, when its GPUs are known as well: one that only spins waits, whatever its CPU
+/// does, and one whose GPU works is busy, though its processes sleep until that is done.
+fn with_gpus(seen: Activity, gpus: Option<GpuWork>) -> Activity {
+    match (seen, gpus) {
+        (Activity::Busy, Some(GpuWork::Spins)) => Activity::Idle,
+        (Activity::Idle, Some(GpuWork::Works)) => Activity::Busy,
+        (seen, _) => seen,
+    }
+}
+
+pub fn family(leader: ProcessId, all: &[Stat]) -> Vec<ProcessId> {
     let of_session = all.iter().filter(|stat| stat.session == leader.pid);
     let mut found: Vec<ProcessId> = of_session.map(|stat| stat.id).collect();
     if !found.contains(&leader) {
@@ -196,15 +256,21 @@ impl Sample {
     }
 }
 
+/// Read and written between two samples, by those that are in both.
+fn disk_traffic(old: &Sample, new: &Sample) -> u64 {
+    let both = new.processes.iter().filter_map(|(id, seen)| Some((seen, old.processes.get(id)?)));
+    both.map(|(seen, before)| seen.disk_bytes.saturating_sub(before.disk_bytes)).sum()
+}
+
 /// What was done between two samples, by those that are in both.
 fn activity(old: &Sample, new: &Sample, span: Duration) -> Activity {
-    let (mut cpu, mut bytes) = (Duration::ZERO, 0u64);
+    let mut cpu = Duration::ZERO;
+    let bytes = disk_traffic(old, new);
     let (mut is_stopped, mut is_blocked) = (false, false);
     for (id, seen) in &new.processes {
         let Some(before) = old.processes.get(id) else { continue };
         let used = seen.cpu.saturating_sub(before.cpu);
         cpu += used;
-        bytes = bytes.saturating_add(seen.disk_bytes.saturating_sub(before.disk_bytes));
         let still = |state: char| seen.state == state && before.state == state && used.is_zero();
         is_stopped |= still('T');
         is_blocked |= still('D');
@@ -232,6 +298,23 @@ mod tests {
     fn sample(seen: &[Seen]) -> Sample {
         let id = |index: usize| ProcessId { pid: index as u32 + 10, start_time: 1 };
         Sample { processes: seen.iter().enumerate().map(|(i, seen)| (id(i), *seen)).collect() }
+    }
+
+    #[test]
+    fn a_gpu_that_spins_waits_and_one_that_works_is_at_work() {
+        use Activity::{Blocked, Busy, Idle, Stopped};
+        for (seen, gpus, expected) in [
+            (Busy, Some(GpuWork::Spins), Idle),
+            (Busy, Some(GpuWork::Works), Busy),
+            (Busy, Some(GpuWork::Idle), Busy),
+            (Busy, None, Busy),
+            (Idle, Some(GpuWork::Works), Busy),
+            (Idle, Some(GpuWork::Spins), Idle),
+            (Stopped, Some(GpuWork::Works), Stopped),
+            (Blocked, Some(GpuWork::Spins), Blocked),
+        ] {
+            assert_eq!(with_gpus(seen, gpus), expected, "{seen:?} {gpus:?}");
+        }
     }
 
     #[test]

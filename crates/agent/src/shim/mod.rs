@@ -9,13 +9,15 @@ mod activity;
 mod clients;
 mod ending;
 mod last_words;
+mod pace;
 mod progress;
 mod rank;
+mod stacks;
 
 pub use rank::now;
 
 use crate::files;
-use crate::plan::{Plan, Request, State};
+use crate::plan::{Plan, RankState, Request, State};
 use anyhow::Context as _;
 use clients::{CLIENTS_MAX, Client};
 use lindos_hardware::cgroup::{Cgroup, KernelCgroup};
@@ -114,6 +116,8 @@ struct Shim {
     news: News,
     progress_sent: Option<Instant>,
     activity: activity::Watch,
+    pace: pace::Watch,
+    stacks: stacks::Watch,
     childless: bool,
     released: bool,
     buffer: Vec<u8>,
@@ -155,6 +159,8 @@ impl Shim {
             news: News::None,
             progress_sent: None,
             activity: activity::Watch::new(Instant::now()),
+            pace: pace::Watch::new(Instant::now()),
+            stacks: stacks::Watch::default(),
             childless: false,
             released: false,
             buffer: vec![0; 64 << 10],
@@ -182,7 +188,17 @@ impl Shim {
             phase: ReportedPhase::Running,
             boot: self.boot.clone(),
             shim: Some(self.own),
-            ranks: self.ranks.iter().map(|rank| rank.state(&self.activity)).collect(),
+            ranks: self.ranks.iter().map(|rank| self.rank_state(rank)).collect(),
+        }
+    }
+
+    fn rank_state(&self, rank: &RankProcess) -> RankState {
+        let alive = rank.process().filter(|_| !rank.has_ended());
+        RankState {
+            activity: alive.and_then(|it| self.activity.activity(it)),
+            pace: alive.and_then(|it| self.pace.pace(it)),
+            stack: alive.and_then(|it| self.stacks.stack(it)),
+            ..rank.state()
         }
     }
 
@@ -198,11 +214,15 @@ impl Shim {
                 Source::Listener => self.on_connection(),
                 Source::Client(index) => self.on_client(index, flags),
                 Source::Output(index) => {
+                    let before = self.ranks[index].step();
                     let changed = self.ranks[index].read_output(&mut self.buffer);
+                    self.note_step(index, before);
                     self.on_readings(changed);
                 }
                 Source::Messages(index) => {
+                    let before = self.ranks[index].step();
                     let changed = self.ranks[index].read_messages(&mut self.buffer);
+                    self.note_step(index, before);
                     self.on_readings(changed);
                 }
             }
@@ -260,7 +280,7 @@ impl Shim {
             Stop::Grace(at) | Stop::Kill(at, _) => Some(at),
         };
         let progress = (self.news == News::Readings).then(|| self.progress_due());
-        let look = self.watches_activity().then(|| self.activity.due());
+        let look = self.watches_activity().then(|| self.activity.due().min(self.pace.due()));
         stop.into_iter().chain(progress).chain(look).min()
     }
 
@@ -276,8 +296,31 @@ impl Shim {
         let alive = || self.ranks.iter().filter(|rank| !rank.has_ended());
         let leaders: Vec<ProcessId> = alive().filter_map(RankProcess::process).collect();
         let told = alive().filter_map(RankProcess::step);
-        let changed = self.activity.look(Instant::now(), &leaders, told);
-        self.on_readings(changed);
+        let now = Instant::now();
+        let changed = self.activity.look(now, &leaders, told);
+        let has_told = self.pace.look(now, &leaders) | self.look_at_stacks(now);
+        self.on_readings(changed || has_told);
+    }
+
+    /// In a silence after a step.
+    fn look_at_stacks(&mut self, now: Instant) -> bool {
+        let alive = || self.ranks.iter().filter(|rank| !rank.has_ended());
+        if !self.activity.is_silent() || alive().all(|rank| rank.listener().is_none()) {
+            self.stacks.forget();
+            return false;
+        }
+        let ranks: Vec<_> =
+            alive().filter_map(|rank| Some((rank.process()?, rank.listener()))).collect();
+        self.stacks.look(now, &ranks)
+    }
+
+    fn note_step(&mut self, rank: usize, before: Option<u64>) {
+        let rank = &self.ranks[rank];
+        if let (Some(step), Some(process)) = (rank.step(), rank.process())
+            && before != Some(step)
+        {
+            self.pace.on_step(Instant::now(), process, step);
+        }
     }
 
     fn progress_due(&self) -> Instant {

@@ -1,8 +1,8 @@
 //! One rank, from its parent's side.
 
-use super::activity::Watch;
 use super::last_words::Tail;
 use super::progress::{self, OutputScanner};
+use super::stacks::{self, Listener};
 use crate::environment::launch_env;
 use crate::logs::LogWriter;
 use crate::plan::{Plan, RankState, Reading};
@@ -35,6 +35,7 @@ pub struct RankProcess {
     scanner: Option<OutputScanner>,
     reading: Reading,
     messages_ignored: u64,
+    listener: Option<Listener>,
 }
 
 /// What all ranks of a node have in common.
@@ -66,6 +67,7 @@ impl RankProcess {
             scanner: spec.progress_pattern.as_deref().and_then(OutputScanner::new),
             reading: Reading::default(),
             messages_ignored: 0,
+            listener: None,
         };
         if let Err(exit) = this.spawn(plan, local, surroundings, entrances) {
             let line = format!("[lindos: {exit}]\n");
@@ -178,7 +180,10 @@ impl RankProcess {
                 Ok(length) if progress::apply_message(&buffer[..length], &mut self.reading) => {
                     changed = true;
                 }
-                Ok(_) => self.messages_ignored += 1,
+                Ok(length) => match stacks::listener(&buffer[..length]) {
+                    Some(listener) => self.listener = Some(listener),
+                    None => self.messages_ignored += 1,
+                },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
@@ -186,14 +191,21 @@ impl RankProcess {
         changed
     }
 
-    pub fn state(&self, activity: &Watch) -> RankState {
-        let activity = self.process.filter(|_| self.exit.is_none()).map(|it| activity.activity(it));
+    /// The process of it that can be asked where it stands.
+    pub fn listener(&self) -> Option<Listener> {
+        self.listener
+    }
+
+    /// What it has said and done itself.
+    pub fn state(&self) -> RankState {
         RankState {
             rank: self.rank,
             process: self.process,
             exit: self.exit.clone(),
             reading: (self.reading != Reading::default()).then(|| self.reading.clone()),
-            activity: activity.flatten(),
+            activity: None,
+            stack: None,
+            pace: None,
             symptom: self.symptom.clone(),
             output_lost_bytes: self.log.lost_bytes(),
             messages_ignored: self.messages_ignored,

@@ -9,6 +9,8 @@ pub mod trace;
 
 use crate::failure::{Exit, Failure};
 use crate::{output, policy_file, state};
+pub use lock::holder;
+
 use agents::{Agents, Fencing};
 use lindos_api::client::Client;
 use lindos_api::user::NodeView;

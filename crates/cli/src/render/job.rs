@@ -5,10 +5,13 @@ use super::number::{loss, or_dash, rate, steps};
 use super::table::{Builder, pairs};
 use super::time::span;
 use super::{ledger, number};
-use lindos_api::user::{AttemptSummary, DryRun, JobDetail, JobSummary, RankView, ReplicaView, Why};
+use lindos_api::user::{
+    AttemptSummary, DryRun, JobDetail, JobSummary, RankView, ReplicaView, StragglerView, Why,
+};
 use lindos_model::Column;
 use lindos_model::blame::{Blame, Culprit};
 use lindos_model::reason::Charge;
+use lindos_model::{SlowSign, Straggler};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -50,6 +53,9 @@ pub fn detail(job: &JobDetail, style: &Style) -> String {
         "checkpoint",
         job.checkpoint_step.map_or("-".into(), |step| format!("step {step}")),
     ));
+    if let Some(slow) = &job.straggler {
+        rows.extend(slowed_by(slow, style));
+    }
     rows.push(("faults", job.faults.to_string()));
     rows.push((
         "retries left",
@@ -81,6 +87,24 @@ pub fn detail(job: &JobDetail, style: &Style) -> String {
         text.push_str(&ledger::table(&job.ledger, style.width));
     }
     text
+}
+
+fn slowed_by(slow: &StragglerView, style: &Style) -> [(&'static str, String); 2] {
+    let Straggler { rank, sign, by, since, own, peers, .. } = slow.straggler;
+    let more = match slow.straggler.ranks {
+        1 => String::new(),
+        ranks => format!(" and {} more", ranks - 1),
+    };
+    let (cost, since) = (slow.straggler.cost_percent(), style.ago(since.0));
+    let percent = |permille: u32| (permille + 5) / 10;
+    let how = match sign {
+        SlowSign::WaitsLeast => {
+            format!("it waits {} % of the time, they {} %; {by}", percent(own), percent(peers))
+        }
+        SlowSign::FewerSteps => format!("{own} steps in 1,000 s, where they make {peers}; {by}"),
+    };
+    let who = format!("rank {rank}{more} on {}", slow.node);
+    [("slowed by", format!("{who}, since {since}: the others lose {cost} %")), ("", how)]
 }
 
 fn gang(summary: &JobSummary) -> String {
@@ -230,7 +254,13 @@ fn ranks(ranks: &[RankView], style: &Style) -> String {
             number::or_dash(rank.exit.as_ref()),
         ]);
     }
-    table.finish()
+    let mut text = table.finish();
+    for rank in ranks {
+        if let Some(at) = &rank.at {
+            let _ = writeln!(text, "rank {} stands in {at}", rank.rank);
+        }
+    }
+    text
 }
 
 /// Ranks by state, with the range of their steps: where one is behind, it shows.

@@ -96,10 +96,12 @@ pub fn detail() -> JobDetail {
                 epoch: 2,
                 state: "running".to_string(),
                 step: Some(1200),
+                at: None,
                 exit: None,
             })
             .collect(),
         ledger: LedgerView::from(columns),
+        straggler: None,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::recovery::rules;
 use lindos_model::blame::{Blame, Clue, Culprit, Sign};
 use lindos_model::finding::{Severity, Suspect};
 use lindos_model::{
-    Activity, Apart, EndReason, Exit, Millis, NodeId, Rank, Stall, SymptomKind, Time,
+    Activity, Apart, EndReason, Exit, Millis, NodeId, Rank, StackPlace, Stall, SymptomKind, Time,
 };
 use std::collections::BTreeMap;
 
@@ -29,6 +29,9 @@ const SOON: u64 = 5;
 /// A link that fails is just what makes others lose their peers.
 const FITS: i32 = 10;
 const STRIKE: i32 = 5;
+/// A machine that was slow before it failed is a little likelier to be why: heat, memory and disks
+/// often do worse before they do nothing. It may as well have had more to do.
+const WAS_SLOW: i32 = 4;
 const STRIKES_COUNTED: u32 = 3;
 const TIMES_COUNTED: u32 = 3;
 
@@ -51,6 +54,9 @@ const KILLED_FIRST: Pick = pick(-1, -15, -15, -10);
 const EXITED_FIRST: Pick = pick(-6, -11, 0, -4);
 const STOPPED: Pick = pick(0, -25, -25, -20);
 const BLOCKED: Pick = pick(-1, -18, -18, -6);
+/// Most stand in a collective, and this rank stands elsewhere: its machine holds it up, or a branch
+/// in the program leads it past.
+const OUTSIDE: Pick = pick(-2, -12, -6, -8);
 const BEHIND: Pick = pick(-2, -10, -6, -8);
 const UNLIKE: Pick = pick(-4, -8, -5, -6);
 const ALL_ALIKE: Pick = pick(-8, -8, -2, -1);
@@ -114,6 +120,7 @@ impl Core {
             }
         }
         all.last_words(attempt);
+        all.was_slow(attempt);
         self.found(job, attempt, &mut all);
         self.past(job, attempt, reason, &mut all);
         self.shared(job, &mut all);
@@ -315,9 +322,23 @@ impl Gathered {
         }
     }
 
+    fn was_slow(&mut self, attempt: &Attempt) {
+        let Some(slow) = &attempt.evidence.straggler else { return };
+        if let Some(node) = attempt.node_of_rank(slow.rank) {
+            let sign = Sign::WasSlow { rank: slow.rank, cost_permille: slow.cost_permille };
+            self.node(node, sign, WAS_SLOW);
+        }
+    }
+
     fn silence(&mut self, attempt: &Attempt) {
         let Some(stall) = &attempt.evidence.stall else { return };
-        let Some((likely, apart)) = strongest(stall) else {
+        let strong = strongest(stall);
+        let is_clear = strong.as_ref().is_some_and(|(_, _, is_clear)| *is_clear);
+        let outside = outside(attempt);
+        if !outside.is_empty() && !is_clear {
+            return self.outside(attempt, &outside);
+        }
+        let Some((likely, apart, _)) = strong else {
             self.pick(&[], &ALL_ALIKE);
             return self.note(None, Sign::AllAlike, ALL_ALIKE.user - ALL_ALIKE.guilty);
         };
@@ -330,6 +351,19 @@ impl Gathered {
             let first = apart.iter().find(|apart| on(apart) == Some(node));
             let Some(&Apart { rank, step, activity }) = first else { continue };
             self.note(Some(node), Sign::StoodApart { rank, step, activity }, gain);
+        }
+    }
+
+    fn outside(&mut self, attempt: &Attempt, outside: &[(Rank, StackPlace)]) {
+        let on = |rank: Rank| attempt.node_of_rank(rank);
+        let mut nodes: Vec<NodeId> = outside.iter().filter_map(|(rank, _)| on(*rank)).collect();
+        nodes.sort();
+        nodes.dedup();
+        let gain = self.pick(&nodes, &OUTSIDE);
+        for node in nodes {
+            let first = outside.iter().find(|(rank, _)| on(*rank) == Some(node));
+            let Some(&(rank, place)) = first else { continue };
+            self.note(Some(node), Sign::OutsideCollective { rank, place }, gain);
         }
     }
 
@@ -363,8 +397,17 @@ impl Gathered {
     }
 }
 
-/// The ranks that a silence points at most clearly.
-fn strongest(stall: &Stall) -> Option<(Pick, Vec<Apart>)> {
+/// Ranks that did not come to the collective in which most others wait.
+fn outside(attempt: &Attempt) -> Vec<(Rank, StackPlace)> {
+    let Some(stacks) = &attempt.evidence.stacks else { return Vec::new() };
+    let outside = stacks.known - stacks.in_collective.min(stacks.known);
+    let are_few = outside * 2 <= stacks.in_collective;
+    if are_few { stacks.outside.clone() } else { Vec::new() }
+}
+
+/// The ranks that a silence points at most clearly, and whether that is clearer than where they
+/// stand in the program.
+fn strongest(stall: &Stall) -> Option<(Pick, Vec<Apart>, bool)> {
     let of = |wanted: &dyn Fn(&Apart) -> bool| -> Vec<Apart> {
         stall.apart.iter().filter(|apart| wanted(apart)).copied().collect()
     };
@@ -374,13 +417,13 @@ fn strongest(stall: &Stall) -> Option<(Pick, Vec<Apart>)> {
         apart.activity.is_some() && stall.most.is_some() && apart.activity != stall.most
     };
     [
-        (STOPPED, of(&does(Activity::Stopped))),
-        (BLOCKED, of(&does(Activity::Blocked))),
-        (BEHIND, of(&is_behind)),
-        (UNLIKE, of(&is_unlike)),
+        (STOPPED, of(&does(Activity::Stopped)), true),
+        (BLOCKED, of(&does(Activity::Blocked)), true),
+        (BEHIND, of(&is_behind), false),
+        (UNLIKE, of(&is_unlike), false),
     ]
     .into_iter()
-    .find(|(_, ranks)| !ranks.is_empty())
+    .find(|(_, ranks, _)| !ranks.is_empty())
 }
 
 /// Whether a node that went silent may be why the attempt ended: not if it was heard long after.

@@ -4,7 +4,8 @@ use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::Attempt;
 use lindos_model::{
-    Activity, Column, EndReason, Epoch, JobId, Millis, Rank, Stall, Symptom, TrailKind,
+    Activity, Column, EndReason, Epoch, JobId, Millis, Rank, Stacks, Stall, Straggler, Symptom,
+    TrailKind,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +27,10 @@ pub struct Evidence {
     pub symptoms: BTreeMap<Rank, Symptom>,
     /// The newest look, while the job stands where it stood then.
     pub stall: Option<Stall>,
+    /// Where the ranks stand, as long.
+    pub stacks: Option<Stacks>,
+    /// The rank that the others wait for, while that lasts.
+    pub straggler: Option<Straggler>,
 }
 
 impl Evidence {
@@ -39,6 +44,8 @@ impl Evidence {
     pub fn forget_ranks(&mut self, ranks: std::ops::Range<u32>) {
         self.symptoms.retain(|rank, _| !ranks.contains(&rank.0));
         self.stall = None;
+        self.stacks = None;
+        self.straggler = self.straggler.filter(|slow| !ranks.contains(&slow.rank.0));
     }
 }
 
@@ -80,6 +87,14 @@ impl Core {
             && rank.0 < attempt.world_size()
         {
             attempt.evidence.note_symptom(rank, symptom);
+        }
+    }
+
+    pub(crate) fn on_stacks_seen(&mut self, id: JobId, epoch: Epoch, stacks: &Stacks) {
+        if let Some(attempt) = self.attempt_at(id, epoch)
+            && attempt.pace.step.is_some_and(|step| step <= stacks.step)
+        {
+            attempt.evidence.stacks = Some(stacks.clone());
         }
     }
 
@@ -147,7 +162,7 @@ impl Core {
         (!is_stopping).then_some(EndReason::LossBroken { rank, step })
     }
 
-    fn attempt_at(&mut self, id: JobId, epoch: Epoch) -> Option<&mut Attempt> {
+    pub(crate) fn attempt_at(&mut self, id: JobId, epoch: Epoch) -> Option<&mut Attempt> {
         let job = self.jobs.get_mut(&id).filter(|job| !job.is_over())?;
         job.attempt.as_mut().filter(|attempt| attempt.has_epoch(epoch))
     }

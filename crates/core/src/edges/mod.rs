@@ -5,10 +5,12 @@
 
 mod clock;
 mod stall;
+mod straggler;
 mod symptom;
 
 pub use clock::SteadyClock;
 pub use stall::{BROKEN_STEPS, RankReading, StallWatch};
+pub use straggler::{Measure, Slow, StragglerWatch, slowest};
 pub use symptom::SymptomEdges;
 
 use crate::event::Event;

@@ -9,7 +9,9 @@ use crate::Core;
 use crate::blame::evidence::look_after;
 use crate::event::Event;
 use crate::gang::attempt::{Attempt, ReplicaState};
-use lindos_model::{Activity, Apart, Epoch, JobId, Millis, Rank, Stall, Time};
+use lindos_model::{
+    Activity, Apart, Epoch, JobId, Millis, Rank, RankPace, StackPlace, Stacks, Stall, Time,
+};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -32,6 +34,10 @@ pub struct RankReading {
     pub activity: Option<Activity>,
     /// The first of the steps up to `step` without a loss that is a number.
     pub loss_broken_from: Option<u64>,
+    /// Where it stands in the program, in a silence.
+    pub place: Option<StackPlace>,
+    /// How it spends its time: for [`super::StragglerWatch`].
+    pub pace: Option<RankPace>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,6 +60,7 @@ struct JobWatch {
     look_at: Option<Time>,
     /// What was told of this silence last, when, and how often it was told of.
     said: Option<Stall>,
+    said_stacks: Option<Stacks>,
     said_at: Time,
     told: u32,
     has_said_broken: bool,
@@ -64,6 +71,7 @@ struct RankSeen {
     epoch: Epoch,
     step: Option<u64>,
     activity: Option<Activity>,
+    place: Option<StackPlace>,
 }
 
 impl StallWatch {
@@ -101,7 +109,12 @@ impl StallWatch {
             else {
                 continue;
             };
-            let stall = watch.look(now, |rank, epoch| trains(attempt, rank, epoch));
+            let counts = |rank, epoch| trains(attempt, rank, epoch);
+            if let Some(stacks) = watch.stacks(counts) {
+                let (epoch, stacks) = (watch.attempt, Box::new(stacks));
+                events.push(Event::StacksSeen { job, epoch, stacks });
+            }
+            let stall = watch.look(now, counts);
             if let Some(stall) = stall {
                 let (epoch, stall) = (watch.attempt, Box::new(stall));
                 events.push(Event::StallSeen { job, epoch, stall });
@@ -122,7 +135,7 @@ impl StallWatch {
 }
 
 /// Whether a rank of this launch is one of those that train together.
-fn trains(attempt: &Attempt, rank: Rank, epoch: Epoch) -> bool {
+pub(super) fn trains(attempt: &Attempt, rank: Rank, epoch: Epoch) -> bool {
     let Some(member) = rank.0.checked_div(u32::from(attempt.ranks_per_node)) else { return false };
     let member = member as usize;
     if member >= attempt.members.len() {
@@ -145,6 +158,7 @@ impl JobWatch {
             step_ms: None,
             look_at: None,
             said: None,
+            said_stacks: None,
             said_at: Time::ZERO,
             told: 0,
             has_said_broken: false,
@@ -161,8 +175,10 @@ impl JobWatch {
             return;
         }
         let before = *seen;
-        *seen = RankSeen { epoch, step: reading.step, activity: reading.activity };
-        let is_new = (before.step, before.activity) != (seen.step, seen.activity);
+        let (step, activity, place) = (reading.step, reading.activity, reading.place);
+        *seen = RankSeen { epoch, step, activity, place };
+        let of = |seen: &RankSeen| (seen.step, seen.activity, seen.place);
+        let is_new = of(&before) != of(seen);
         let has_saved = reading.checkpoint_step > self.checkpoint_step;
         if reading.step > self.step {
             self.pace(now, reading.step);
@@ -180,6 +196,7 @@ impl JobWatch {
     fn gets_on(&mut self, now: Time) {
         self.got_on_at = now;
         self.said = None;
+        self.said_stacks = None;
         self.told = 0;
         // Before the first step nobody knows how long the start may take.
         self.look_at = self.step.map(|_| now + look_after(self.step_ms));
@@ -228,6 +245,26 @@ impl JobWatch {
         apart.truncate(Stall::APART_MAX);
         let since = self.got_on_at;
         Some(Stall { since, step, told: told as u32, at_step: at_step as u32, most, apart })
+    }
+
+    /// Where the ranks stand, as far as they have said, if it was not told before.
+    fn stacks(&mut self, counts: impl Fn(Rank, Epoch) -> bool) -> Option<Stacks> {
+        let ranks = self.ranks.iter().enumerate().map(|(index, seen)| (Rank(index as u32), seen));
+        let here: Vec<(Rank, &RankSeen)> =
+            ranks.filter(|(rank, seen)| counts(*rank, seen.epoch)).collect();
+        let step = here.iter().filter_map(|(_, seen)| seen.step).max()?;
+        let known: Vec<(Rank, StackPlace)> =
+            here.iter().filter_map(|(rank, seen)| Some((*rank, seen.place?))).collect();
+        let is_in = |place: StackPlace| place == StackPlace::Collective;
+        let in_collective = known.iter().filter(|(_, place)| is_in(*place)).count() as u32;
+        let outside = known.iter().filter(|(_, place)| !is_in(*place)).copied();
+        let outside = outside.take(Stall::APART_MAX).collect();
+        let stacks = Stacks { step, known: known.len() as u32, in_collective, outside };
+        if known.is_empty() || self.said_stacks.as_ref() == Some(&stacks) {
+            return None;
+        }
+        self.said_stacks = Some(stacks.clone());
+        Some(stacks)
     }
 
     /// The first step of a loss that has been broken for long enough, once an attempt.
@@ -360,6 +397,30 @@ mod tests {
         watch.on_reading(Time(1), JOB, EPOCH, later, Rank(1), &RankReading::default());
         watch.on_reading(Time(2), JOB, EPOCH, EPOCH, Rank(1), &at(4));
         assert_eq!(watch.jobs[&JOB].stall(|_, _| true).unwrap().told, 1);
+    }
+
+    #[test]
+    fn where_ranks_stand_is_told_as_far_as_they_say_and_once_a_silence() {
+        let mut watch = StallWatch::default();
+        let stands = |place| RankReading { place: Some(place), ..at(7) };
+        for rank in 0..4 {
+            read(&mut watch, 0, rank, at(7));
+        }
+        let seen = |watch: &mut StallWatch| {
+            let job = watch.jobs.get_mut(&JOB).unwrap();
+            job.stacks(|_, _| true).map(|it| (it.known, it.in_collective, it.outside))
+        };
+        assert_eq!(seen(&mut watch), None, "nobody says");
+        for rank in [0, 1] {
+            read(&mut watch, 10, rank, stands(StackPlace::Collective));
+        }
+        read(&mut watch, 10, 3, stands(StackPlace::Data));
+        let outside = vec![(Rank(3), StackPlace::Data)];
+        assert_eq!(seen(&mut watch), Some((3, 2, outside)));
+        assert_eq!(seen(&mut watch), None, "it was told");
+        read(&mut watch, 20, 0, at(8));
+        read(&mut watch, 20, 0, RankReading { place: Some(StackPlace::Storage), ..at(8) });
+        assert!(seen(&mut watch).is_some(), "another silence");
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Core {
         elsewhere.or_else(|| self.stand_ins_but(id, members, &BTreeSet::new()))
     }
 
-    fn stand_ins_but(
+    pub(crate) fn stand_ins_but(
         &mut self,
         id: JobId,
         members: Range<usize>,

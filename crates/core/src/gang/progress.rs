@@ -56,6 +56,7 @@ impl Core {
             attempt.sign_at = now;
             attempt.hang_limit = wait;
             attempt.evidence.stall = None;
+            attempt.evidence.stacks = None;
             if told.is_watched {
                 self.timers.cancel(Timer::Hang(id));
             } else {

@@ -10,6 +10,7 @@ mod place;
 pub mod places;
 pub mod record;
 pub mod repair;
+pub mod slow;
 pub mod trial;
 
 use crate::Core;

@@ -145,6 +145,7 @@ impl Core {
             failures_without_progress: 0,
             doubt: None,
             shunned: Shunned::default(),
+            was_slow: None,
             reports_steps: false,
             step_ms: None,
             longest_gap_ms: 0,

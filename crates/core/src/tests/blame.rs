@@ -5,8 +5,8 @@ use lindos_model::blame::{Blame, Culprit, Sign};
 use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
 use lindos_model::reason::Charge;
 use lindos_model::{
-    Activity, Apart, Exit, JobId, JobSpec, JobState, NodeId, Rank, Stall, Symptom, SymptomKind,
-    TrailKind,
+    Activity, Apart, Exit, JobId, JobSpec, JobState, NodeId, Rank, StackPlace, Stacks, Stall,
+    Symptom, SymptomKind, TrailKind,
 };
 
 fn verdicts(story: &Story, id: JobId) -> Vec<(Blame, Charge)> {
@@ -303,4 +303,26 @@ fn job_over_racks() -> (Story, JobId) {
     }
     let id = story.run(job(8));
     (story, id)
+}
+
+#[test]
+fn the_rank_that_is_not_in_the_collective_is_to_blame_for_a_hang() {
+    let mut story = Story::of(5);
+    let id = story.run(job(4));
+    for step in 1..=10 {
+        story.after(1000).step(id, step);
+    }
+    let (epoch, node) = (story.core.job(id).unwrap().epoch, story.gang(id)[2]);
+    let outside = vec![(Rank(17), StackPlace::Data)];
+    let stacks = Box::new(Stacks { step: 10, known: 32, in_collective: 31, outside });
+    story.after(5000).tell(crate::Event::StacksSeen { job: id, epoch, stacks });
+    story.stalls(id, stall(10, Activity::Idle, Vec::new()));
+    story.wait(60_000);
+    assert_eq!(story.state(id), JobState::Stopping);
+    story.all_end(id, &killed(), true);
+    let (blame, _) = last(&story, id);
+    let name = story.core.node(node).unwrap().spec.name.clone();
+    assert_eq!(blame.culprit, Culprit::Node(name), "{blame}");
+    let first = &blame.clues[0].sign;
+    assert!(matches!(first, Sign::OutsideCollective { rank: Rank(17), .. }), "{blame}");
 }

@@ -4,6 +4,7 @@
 //! export: a function that is missing is a field that is not known.
 
 use super::snapshot::{Fabric, Gpu, Link, Remapped, Snapshot};
+use super::work::GpuUse;
 use lindos_model::PciAddress;
 use nvml_wrapper_sys::bindings::{
     NvmlLib, nvmlDevice_t, nvmlGpuFabricInfo_t, nvmlPciInfo_t, nvmlProcessInfo_t, nvmlUtilization_t,
@@ -21,6 +22,8 @@ const VOLATILE: u32 = 0;
 const UNCORRECTED: u32 = 1;
 const SLOWDOWN: u32 = 1;
 const SM_CLOCK: u32 = 1;
+const PCIE_SENT: u32 = 0;
+const PCIE_RECEIVED: u32 = 1;
 const LINK_REPLAY: u32 = 0;
 const LINK_RECOVERY: u32 = 1;
 const LINKS_MAX: u32 = 18;
@@ -111,6 +114,36 @@ impl Library {
             }
         }
         Ok(snapshot)
+    }
+
+    /// What each GPU does now; those that cannot be asked are left out.
+    pub fn uses(&self) -> Result<Vec<GpuUse>, LibraryError> {
+        let mut count: c_uint = 0;
+        match call!(self.nvmlDeviceGetCount_v2(&raw mut count)) {
+            SUCCESS => {}
+            code => return Err(self.error("nvmlDeviceGetCount", code)),
+        }
+        let of = |index| {
+            let mut device: nvmlDevice_t = std::ptr::null_mut();
+            let code = call!(self.nvmlDeviceGetHandleByIndex_v2(index, &raw mut device));
+            (code == SUCCESS).then(|| self.gpu_use(device))
+        };
+        Ok((0..count.min(GPUS_MAX)).filter_map(of).collect())
+    }
+
+    fn gpu_use(&self, device: nvmlDevice_t) -> GpuUse {
+        let mut rates = nvmlUtilization_t { gpu: 0, memory: 0 };
+        let code = call!(self.nvmlDeviceGetUtilizationRates(device, &raw mut rates));
+        let rates = (code == SUCCESS).then_some(rates);
+        let moved = |way: u32| ask!(self.nvmlDeviceGetPcieThroughput(device, way) -> u32);
+        GpuUse {
+            busy_percent: rates.map(|rates| rates.gpu),
+            memory_percent: rates.map(|rates| rates.memory),
+            milliwatts: ask!(self.nvmlDeviceGetPowerUsage(device) -> u32),
+            limit_milliwatts: ask!(self.nvmlDeviceGetEnforcedPowerLimit(device) -> u32),
+            bus_kib_per_s: moved(PCIE_SENT).zip(moved(PCIE_RECEIVED)).map(|(a, b)| a.max(b)),
+            pids: self.pids(device),
+        }
     }
 
     fn driver(&self) -> String {

@@ -3,7 +3,7 @@
 use super::library::{DRIVER_NOT_LOADED, Library, LibraryError};
 use super::snapshot::Snapshot;
 use crate::system::Root;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +24,16 @@ impl NvmlSource {
     /// As the dynamic linker finds it.
     pub fn of_the_driver() -> NvmlSource {
         NvmlSource { path: OF_THE_DRIVER.into(), is_named: false }
+    }
+
+    /// The one that the environment names for the agent, or the driver's own.
+    pub fn of_the_environment() -> NvmlSource {
+        let named = std::env::var_os("LINDOS_NVML").filter(|path| !path.is_empty());
+        named.map_or_else(NvmlSource::of_the_driver, |path| NvmlSource::at(path.into()))
+    }
+
+    pub(super) fn path(&self) -> &OsStr {
+        &self.path
     }
 
     pub fn at(path: PathBuf) -> NvmlSource {

@@ -3,7 +3,7 @@
 use super::library::LibraryError;
 use super::shared::NvmlSource;
 use super::snapshot::{Fabric, Remapped};
-use super::{Library, checks};
+use super::{GpuWork, Library, UseWatch, checks, work_of};
 use crate::health::{Edge, EdgeKind, Monitor, State};
 use crate::system::{Expectations, Root};
 use std::collections::BTreeMap;
@@ -262,6 +262,39 @@ fn one_gpu_that_is_lost_is_a_fault_and_all_of_them_are_a_blind_monitor() {
     assert!(blind.contains(&"+monitor.gpu_presence_unreadable".to_string()), "{blind:?}");
     assert!(blind.iter().all(|edge| edge.starts_with("+monitor.")), "{blind:?}");
     assert_eq!(watched.state("gpu.memory"), State::Unknown);
+}
+
+#[test]
+fn whether_a_gpu_spins_is_asked_without_waiting_for_the_answer() {
+    let mut fake = Fake::with_gpus(3);
+    for (key, value) in [
+        ("0.busy", "100"),
+        ("0.memory_busy", "0"),
+        ("0.power", "180000"),
+        ("0.pcie_throughput_0", "12"),
+        ("0.pcie_throughput_1", "900"),
+        ("0.pids", "17 18"),
+        ("1.memory_busy", "38"),
+        ("1.pids", "19"),
+        ("2.handle", "15"),
+    ] {
+        fake.set(key, value);
+    }
+    let watch = UseWatch::start(NvmlSource::at(compiled().to_path_buf())).unwrap();
+    let began = Instant::now();
+    let uses = loop {
+        if let Some(uses) = watch.look() {
+            break uses;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody answers");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(uses.len(), 2, "one is lost");
+    assert_eq!((uses[0].bus_kib_per_s, uses[1].bus_kib_per_s), (Some(900), None));
+    assert_eq!(work_of(&uses, |pid| pid == 18), Some(GpuWork::Spins));
+    assert_eq!(work_of(&uses, |pid| pid == 19), Some(GpuWork::Works));
+    let nobody = UseWatch::start(NvmlSource::at(fake.folder.path().join("none.so"))).unwrap();
+    assert_eq!(nobody.look(), None);
 }
 
 #[test]

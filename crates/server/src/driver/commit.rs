@@ -159,6 +159,7 @@ impl<D: Disk> Driver<D> {
         if let (Some(job), true) = (entry.job, is_end) {
             self.progress.forget(job);
             self.stalls.forget(job);
+            self.stragglers.forget(job);
             self.symptoms.forget(job);
             self.ended_jobs += 1;
             if self.ended_jobs >= ENDED_JOBS_KEPT {

@@ -20,7 +20,9 @@ use crate::fault::Fault;
 use crate::fences::Fences;
 use crate::world::World;
 use lindos_api::agent::{Message, Report, ReportAck};
-use lindos_core::edges::{ProgressEdges, ReportEdges, SilenceWatch, StallWatch, SymptomEdges};
+use lindos_core::edges::{
+    ProgressEdges, ReportEdges, SilenceWatch, StallWatch, StragglerWatch, SymptomEdges,
+};
 use lindos_core::effect::Reply;
 use lindos_core::{Core, Event};
 use lindos_journal::{Disk, EventRecord, Journal, SnapshotRecord};
@@ -112,6 +114,7 @@ pub(crate) struct Driver<D: Disk> {
     reports: ReportEdges,
     progress: ProgressEdges,
     stalls: StallWatch,
+    stragglers: StragglerWatch,
     symptoms: SymptomEdges,
     looked_at: Instant,
     /// When the thread last listened, to tell silence of a node from deafness of its own.
@@ -167,6 +170,7 @@ impl<D: Disk> Driver<D> {
             reports: ReportEdges::default(),
             progress: ProgressEdges::new(Millis(policy.progress_interval_ms)),
             stalls: StallWatch::default(),
+            stragglers: StragglerWatch::default(),
             symptoms: SymptomEdges::default(),
             looked_at: Instant::now(),
             listened_at: Instant::now(),

@@ -249,8 +249,11 @@ impl<D: Disk> Driver<D> {
             checkpoint_step: reading.checkpoint_step,
             activity: progress.activity,
             loss_broken_from: progress.loss_broken_from,
+            place: progress.stack.as_ref().map(|stack| stack.place),
+            pace: progress.pace,
         };
         let broken = self.stalls.on_reading(now, job, attempt, epoch, progress.rank, &seen);
+        self.stragglers.on_reading(now, job, attempt, epoch, progress.rank, &seen);
         staged.events.extend(edges.into_iter().chain(broken).map(|event| (event, None)));
     }
 
@@ -276,7 +279,8 @@ impl<D: Disk> Driver<D> {
                 }
             }
             let stalls = self.stalls.due(now, &self.world.core);
-            let due = self.progress.due(now).into_iter().chain(stalls);
+            let slow = self.stragglers.due(now, &self.world.core);
+            let due = self.progress.due(now).into_iter().chain(stalls).chain(slow);
             staged.events.extend(due.map(|event| (event, None)));
         }
         if self.world.core.next_wakeup().is_some_and(|at| at <= now) {
@@ -291,8 +295,13 @@ impl<D: Disk> Driver<D> {
             Event::StepReached { job, .. } | Event::CheckpointSaved { job, .. } => {
                 self.progress.forget(*job);
             }
-            Event::StallSeen { job, .. } | Event::LossBroken { job, .. } => {
+            Event::StallSeen { job, .. }
+            | Event::StacksSeen { job, .. }
+            | Event::LossBroken { job, .. } => {
                 self.stalls.forget(*job);
+            }
+            Event::StragglerSeen { job, .. } | Event::StragglerGone { job, .. } => {
+                self.stragglers.forget(*job);
             }
             Event::SymptomSeen { job, epoch, rank, .. } => {
                 self.symptoms.unsaid(*job, *epoch, *rank);

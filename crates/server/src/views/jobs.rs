@@ -3,7 +3,7 @@
 use super::View;
 use super::replicas::replicas;
 use crate::telemetry::JobReadings;
-use lindos_api::user::{AttemptSummary, JobDetail, JobSummary, RankView};
+use lindos_api::user::{AttemptSummary, JobDetail, JobSummary, RankView, StragglerView};
 use lindos_core::Core;
 use lindos_core::gang::attempt::{Attempt, MemberState};
 use lindos_core::job::{Job, PastAttempt};
@@ -151,8 +151,18 @@ pub fn job_with_ranks(view: &View<'_>, id: JobId, ranks_max: usize) -> Option<Jo
             .map(|attempt| ranks(view, id, attempt).take(ranks_max).collect())
             .unwrap_or_default(),
         ledger: job.ledger.at(view.now).into(),
+        straggler: straggler(view, job),
         summary,
     })
+}
+
+/// The rank that the others wait for now.
+pub(super) fn straggler(view: &View<'_>, job: &Job) -> Option<StragglerView> {
+    let attempt = job.attempt.as_ref().filter(|_| !job.is_over())?;
+    let straggler = attempt.evidence.straggler?;
+    let node = view.core.node(attempt.node_of_rank(straggler.rank)?)?;
+    let (node, text) = (node.spec.name.clone(), straggler.to_string());
+    Some(StragglerView { node, straggler, text })
 }
 
 fn attempts(view: &View<'_>, job: &Job) -> Vec<AttemptSummary> {
@@ -222,6 +232,9 @@ fn ranks<'a>(
             epoch: epoch.0,
             state: word.to_string(),
             step: readings.and_then(|readings| readings.rank_step(rank, epoch)),
+            at: readings
+                .and_then(|readings| readings.rank_stack(rank, epoch))
+                .map(|stack| stack.at.clone()),
             exit,
         }
     })

@@ -1,6 +1,6 @@
 //! Why a job is where it is, in one plain sentence, and what would help.
 
-use super::{View, replicas};
+use super::{View, jobs, replicas};
 use lindos_api::user::Why;
 use lindos_core::explain::outlook::{Change, Outlook};
 use lindos_core::gang::attempt::{MemberState, Phase};
@@ -251,7 +251,10 @@ fn sentence(view: &View<'_>, job: &Job) -> String {
             };
             let replicas = replicas::sentence(attempt, view.now);
             let replicas = replicas.map(|said| format!(": {said}")).unwrap_or_default();
-            format!("job {id} is running, and has reached step {step}{replicas}")
+            let slow = jobs::straggler(view, job)
+                .map(|slow| format!("; {} slows it down: {}", slow.node, slow.text));
+            let slow = slow.unwrap_or_default();
+            format!("job {id} is running, and has reached step {step}{replicas}{slow}")
         }
         (state, None) => format!("job {id} is {state}"),
     }

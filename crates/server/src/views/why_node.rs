@@ -2,6 +2,7 @@
 
 use super::View;
 use super::health::{doing, waits_for_person};
+use super::jobs;
 use super::why::coarse;
 use lindos_api::user::{NodeJob, NodeWhy, NotHere};
 use lindos_core::explain::node::{self, NodeIdle, NodeOutlook, NodeWork, Passed};
@@ -211,6 +212,11 @@ fn hints(view: &View<'_>, id: NodeId, node: &Node, outlook: &NodeOutlook) -> Vec
         let because = because.map_or_else(String::new, |because| format!(": {because}"));
         hints.push(format!("{} was found there, and it stays in service{because}", finding.class));
     }
+    hints.extend(outlook.work.iter().filter_map(|work| {
+        let slow = jobs::straggler(view, view.core.job(work.job)?)?;
+        let is_here = slow.node == *name;
+        is_here.then(|| format!("job {} is slowed down from here: {}", work.job, slow.text))
+    }));
     hints
 }
 

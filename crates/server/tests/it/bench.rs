@@ -267,6 +267,8 @@ impl FakeAgent {
             checkpoint_blocked_ms: 0,
             loss_broken_from: None,
             activity: None,
+            pace: None,
+            stack: None,
         }];
     }
 }

@@ -10,7 +10,7 @@ pub use standby::Standby;
 use crate::host::Host;
 use lindos_core::edges::{
     self, ProgressEdges, RankReading, Reading, ReportEdges, SilenceWatch, StallWatch, SteadyClock,
-    SymptomEdges, Worth,
+    StragglerWatch, SymptomEdges, Worth,
 };
 use lindos_core::{Core, Effects, Event};
 use lindos_journal::{Error, EventRecord, Journal, MemoryDisk, Seq, SnapshotRecord, Tail};
@@ -44,6 +44,7 @@ pub struct Control {
     reports: ReportEdges,
     progress: ProgressEdges,
     stalls: StallWatch,
+    stragglers: StragglerWatch,
     symptoms: SymptomEdges,
     silence: SilenceWatch,
     /// Taken, and not durable yet.
@@ -137,6 +138,7 @@ impl Control {
             if is_known(*job, *epoch) {
                 let attempt = core.attempt_of_epoch(*job, *epoch);
                 events.extend(self.stalls.on_reading(now, *job, attempt, *epoch, *rank, reading));
+                self.stragglers.on_reading(now, *job, attempt, *epoch, *rank, reading);
             }
         }
         for (job, epoch, rank, symptom) in &witnessed.symptoms {
@@ -152,6 +154,7 @@ impl Control {
     pub fn on_clock(&mut self, now: Time) -> Vec<Event> {
         let mut events = self.progress.due(now);
         events.extend(self.stalls.due(now, &self.core));
+        events.extend(self.stragglers.due(now, &self.core));
         for (node, last_heard) in self.silence.silent(now) {
             self.reports.forget(node);
             events.push(Event::NodeSilent { node, last_heard });
@@ -164,9 +167,10 @@ impl Control {
 
     /// When [`Control::on_clock`] wants to be called.
     pub fn next_deadline(&self) -> Option<Time> {
-        let of_readings = [self.progress.next_deadline(), self.stalls.next_deadline()];
+        let of_ranks = [self.stalls.next_deadline(), self.stragglers.next_deadline()];
+        let of_readings = of_ranks.into_iter().chain([self.progress.next_deadline()]);
         let others = [self.core.next_wakeup(), self.silence.next_deadline()];
-        of_readings.into_iter().chain(others).flatten().min()
+        of_readings.chain(others).flatten().min()
     }
 
     /// Makes everything taken durable, and steps the core through it. `None` when the disk is

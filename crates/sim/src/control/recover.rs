@@ -3,7 +3,7 @@
 use super::Control;
 use crate::host::Host;
 use lindos_core::edges::{
-    ProgressEdges, ReportEdges, SilenceWatch, StallWatch, SteadyClock, SymptomEdges,
+    ProgressEdges, ReportEdges, SilenceWatch, StallWatch, SteadyClock, StragglerWatch, SymptomEdges,
 };
 use lindos_core::{Core, Digest, Effects, Event};
 use lindos_journal::{EventRecord, Journal, MemoryDisk, Options, Record, Seq, SnapshotRecord};
@@ -76,6 +76,7 @@ impl Control {
             reports: ReportEdges::default(),
             progress: ProgressEdges::new(Millis(policy.progress_interval_ms)),
             stalls: StallWatch::default(),
+            stragglers: StragglerWatch::default(),
             symptoms: SymptomEdges::default(),
             silence: SilenceWatch::new(Millis(policy.node_silent_ms)),
             waiting: vec![Event::ControlPlaneStarted { policy: Box::new(policy.clone()) }],

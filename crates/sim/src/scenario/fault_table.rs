@@ -61,6 +61,7 @@ pub enum FaultName {
     Upgrade,
     Find,
     Weaken,
+    SlowDown,
     Cancel,
     Drain,
     Undrain,
@@ -116,6 +117,7 @@ impl FaultTable {
                 FaultKind::Find { node: node?, fatal, lasts: lasts? }
             }
             FaultName::Weaken => FaultKind::Weaken { node: node?, peer: given.peer.take() },
+            FaultName::SlowDown => FaultKind::SlowDown { node: node?, lasts: lasts? },
             FaultName::Cancel => FaultKind::Cancel { job: job? },
             FaultName::Drain => FaultKind::Drain { node: node? },
             FaultName::Undrain => FaultKind::Undrain { node: node? },
@@ -169,9 +171,9 @@ impl FaultTable {
                 FaultTable { back_after: span(back_after), ..table }
             }
             FaultKind::Weaken { peer, .. } => FaultTable { peer: peer.clone(), ..table },
-            FaultKind::CutOff { lasts, .. } | FaultKind::HostSleeps { lasts } => {
-                FaultTable { lasts: span(lasts), ..table }
-            }
+            FaultKind::CutOff { lasts, .. }
+            | FaultKind::SlowDown { lasts, .. }
+            | FaultKind::HostSleeps { lasts } => FaultTable { lasts: span(lasts), ..table },
             FaultKind::Find { fatal, lasts, .. } => {
                 FaultTable { lasts: span(lasts), fatal: Some(*fatal), ..table }
             }
@@ -230,6 +232,7 @@ impl FaultName {
             FaultKind::Upgrade { .. } => FaultName::Upgrade,
             FaultKind::Find { .. } => FaultName::Find,
             FaultKind::Weaken { .. } => FaultName::Weaken,
+            FaultKind::SlowDown { .. } => FaultName::SlowDown,
             FaultKind::Cancel { .. } => FaultName::Cancel,
             FaultKind::Drain { .. } => FaultName::Drain,
             FaultKind::Undrain { .. } => FaultName::Undrain,
@@ -251,6 +254,7 @@ impl FaultKind {
             | FaultKind::LoseNodeDisk { node, .. }
             | FaultKind::Find { node, .. }
             | FaultKind::Weaken { node, .. }
+            | FaultKind::SlowDown { node, .. }
             | FaultKind::Drain { node }
             | FaultKind::Undrain { node } => (None, Some(node)),
             _ => (None, None),

@@ -71,6 +71,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
     harder::tests(seed, &mut setup);
     harder::later_policies(seed, &mut setup);
     harder::standby(seed, &mut setup);
+    harder::slow_nodes(seed, &mut setup);
     harder::faults(seed, &mut setup);
     setup
 }

@@ -123,6 +123,20 @@ pub fn tests(seed: u64, setup: &mut Setup) {
     }
 }
 
+/// Nodes that keep the others waiting, and whether their jobs leave them.
+pub fn slow_nodes(seed: u64, setup: &mut Setup) {
+    let chance = &mut Stream::new(seed, "slow");
+    if chance.chance(500_000) {
+        setup.policy.repair.straggler_cost_percent = chance.between(5, 40) as u32;
+        setup.policy.repair.straggler_ms = chance.between(0, 300_000);
+    }
+    for _ in 0..chance.between(0, 3) {
+        let node = chance.pick(&setup.nodes).name.clone();
+        let kind = FaultKind::SlowDown { node, lasts: Millis(chance.between(10_000, 1_800_000)) };
+        setup.faults.push(Fault { at: Time(chance.between(1_000, FAULTY - 1)), kind });
+    }
+}
+
 fn fault(chance: &mut Stream, setup: &Setup) -> FaultKind {
     let node = chance.pick(&setup.nodes);
     let a_while = Millis(chance.between(10, 120_000));

@@ -243,6 +243,7 @@ impl World {
             }
         }
         for entry in &fresh {
+            self.look_for_false_straggler(entry);
             if let (TrailKind::RemedyBegun { remedy }, Some(name)) = (&entry.what, &entry.node)
                 && remedy.is_by_hand()
             {

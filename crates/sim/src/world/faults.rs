@@ -88,6 +88,10 @@ impl World {
                 let (one, other) = (self.by_name[&node], self.by_name[&peer]);
                 self.weak_links.insert((one.min(other), one.max(other)));
             }
+            FaultKind::SlowDown { node, lasts } => {
+                let node = self.by_name[&node];
+                self.slow_down(node, lasts);
+            }
             FaultKind::Cancel { job } => self.ask_at(self.now, Ask::Cancel(job)),
             FaultKind::Drain { node } => {
                 self.drained.insert(node.clone());

@@ -8,6 +8,7 @@
 mod control_side;
 mod faults;
 mod node_side;
+mod pace;
 
 use crate::agent::{SimNode, Told};
 use crate::check::Checker;
@@ -247,6 +248,8 @@ struct World {
     clock_armed: Option<Time>,
     disk_full_until: Time,
     slow_disk: Option<(Time, Millis)>,
+    /// Nodes that were ever slow, and until when.
+    slow_spans: Vec<(usize, Time)>,
     nodes: Vec<SimNode>,
     by_name: BTreeMap<String, usize>,
     /// The nodes on which ranks of a job have ever been.
@@ -299,6 +302,7 @@ impl World {
             clock_armed: None,
             disk_full_until: Time::ZERO,
             slow_disk: None,
+            slow_spans: Vec::new(),
             nodes: vec![SimNode::default(); setup.nodes.len()],
             by_name: setup.nodes.iter().enumerate().map(|(i, n)| (n.name.clone(), i)).collect(),
             job_nodes: BTreeMap::new(),

@@ -62,6 +62,7 @@ impl World {
         }
         let readings = self.readings(node);
         let incarnation = self.nodes[node].incarnation;
+        self.spend_time(node);
         let findings = self.nodes[node].found(now);
         let witnessed = Witnessed { findings, ..self.witnessed(node) };
         let report = ToControl::Report { node, incarnation, seq, attempts, readings, witnessed };
@@ -117,8 +118,15 @@ impl World {
                     None => {
                         let step = position.and_then(|position| position.step);
                         let checkpoint_step = position.and_then(|position| position.checkpoint);
-                        let reading =
-                            RankReading { step, checkpoint_step, activity, loss_broken_from };
+                        let pace = Some(rank.pace);
+                        let reading = RankReading {
+                            step,
+                            checkpoint_step,
+                            activity,
+                            loss_broken_from,
+                            place: None,
+                            pace,
+                        };
                         witnessed.ranks.push((job, epoch, rank.rank, reading));
                     }
                     Some(exit) if exit.exit == Exit::Code(1) && !exit.stopping => {

@@ -19,7 +19,7 @@ pub struct BenchArgs {
 enum BenchCommand {
     /// Measure an idle agent with every check of the machine's health on
     Agent(agent::AgentBenchArgs),
-    /// Kill a rank of a real job again and again, and time each phase of its recovery
+    /// Do faults of several kinds to a real job, and time each phase of its recovery
     Recover(recover::RecoverArgs),
     /// Time the scheduler's decisions on an aged fleet of up to a million GPUs
     Schedule(schedule::ScheduleArgs),

@@ -1,0 +1,349 @@
+//! Ranks that their peers wait for: what readings say of how each rank spends its time becomes at
+//! most one edge at a time.
+//!
+//! Readings are cut into windows. In each, the slowest are looked for ([`slowest`]); who is that in
+//! a few windows one after the other is told of, and again now and then while it lasts, and when it
+//! is over. Windows in which the job saves, evaluates or starts count for nothing.
+
+mod slowest;
+
+pub use slowest::{Measure, Slow, slowest};
+
+use super::stall::{RankReading, trains};
+use crate::Core;
+use crate::event::Event;
+use crate::gang::attempt::Attempt;
+use lindos_model::pace::{RankPace, Straggler};
+use lindos_model::{Epoch, JobId, Millis, Rank, Time};
+use std::collections::BTreeMap;
+
+/// A window is as long as this, and longer until it has so many steps.
+const WINDOW: Millis = Millis::from_secs(15);
+const STEPS_LEAST: u64 = 3;
+/// A job that does not make so many steps in this time is not watched for stragglers.
+const WINDOW_MAX: Millis = Millis::from_secs(1800);
+/// Windows one after the other that show the same, before it is said or unsaid.
+const WINDOWS: u32 = 3;
+/// A window with a silence of this part of it, and of so many steps, has a pause in it.
+const PAUSE_PART: u64 = 3;
+const PAUSE_STEPS: u64 = 3;
+/// While it lasts, it is told again so often: what it costs may have changed.
+const TELL_AGAIN: Millis = Millis::from_secs(300);
+
+#[derive(Clone, Debug, Default)]
+pub struct StragglerWatch {
+    jobs: BTreeMap<JobId, JobWatch>,
+}
+
+#[derive(Clone, Debug)]
+struct JobWatch {
+    /// Of the launch of the whole gang.
+    attempt: Epoch,
+    /// By number.
+    ranks: Vec<RankSeen>,
+    step: Option<u64>,
+    checkpoint_step: Option<u64>,
+    window: Option<Window>,
+    /// When a step was new last.
+    moved_at: Time,
+    streak: Option<Streak>,
+    said: Option<Said>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    from: Time,
+    until: Time,
+    step: u64,
+    checkpoint_step: Option<u64>,
+    /// The longest time without a new step.
+    silent: Millis,
+}
+
+/// The same culprit, window after window.
+#[derive(Clone, Copy, Debug)]
+struct Streak {
+    whose: Whose,
+    windows: u32,
+    since: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    whose: Whose,
+    rank: Rank,
+    at: Time,
+    since: Time,
+    /// Windows since in which it was not slow.
+    well: u32,
+}
+
+/// One member of the gang, or of a gang of one its rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Whose(u32);
+
+/// What was read of one rank: now, and at the beginning of the window.
+#[derive(Clone, Copy, Debug, Default)]
+struct RankSeen {
+    epoch: Epoch,
+    newest: Option<Sample>,
+    oldest: Option<Sample>,
+}
+
+/// Sums, of which only differences count: they may wrap.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    span: u32,
+    ran: u32,
+    delayed: u32,
+    held: u32,
+    slept: u32,
+    late_us: u32,
+    /// The newest step that it has told itself.
+    step: Option<u32>,
+}
+
+impl Sample {
+    #[expect(clippy::cast_possible_truncation, reason = "only differences count")]
+    fn of(step: Option<u64>, pace: &RankPace) -> Sample {
+        Sample {
+            span: pace.span_ms as u32,
+            ran: pace.ran_ms as u32,
+            delayed: pace.delayed_ms as u32,
+            held: pace.held_ms as u32,
+            slept: pace.slept_ms as u32,
+            late_us: pace.late_us as u32,
+            step: step.map(|step| step as u32),
+        }
+    }
+}
+
+impl StragglerWatch {
+    /// Takes a reading of a rank of a launch, which belongs to an attempt
+    /// ([`crate::Core::attempt_of_epoch`]).
+    pub fn on_reading(
+        &mut self,
+        now: Time,
+        job: JobId,
+        attempt: Epoch,
+        epoch: Epoch,
+        rank: Rank,
+        reading: &RankReading,
+    ) {
+        let watch = self.jobs.entry(job).or_insert_with(|| JobWatch::new(attempt));
+        if attempt > watch.attempt {
+            *watch = JobWatch::new(attempt);
+        } else if attempt < watch.attempt {
+            return;
+        }
+        if reading.step > watch.step {
+            watch.moves(now);
+            watch.step = reading.step;
+        }
+        watch.checkpoint_step = watch.checkpoint_step.max(reading.checkpoint_step);
+        if let Some(pace) = &reading.pace {
+            watch.note(epoch, rank, reading.step, pace);
+            if watch.window.is_none() {
+                watch.open(now);
+            }
+        }
+    }
+
+    /// What the windows that are over show.
+    pub fn due(&mut self, now: Time, core: &Core) -> Vec<Event> {
+        let is_due = |watch: &JobWatch| watch.window.is_some_and(|window| window.until <= now);
+        let mut events = Vec::new();
+        for (&job, watch) in self.jobs.iter_mut().filter(|(_, watch)| is_due(watch)) {
+            let attempt = core.job(job).and_then(|job| job.attempt.as_ref());
+            match attempt.filter(|it| it.epoch == watch.attempt && !it.is_stopping()) {
+                Some(attempt) => events.extend(watch.close(now, job, attempt)),
+                None => watch.window = None,
+            }
+        }
+        events
+    }
+
+    /// When [`StragglerWatch::due`] may next have something to say.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.jobs.values().filter_map(|watch| Some(watch.window?.until)).min()
+    }
+
+    /// The job is over, or its attempt is.
+    pub fn forget(&mut self, job: JobId) {
+        self.jobs.remove(&job);
+    }
+}
+
+impl JobWatch {
+    fn new(attempt: Epoch) -> JobWatch {
+        JobWatch {
+            attempt,
+            ranks: Vec::new(),
+            step: None,
+            checkpoint_step: None,
+            window: None,
+            moved_at: Time::ZERO,
+            streak: None,
+            said: None,
+        }
+    }
+
+    fn note(&mut self, epoch: Epoch, rank: Rank, step: Option<u64>, pace: &RankPace) {
+        let index = rank.0 as usize;
+        if self.ranks.len() <= index {
+            self.ranks.resize(index + 1, RankSeen::default());
+        }
+        let seen = &mut self.ranks[index];
+        if epoch < seen.epoch {
+            return;
+        }
+        if epoch > seen.epoch {
+            *seen = RankSeen { epoch, ..RankSeen::default() };
+        }
+        let sample = Sample::of(step, pace);
+        seen.newest = Some(sample);
+        seen.oldest.get_or_insert(sample);
+    }
+
+    /// Begins a window; before the first step there is none.
+    fn open(&mut self, now: Time) {
+        self.window = self.step.map(|step| {
+            let (until, checkpoint_step) = (now + WINDOW, self.checkpoint_step);
+            Window { from: now, until, step, checkpoint_step, silent: Millis::ZERO }
+        });
+        for seen in &mut self.ranks {
+            seen.oldest = seen.newest;
+        }
+    }
+
+    fn close(&mut self, now: Time, job: JobId, attempt: &Attempt) -> Option<Event> {
+        let window = self.window.as_mut().expect("it is due");
+        let span = now.since(window.from);
+        let steps = self.step.unwrap_or(0).saturating_sub(window.step);
+        if steps < STEPS_LEAST && span < WINDOW_MAX {
+            window.until = now + WINDOW;
+            return None;
+        }
+        self.moves(now);
+        let window = self.window.expect("it is due");
+        let has_saved = self.checkpoint_step != window.checkpoint_step;
+        let pause = (span.0 / PAUSE_PART).max(span.0 / steps.max(1) * PAUSE_STEPS);
+        let counts = steps >= STEPS_LEAST && !has_saved && window.silent.0 <= pause;
+        let seen = if counts { self.measures(span, attempt) } else { None };
+        let event = seen.and_then(|(measures, told)| {
+            let slow = slowest(&measures, told);
+            self.judge(now, window.from, job, attempt, slow)
+        });
+        self.open(now);
+        event
+    }
+
+    /// A step is new, or the window is over: the silence before it is.
+    fn moves(&mut self, now: Time) {
+        if let Some(window) = &mut self.window {
+            window.silent = window.silent.max(now.since(self.moved_at.max(window.from)));
+        }
+        self.moved_at = now;
+    }
+
+    /// What the ranks that train have done in a window, if nearly all have been heard; and whether
+    /// all have told steps of their own.
+    fn measures(&self, span: Millis, attempt: &Attempt) -> Option<(Vec<Measure>, bool)> {
+        let mut measures = Vec::with_capacity(self.ranks.len());
+        let mut here = 0;
+        for (index, seen) in self.ranks.iter().enumerate() {
+            let rank = Rank(index as u32);
+            if !trains(attempt, rank, seen.epoch) {
+                continue;
+            }
+            here += 1;
+            let (Some(old), Some(new)) = (&seen.oldest, &seen.newest) else { continue };
+            let looked = new.span.wrapping_sub(old.span);
+            // One that was heard only at the end, or at the beginning, says nothing of the window.
+            if u64::from(looked) * 2 < span.0 || u64::from(looked) > span.0 * 2 {
+                continue;
+            }
+            let member = rank.0 / u32::from(attempt.ranks_per_node.max(1));
+            measures.push(measure(rank, member, old, new));
+        }
+        let told = measures.iter().all(|measure| measure.steps.is_some());
+        let is_whole = measures.len() >= 2 && measures.len() * 10 >= here * 9;
+        is_whole.then_some((measures, told))
+    }
+
+    fn judge(
+        &mut self,
+        now: Time,
+        from: Time,
+        job: JobId,
+        attempt: &Attempt,
+        slow: Option<Slow>,
+    ) -> Option<Event> {
+        let is_one = attempt.members.len() == 1;
+        let whose = |slow: &Slow| Whose(if is_one { slow.rank.0 } else { slow.member });
+        self.streak = slow.as_ref().map(|slow| match self.streak {
+            Some(streak) if streak.whose == whose(slow) => {
+                Streak { windows: streak.windows + 1, ..streak }
+            }
+            _ => Streak { whose: whose(slow), windows: 1, since: from },
+        });
+        let epoch = self.attempt;
+        if let Some(said) = &mut self.said {
+            let is_slow = slow.as_ref().is_some_and(|slow| whose(slow) == said.whose);
+            said.well = if is_slow { 0 } else { said.well + 1 };
+            if said.well >= WINDOWS {
+                let rank = said.rank;
+                self.said = None;
+                return Some(Event::StragglerGone { job, epoch, rank });
+            }
+            if !is_slow || now.since(said.at) < TELL_AGAIN {
+                return None;
+            }
+        }
+        let (slow, streak) = (slow?, self.streak?);
+        if streak.windows < WINDOWS {
+            return None;
+        }
+        let before = self.said.filter(|said| said.whose == streak.whose);
+        let (rank, since) = before.map_or((slow.rank, streak.since), |it| (it.rank, it.since));
+        self.said = Some(Said { whose: streak.whose, rank, at: now, since, well: 0 });
+        let straggler = Straggler {
+            rank,
+            ranks: slow.ranks,
+            sign: slow.sign,
+            by: slow.by,
+            since,
+            step: self.step.unwrap_or(0),
+            own: slow.own,
+            peers: slow.peers,
+            cost_permille: slow.cost_permille,
+        };
+        Some(Event::StragglerSeen { job, epoch, straggler: Box::new(straggler) })
+    }
+}
+
+/// What a rank did between two samples.
+fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample) -> Measure {
+    let span = u64::from(new.span.wrapping_sub(old.span)).max(1);
+    let permille = |old: u32, new: u32| {
+        let part = u64::from(new.wrapping_sub(old)) * 1000 / span;
+        u32::try_from(part).unwrap_or(u32::MAX)
+    };
+    let steps = old.step.zip(new.step).map(|(old, new)| new.wrapping_sub(old));
+    Measure {
+        rank,
+        member,
+        ran: permille(old.ran, new.ran),
+        delayed: permille(old.delayed, new.delayed).min(1000),
+        held: permille(old.held, new.held).min(1000),
+        waits: permille(old.slept, new.slept).min(1000),
+        // Of a span in milliseconds, thousandths are microseconds.
+        late: u32::try_from(u64::from(new.late_us.wrapping_sub(old.late_us)) / span)
+            .unwrap_or(u32::MAX),
+        steps,
+        rate: steps.map_or(0, |steps| u64::from(steps) * 1_000_000 / span),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+use super::*;
+use crate::{Effects, Event};
+use lindos_model::{GpuSet, NodeId, NodeSpec, Policy, RequestId, SlowBy, SlowSign, job};
+use std::sync::Arc;
+
+/// A core whose only job runs on so many nodes, a rank each; its ranks are spoken of and never run.
+fn core(nodes: u32) -> (Core, JobId, Epoch) {
+    let mut core = Core::new();
+    let mut out = Effects::new();
+    let mut tell = |event: Event| {
+        out.clear();
+        core.step(Time(1000), &event, &mut out);
+    };
+    tell(Event::ControlPlaneStarted { policy: Box::new(Policy::default()) });
+    for index in 0..nodes {
+        let spec = NodeSpec {
+            name: format!("n{index}"),
+            gpus: GpuSet::first(1).len(),
+            platform: "p".into(),
+            address: "127.0.0.1".into(),
+            location: lindos_model::Location::default(),
+            labels: BTreeMap::new(),
+        };
+        tell(Event::NodeJoined { spec: Box::new(spec) });
+        let (node, attempts) = (NodeId(index), Vec::new());
+        tell(Event::NodeReported { node, incarnation: 1, seq: 1, attempts });
+    }
+    let spec = Arc::new(job::sample("train", nodes, 1));
+    tell(Event::JobSubmitted { request: RequestId(1), user: String::new(), spec });
+    let job = core.jobs().next().unwrap();
+    let (id, epoch) = (job.id, job.attempt.as_ref().unwrap().epoch);
+    (core, id, epoch)
+}
+
+/// A gang that makes a step a second, as its node's shims tell it every five seconds.
+struct Gang {
+    core: Core,
+    job: JobId,
+    epoch: Epoch,
+    watch: StragglerWatch,
+    paces: Vec<RankPace>,
+    /// Thousandths of the time that each rank waits; the rest it works.
+    waits: Vec<u64>,
+    now: Time,
+    step: u64,
+    saved: u64,
+    /// So many ranks tell steps.
+    tells: usize,
+}
+
+impl Gang {
+    fn of(waits: &[u64]) -> Gang {
+        let (core, job, epoch) = core(waits.len() as u32);
+        Gang {
+            core,
+            job,
+            epoch,
+            watch: StragglerWatch::default(),
+            paces: vec![RankPace::default(); waits.len()],
+            waits: waits.to_vec(),
+            now: Time(1000),
+            step: 1,
+            saved: 0,
+            tells: usize::MAX,
+        }
+    }
+
+    /// So many seconds, in which the job makes so many steps.
+    fn runs(&mut self, seconds: u64, steps: u64) -> Vec<(u64, Event)> {
+        let mut events = Vec::new();
+        for _ in 0..seconds / 5 {
+            self.now = self.now + Millis(5000);
+            self.step += steps * 5 / seconds;
+            for (rank, pace) in self.paces.iter_mut().enumerate() {
+                pace.span_ms += 5000;
+                pace.slept_ms += self.waits[rank] * 5;
+                pace.ran_ms += 5000 - self.waits[rank] * 5;
+                let reading = RankReading {
+                    step: (rank < self.tells).then_some(self.step),
+                    checkpoint_step: Some(self.saved),
+                    pace: Some(*pace),
+                    ..RankReading::default()
+                };
+                let (epoch, rank) = (self.epoch, Rank(rank as u32));
+                self.watch.on_reading(self.now, self.job, epoch, epoch, rank, &reading);
+            }
+            let due = self.watch.due(self.now, &self.core);
+            events.extend(due.into_iter().map(|event| (self.now.0 / 1000, event)));
+        }
+        events
+    }
+}
+
+fn said(events: &[(u64, Event)]) -> Vec<(u64, &'static str, u32)> {
+    events
+        .iter()
+        .map(|(at, event)| match event {
+            Event::StragglerSeen { straggler, .. } => (*at, "seen", straggler.rank.0),
+            Event::StragglerGone { rank, .. } => (*at, "gone", rank.0),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+#[test]
+fn a_straggler_is_told_after_three_windows_again_every_five_minutes_and_when_it_is_gone() {
+    let mut gang = Gang::of(&[400; 4]);
+    assert_eq!(gang.runs(300, 300), []);
+    gang.waits[2] = 20;
+    let events = gang.runs(420, 420);
+    // The window in which it began shows half of it, which is enough.
+    assert_eq!(said(&events), [(351, "seen", 2), (651, "seen", 2)]);
+    let Event::StragglerSeen { straggler, .. } = &events[0].1 else { unreachable!() };
+    assert_eq!((straggler.own, straggler.peers, straggler.cost_permille), (20, 400, 380));
+    assert_eq!((straggler.sign, straggler.by), (SlowSign::WaitsLeast, SlowBy::Working));
+    assert_eq!(straggler.since, Time(306_000));
+    gang.waits[2] = 400;
+    let events = gang.runs(120, 120);
+    assert_eq!(said(&events).iter().map(|it| it.1).collect::<Vec<_>>(), ["gone"]);
+    assert_eq!(gang.runs(300, 300), []);
+}
+
+#[test]
+fn pauses_count_for_nothing() {
+    let mut gang = Gang::of(&[400; 4]);
+    gang.runs(150, 150);
+    for _ in 0..10 {
+        // Rank 0 evaluates, and the others wait for it.
+        gang.waits = vec![10, 900, 900, 900];
+        assert_eq!(gang.runs(120, 0), []);
+        gang.waits = vec![400; 4];
+        assert_eq!(gang.runs(60, 60), []);
+        // It saves in every window.
+        gang.waits = vec![10, 600, 600, 600];
+        for _ in 0..8 {
+            gang.saved += 1;
+            assert_eq!(gang.runs(15, 15), []);
+        }
+        gang.waits = vec![400; 4];
+        assert_eq!(gang.runs(60, 60), []);
+    }
+}
+
+#[test]
+fn long_steps_make_long_windows() {
+    let mut gang = Gang::of(&[400, 10, 400, 400]);
+    let mut events = Vec::new();
+    for _ in 0..30 {
+        // One step in 40 seconds.
+        events.extend(gang.runs(35, 0));
+        events.extend(gang.runs(5, 1));
+    }
+    let first = said(&events)[0];
+    assert_eq!((first.1, first.2), ("seen", 1));
+    assert!((360..=480).contains(&first.0), "three windows of three steps: {first:?}");
+}
+
+#[test]
+fn ranks_that_are_not_heard_are_not_judged() {
+    let mut gang = Gang::of(&[400, 10, 400, 400]);
+    // Only half of the ranks' agents are new enough to tell.
+    gang.paces.truncate(2);
+    assert_eq!(said(&gang.runs(300, 300)), [(51, "seen", 1)], "those that are known");
+    let mut silent = Gang::of(&[400, 10, 400, 400]);
+    silent.runs(5, 5);
+    let all = silent.paces.clone();
+    silent.paces.truncate(2);
+    assert_eq!(silent.runs(300, 300), [], "two of four do not answer any more");
+    assert_eq!(all.len(), 4);
+}
+
+#[test]
+fn a_new_attempt_begins_anew_and_late_word_of_the_old_is_dropped() {
+    let mut gang = Gang::of(&[400, 10, 400, 400]);
+    gang.runs(30, 30);
+    let (job, now) = (gang.job, gang.now);
+    let pace = RankPace { span_ms: 5000, ..RankPace::default() };
+    let next = Epoch(gang.epoch.0 + 1);
+    let reading = RankReading { step: Some(1), pace: Some(pace), ..RankReading::default() };
+    gang.watch.on_reading(now, job, next, next, Rank(0), &reading);
+    let old = gang.epoch;
+    gang.watch.on_reading(now, job, old, old, Rank(1), &reading);
+    assert_eq!(gang.watch.jobs[&job].ranks.len(), 1);
+    gang.watch.forget(job);
+    assert_eq!(gang.watch.next_deadline(), None);
+}
+
+#[test]
+fn where_only_one_rank_tells_steps_the_others_are_judged_by_what_they_wait() {
+    let mut gang = Gang::of(&[800, 795, 340, 790]);
+    gang.tells = 1;
+    let events = gang.runs(90, 1000);
+    assert_eq!(said(&events).first().map(|it| (it.1, it.2)), Some(("seen", 2)));
+}
