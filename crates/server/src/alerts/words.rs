@@ -156,6 +156,15 @@ fn headline(lead: &[&Alert], nodes: &[&Node], place: Option<&Place>) -> String {
             [alert] => format!("{}: {}", who(), alert.words),
             _ => format!("{}: found {}", who(), classes()),
         },
+        Kind::Blamed => match (&jobs[..], lead) {
+            ([job], [alert]) => format!("{job}: {}", alert.words),
+            _ => {
+                let (whom, is_one) =
+                    if nodes.is_empty() { (classes(), true) } else { (who(), is_one) };
+                let hit = listed(&jobs);
+                format!("{whom} {} to blame for {} faults of jobs: {hit}", are(is_one), lead.len())
+            }
+        },
         Kind::Repair => match lead {
             [alert] => format!("{} {}", who(), alert.words),
             _ => format!("{} being mended ({})", who(), classes()),
@@ -241,6 +250,15 @@ fn advice(lead: &[&Alert], nodes: &[&Node], place: Option<&Place>) -> String {
              when a person is wanted. `lindos node {node}`"
         ),
         Kind::Finding => format!("Nothing was taken out for it. `lindos node {node}`"),
+        Kind::Blamed if nodes.is_empty() => format!(
+            "Look at {} first: what the nodes of these jobs share. `lindos events --job {job}` has \
+             the evidence.",
+            lead[0].class
+        ),
+        Kind::Blamed => format!(
+            "Lindos takes out a node that is to blame again and again. `lindos node {node}`; \
+             `lindos events --job {job}` has the evidence."
+        ),
         Kind::Repair => format!("`lindos repairs` shows how far it is; `lindos node {node}`."),
         Kind::NodeBack | Kind::JobResumed => "Nothing to do.".into(),
         Kind::JobFailed if is_many => format!(

@@ -139,10 +139,8 @@ impl<D: Disk> Driver<D> {
                     let _ = sender.send(Input::Fenced { node, fence, outcome });
                 });
             }
-            // No provider here reaches a machine's power or its GPUs yet, and none proves one.
-            Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
-                self.unsupported.push((node, id));
-            }
+            // They stand in the core's tickets, and are looked for there.
+            Effect::Remedy { .. } | Effect::BurnIn { .. } => self.mending.must_look = true,
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lindos_api::client::Client;
 use lindos_api::user::{EventView, JobDetail};
 use lindos_model::{Policy, job};
+use lindos_server::remedies::Remedies;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -84,7 +85,14 @@ pub async fn recover(args: RecoverArgs) -> Result<(), Failure> {
     let policy = Policy { progress_interval_ms: 100, ..Policy::default() };
     let wanted = nodes::Wanted { nodes: args.nodes, gpus: GPUS };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let options = Options { state: &folder, listen, policy, alerts: None, health: false };
+    let options = Options {
+        state: &folder,
+        listen,
+        policy,
+        alerts: None,
+        remedies: Remedies::default(),
+        health: false,
+    };
     let local = Local::start(options, |known| Ok(nodes::fleet(known, wanted))).await?;
     let result = measure(&args, &local).await;
     local.stop().await;

@@ -47,6 +47,13 @@ fn the_first_line_says_what_where_and_how_much() {
         WARNING: job 4 (gpt) failed: rank 0 on n001 ended first: exit status 1
         It is not started again. `lindos job 4` has its attempts, `lindos logs 4` its last words.
         ");
+    let blamed = |job: u64| Alert {
+        class: "leaf l3".into(),
+        words: "to blame: leaf l3 with 4 of the nodes (91 %): silent".into(),
+        ..of_job(job, 0, Kind::Blamed, job, None)
+    };
+    insta::assert_snapshot!(read(&[blamed(1)]), @"");
+    insta::assert_snapshot!(read(&[blamed(1), blamed(2)]), @"");
     let failed: Vec<Alert> =
         (1..=5).map(|job| of_job(job, 0, Kind::JobFailed, job, None)).collect();
     insta::assert_snapshot!(read(&failed), @"
