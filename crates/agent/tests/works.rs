@@ -62,7 +62,7 @@ fn a_burn_in_goes_on_without_its_agent_and_is_told_of_until_it_is_forgotten() {
 fn a_burn_in_that_fails_says_what_failed_first() {
     let node = Node::start();
     let report = r#"{"report":{"version":1,"node":"n0","started_at":1,"took_ms":1,"lindos":"0",
-        "kernel":"k","processor":"p","platform":null,"verdict":"fail","tests":[
+        "kernel":"k","cpu":"p","platform":null,"verdict":"fail","tests":[
         {"name":"cpu.bits","figure":null,"expected":null,"verdict":"pass","detail":"0 errors"},
         {"name":"disk.bits","figure":null,"expected":null,"verdict":"fail","detail":"1 error"}]},
         "signature":null}"#;

@@ -162,7 +162,7 @@ fn headline(lead: &[&Alert], nodes: &[&Node], place: Option<&Place>) -> String {
                 let (whom, is_one) =
                     if nodes.is_empty() { (classes(), true) } else { (who(), is_one) };
                 let hit = listed(&jobs);
-                format!("{whom} {} to blame for {} faults of jobs: {hit}", are(is_one), lead.len())
+                format!("{whom} {} to blame for faults of {hit}", are(is_one))
             }
         },
         Kind::Repair => match lead {
@@ -251,7 +251,7 @@ fn advice(lead: &[&Alert], nodes: &[&Node], place: Option<&Place>) -> String {
         ),
         Kind::Finding => format!("Nothing was taken out for it. `lindos node {node}`"),
         Kind::Blamed if nodes.is_empty() => format!(
-            "Look at {} first: what the nodes of these jobs share. `lindos events --job {job}` has \
+            "Look at {} first: what the nodes share. `lindos events --job {job}` has \
              the evidence.",
             lead[0].class
         ),
