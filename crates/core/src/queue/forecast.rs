@@ -76,6 +76,16 @@ impl<'a> WhatIf<'a> {
         }
     }
 
+    /// Somebody has all of a node.
+    pub fn take(&mut self, node: NodeId) {
+        self.show(node, 0);
+    }
+
+    /// Nodes that are open and wholly free.
+    pub fn whole_open(&self) -> u32 {
+        self.index.whole_open()
+    }
+
     fn show(&mut self, node: NodeId, gpus: u16) {
         if self.room[node.index()].replace(gpus).is_none() {
             self.before.push((node, self.index.standing(node)));

@@ -208,6 +208,9 @@ impl Core {
             return false;
         }
         let Some(places) = self.all_go_elsewhere(&moved, &nodes) else { return false };
+        if !self.leaves_spares(id, &moved, &nodes, &places) {
+            return false;
+        }
         self.release_hold(id);
         for (job, nodes) in moved.into_iter().zip(places) {
             self.jobs.get_mut(&job).expect("it runs").preempted_at = Some(self.now);
@@ -245,6 +248,36 @@ impl Core {
             }
             places
         })
+    }
+
+    /// Whether the spares of the fleet are left once a blocked job runs on these nodes, and those that
+    /// were moved for it in these places. They were counted as ended when its nodes were found, and a
+    /// job that is short of spares then would not start, and would have them moved again for ever.
+    fn leaves_spares(
+        &mut self,
+        id: JobId,
+        moved: &[JobId],
+        nodes: &[NodeId],
+        places: &[Vec<NodeId>],
+    ) -> bool {
+        if self.queue.is_restart(id) || self.policy.spares == 0 {
+            return true;
+        }
+        let own = self.open_to_team(id);
+        let jobs = &self.jobs;
+        let whole = self.fleet.with_index(|index, fleet| {
+            let mut what_if = WhatIf::new(index, fleet).open_to(&own);
+            for job in moved {
+                what_if.end(jobs[job].attempt.as_ref().expect("it runs"));
+            }
+            for &node in nodes.iter().chain(places.iter().flatten()) {
+                what_if.take(node);
+            }
+            let whole = what_if.whole_open();
+            what_if.undo();
+            whole
+        });
+        whole >= self.policy.spares
     }
 
     /// Those that may be stopped for jobs that ask so, the least loss first.

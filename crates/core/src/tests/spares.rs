@@ -113,3 +113,17 @@ fn the_policys_spares_are_left_for_all() {
     let id = story.run(with_spares(2, 2));
     assert_eq!(spares(&story, id).len(), 1);
 }
+
+#[test]
+fn a_job_is_not_moved_for_one_that_would_then_be_short_of_spares() {
+    let mut story = Story::under(Policy { spares: 2, ..Policy::default() }, 4);
+    let id = story.run(JobSpec { spares: 1, ..limited(1, 600) });
+    assert_eq!(spares(&story, id).len(), 1);
+    story.checkpoint(id, 5);
+    // Were the first over, there would be four free nodes: two for this, and two spares.
+    let gang = story.submit(limited(2, 60));
+    assert_eq!(story.state(gang), JobState::Queued);
+    assert_eq!(story.state(id), JobState::Running, "it takes one of the four itself");
+    story.complete(id);
+    assert_eq!(story.state(gang), JobState::Starting);
+}
