@@ -66,7 +66,7 @@ impl Remedies {
         for remedy in Remedy::ALL {
             let Some(tool) = remedies.tool(remedy) else { continue };
             let at = |key: &str, message: &str, hint: &str| {
-                let key = format!("{remedy}.{key}");
+                let key = format!("{}.{key}", remedy.name());
                 let message = format!("{key}: {message}");
                 Err(source.error_at_key(&key, message, Some(hint.to_string())))
             };

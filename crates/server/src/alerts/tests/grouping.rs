@@ -55,7 +55,7 @@ fn verdicts_that_name_one_switch_are_one_message_with_what_has_happened_there() 
     grouper.take(of_node(1, 0, Kind::NodeSilent, 3));
     grouper.take(blamed(2, 1_000));
     grouper.take(blamed(3, 2_000));
-    grouper.take(of_node(4, 2_000, Kind::NodeSilent, 95));
+    grouper.take(of_node(4, 2_000, Kind::NodeOut, 95));
     let messages = grouper.poll(Time(12_000));
     assert_eq!(messages.iter().map(|message| message.count).collect::<Vec<_>>(), [3, 1]);
     // A job that is hit later by the same switch is the same thing again.
