@@ -156,15 +156,13 @@ fn headline(lead: &[&Alert], nodes: &[&Node], place: Option<&Place>) -> String {
             [alert] => format!("{}: {}", who(), alert.words),
             _ => format!("{}: found {}", who(), classes()),
         },
-        Kind::Blamed => match (&jobs[..], lead) {
-            ([job], [alert]) => format!("{job}: {}", alert.words),
-            _ => {
-                let (whom, is_one) =
-                    if nodes.is_empty() { (classes(), true) } else { (who(), is_one) };
-                let hit = listed(&jobs);
-                format!("{whom} {} to blame for faults of {hit}", are(is_one))
+        Kind::Blamed => {
+            if let ([job], [alert]) = (&jobs[..], lead) {
+                return format!("{job}: {}", alert.words);
             }
-        },
+            let (whom, is_one) = if nodes.is_empty() { (classes(), true) } else { (who(), is_one) };
+            format!("{whom} {} to blame for faults of {}", are(is_one), listed(&jobs))
+        }
         Kind::Repair => match lead {
             [alert] => format!("{} {}", who(), alert.words),
             _ => format!("{} being mended ({})", who(), classes()),
