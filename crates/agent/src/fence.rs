@@ -3,7 +3,7 @@
 use crate::files::{self, NodeDir};
 use crate::node::lock::NodeLock;
 use crate::plan::{Key, Plan, State};
-use crate::sweep;
+use crate::{sweep, work};
 use anyhow::{Context as _, bail};
 use lindos_hardware::process::{self, ProcessId};
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const FENCE_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Kills the agent, the shims and the ranks of a node's folder, and returns only when nothing of
+/// Kills the agent, the shims, the ranks and the works of a node's folder, and returns only when nothing of
 /// them lives and no agent has started meanwhile. An error names what is left.
 pub fn fence(dir: &Path) -> anyhow::Result<()> {
     let node = NodeDir(dir.to_path_buf());
@@ -39,6 +39,9 @@ pub fn fence(dir: &Path) -> anyhow::Result<()> {
     for key in node.keys() {
         fence_attempt(&node, key, deadline)
             .with_context(|| format!("cannot fence attempt {key}"))?;
+    }
+    for id in work::numbers(&node.works()) {
+        work::stop(&node.works().join(id.to_string()))?;
     }
     Ok(())
 }

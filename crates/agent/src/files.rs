@@ -21,7 +21,7 @@ impl NodeDir {
     /// Makes what is missing. Nobody but this user can look inside: whoever can write to a
     /// rank's socket can invent its progress.
     pub fn create(&self) -> anyhow::Result<()> {
-        for dir in [self.0.clone(), self.attempts(), self.logs()] {
+        for dir in [self.0.clone(), self.attempts(), self.logs(), self.works()] {
             private_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
         Ok(())
@@ -53,6 +53,10 @@ impl NodeDir {
 
     pub fn log(&self, key: Key) -> PathBuf {
         self.logs().join(key.to_string())
+    }
+
+    pub fn works(&self) -> PathBuf {
+        self.0.join("works")
     }
 
     /// The attempts that have a folder, in order.

@@ -101,6 +101,11 @@ impl Found {
         }
     }
 
+    /// The machine was mended: what had happened is answered. What still is so is still told.
+    fn forget_what_happened(&mut self) {
+        self.all.retain(|(_, until)| until.is_none());
+    }
+
     fn drop_old(&mut self, now: Instant) {
         self.all.retain(|(_, until)| until.is_none_or(|until| until > now));
     }
@@ -119,7 +124,13 @@ impl Found {
 }
 
 /// Writes what changes into the agent's log, and tells the reporter what is found now.
-pub async fn tell(mut health: Health, found: watch::Sender<Arc<Vec<Finding>>>) {
+/// `mended`: a remedy has done its work, and what had happened before is no reason to take the node
+/// out again.
+pub async fn tell(
+    mut health: Health,
+    found: watch::Sender<Arc<Vec<Finding>>>,
+    mut mended: mpsc::UnboundedReceiver<()>,
+) {
     let mut now_found = Found::default();
     loop {
         let next = now_found.next().unwrap_or_else(|| Instant::now() + HAPPENED_HOLDS);
@@ -129,6 +140,7 @@ pub async fn tell(mut health: Health, found: watch::Sender<Arc<Vec<Finding>>>) {
                 log(&edge);
                 now_found.take(edge, Instant::now());
             }
+            Some(()) = mended.recv() => now_found.forget_what_happened(),
             () = tokio::time::sleep_until(next.into()) => {}
         }
         now_found.drop_old(Instant::now());

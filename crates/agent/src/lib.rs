@@ -17,6 +17,7 @@
 //! | `attempts/JOB-EPOCH/spec.json` | what the shim is to run ([`plan::Plan`]) |
 //! | `attempts/JOB-EPOCH/state.json` | what became of it ([`plan::State`]) |
 //! | `attempts/JOB-EPOCH/shim.sock` | the shim listens here for as long as it lives |
+//! | `works/ID/` | a remedy or a burn-in ([`work`]) |
 //! | `logs/JOB-EPOCH/rank-R.log` | output; `rank-R.log.N` are older pieces that end at byte N |
 //!
 //! A shim inherits the listening socket from the agent that starts it, so that "the socket
@@ -28,6 +29,7 @@ pub mod files;
 pub mod health;
 pub mod logs;
 pub mod plan;
+pub mod work;
 
 mod fence;
 mod node;

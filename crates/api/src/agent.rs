@@ -7,6 +7,7 @@
 //! notices a control plane that is gone. Both sides ignore keys that they do not know: agent and
 //! control plane differ in version during an upgrade.
 
+use crate::work::{WorkOrder, WorkReport};
 use lindos_model::Finding;
 use lindos_model::report::AttemptReport;
 use lindos_model::{
@@ -39,6 +40,13 @@ pub struct Report {
     /// All that checks on the node find now, at most [`FINDINGS_MAX`]. An older agent does not say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// Names of the tasks ([`crate::work::Task::name`]) that this agent can carry out. An older
+    /// agent does not say: it can none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub can: Vec<String>,
+    /// Works that were begun here and are not forgotten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub works: Vec<WorkReport>,
 }
 
 /// Findings of one report; of more, the first are told.
@@ -100,6 +108,8 @@ pub enum Message {
     Command(Command),
     /// Read a piece of a rank's log; the answer goes to [`LOG_CHUNK_PATH`].
     ReadLog(ReadLog),
+    /// Something that the node does to itself. Sent only to agents that say they can.
+    Work(WorkOrder),
 }
 
 /// An order of the core. One whose `incarnation` is not the agent's own is dropped.

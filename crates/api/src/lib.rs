@@ -11,3 +11,4 @@ pub mod user;
 
 /// Where requests of either kind begin. It changes only when old clients could not go on.
 pub const PREFIX: &str = "/v1";
+pub mod work;

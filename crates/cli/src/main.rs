@@ -13,6 +13,7 @@ mod local;
 mod offline;
 mod output;
 mod policy_file;
+mod remedies_file;
 mod render;
 mod state;
 mod when;

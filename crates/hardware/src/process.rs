@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_time_of_a_thread_is_read_in_nanoseconds() {
-        let (ran, delayed) = (Duration::from_nanos(1_500_000), Duration::from_nanos(70));
+        let (ran, delayed) = (Duration::from_micros(1_500), Duration::from_nanos(70));
         assert_eq!(parse_schedstat("1500000 70 12\n"), Some(ThreadTime { ran, delayed }));
         assert_eq!(parse_schedstat("1500000"), None);
         assert_eq!(parse_schedstat("a b c"), None);

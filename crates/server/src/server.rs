@@ -6,6 +6,7 @@ use crate::driver::{Driver, DriverHandle, Fatal, Halt, Shared};
 use crate::error::StartError;
 use crate::http;
 use crate::location::Location;
+use crate::mender::Mender;
 use crate::open::{self, journal_folder};
 use crate::token::{Token, random_u128};
 use lindos_journal::{Disk, RealDisk};
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     pub policy: Policy,
     pub fencer: Arc<dyn Fencer>,
+    /// Who carries out remedies.
+    pub mender: Arc<dyn Mender>,
     /// Whom to tell what happens, over webhooks.
     pub alerts: Option<Alerts>,
     /// Of the program, for [`Location`] and the status.
@@ -60,7 +63,7 @@ pub async fn start_on<D: Disk + Send + 'static>(
     config: ServerConfig,
     disk: impl FnMut() -> io::Result<D> + Send + 'static,
 ) -> Result<ServerHandle, StartError> {
-    let ServerConfig { state_dir, listen, policy, fencer, alerts, version } = config;
+    let ServerConfig { state_dir, listen, policy, fencer, mender, alerts, version } = config;
     make_private(&state_dir)?;
     let folder = journal_folder(&state_dir);
     let urandom = |source| StartError::Io { action: "read", path: "/dev/urandom".into(), source };
@@ -80,7 +83,8 @@ pub async fn start_on<D: Disk + Send + 'static>(
         tracing::warn!(%address, "listening beyond this machine, and without TLS");
     }
 
-    let starting = move || Driver::start(journal, replayed.core, policy, fencer, replayed.records);
+    let starting =
+        move || Driver::start(journal, replayed.core, policy, fencer, mender, replayed.records);
     let (driver, handle) = blocking(starting).await??;
     let thread = spawn(driver, Arc::clone(handle.shared()))?;
 

@@ -29,6 +29,14 @@ fn main() -> anyhow::Result<()> {
             program: std::env::current_exe().context("who am I?")?,
             health: None,
         }),
+        ["work", dir] => lindos_agent::work::run(Path::new(dir)),
+        // What a test wants a burn-in and the checks of the machine to be.
+        ["burnin" | "health", ..] => {
+            let script = std::env::var("LINDOS_TEST_TOOL").context("a tool without a script")?;
+            let mut tool = std::process::Command::new("sh");
+            let status = tool.args(["-c", &script, "sh"]).args(words).status()?;
+            std::process::exit(status.code().unwrap_or(1));
+        }
         ["shim", dir] => lindos_agent::shim(Path::new(dir)),
         ["fence", dir] => lindos_agent::fence(Path::new(dir)),
         _ => bail!("agent …, shim DIR or fence DIR"),

@@ -7,6 +7,7 @@ use super::launch::{self, NotLaunched};
 use super::read_log::read_log;
 use super::reporter::Standing;
 use super::shim_link::{self, ShimEvent};
+use super::works::Works;
 use crate::config::AgentConfig;
 use crate::files::{self, NodeDir};
 use crate::plan::{Key, Plan, Request, State};
@@ -26,8 +27,8 @@ const SHIM_EVENTS: usize = 64;
 
 /// An attempt that is not forgotten.
 #[derive(Debug)]
-struct Attempt {
-    state: State,
+pub(super) struct Attempt {
+    pub(super) state: State,
     plan: Option<Plan>,
     /// To its shim, while one may live.
     requests: Option<mpsc::UnboundedSender<Request>>,
@@ -36,12 +37,13 @@ struct Attempt {
 
 #[derive(Debug)]
 pub struct Actor {
-    config: AgentConfig,
-    dir: NodeDir,
-    incarnation: u64,
+    pub(super) config: AgentConfig,
+    pub(super) dir: NodeDir,
+    pub(super) incarnation: u64,
     control: Arc<Control>,
     floors: Floors,
-    attempts: BTreeMap<Key, Attempt>,
+    pub(super) attempts: BTreeMap<Key, Attempt>,
+    pub(super) works: Works,
     standing: watch::Sender<Arc<Standing>>,
     shim_events: mpsc::Sender<(Key, ShimEvent)>,
     shim_events_read: mpsc::Receiver<(Key, ShimEvent)>,
@@ -56,6 +58,7 @@ impl Actor {
         incarnation: u64,
         control: Arc<Control>,
         standing: watch::Sender<Arc<Standing>>,
+        mended: mpsc::UnboundedSender<()>,
     ) -> anyhow::Result<Actor> {
         let (shim_events, shim_events_read) = mpsc::channel(SHIM_EVENTS);
         let (swept, swept_read) = mpsc::unbounded_channel();
@@ -66,6 +69,7 @@ impl Actor {
             incarnation,
             control,
             attempts: BTreeMap::new(),
+            works: Works::new(mended),
             standing,
             shim_events,
             shim_events_read,
@@ -95,6 +99,7 @@ impl Actor {
                 self.link(key);
             }
         }
+        self.adopt_works();
         self.publish();
     }
 
@@ -107,6 +112,7 @@ impl Actor {
                 },
                 Some((key, event)) = self.shim_events_read.recv() => self.on_shim(key, event),
                 Some(key) = self.swept_read.recv() => self.on_swept(key),
+                Some(id) = self.works.ended_read.recv() => self.on_work_ended(id),
             }
             self.publish();
         }
@@ -116,6 +122,7 @@ impl Actor {
         match message {
             Message::Command(command) => self.on_command(command),
             Message::ReadLog(ask) => self.on_read_log(&ask),
+            Message::Work(order) => self.on_work(order),
         }
     }
 
@@ -138,6 +145,11 @@ impl Actor {
         }
         if let Some(newest) = self.floors.newest(key.job).filter(|newest| *newest >= key.epoch) {
             self.refuse(key, Refusal::StaleEpoch { newest });
+            return;
+        }
+        // The node was put back in the middle of it: first that, then this, when it is asked for
+        // again.
+        if self.stop_works() {
             return;
         }
         // It must not be alive twice: the older one first, this one when it is asked for again.
@@ -334,6 +346,7 @@ impl Actor {
             attempts: self.attempts.iter().map(|(key, it)| it.state.report(*key)).collect(),
             progress: self.attempts.iter().flat_map(|(key, it)| it.state.progress(*key)).collect(),
             symptoms: self.attempts.iter().flat_map(|(key, it)| it.state.symptoms(*key)).collect(),
+            works: self.works.reports(),
         };
         self.standing.send_if_modified(|current| {
             let changed = **current != standing;

@@ -14,6 +14,7 @@ mod messages;
 mod read_log;
 mod reporter;
 mod shim_link;
+mod works;
 
 use crate::config::AgentConfig;
 use crate::files::{self, NodeDir};
@@ -95,14 +96,15 @@ async fn serve(config: AgentConfig, dir: NodeDir, incarnation: u64) -> anyhow::R
     };
     tracing::info!(node = config.node.name, incarnation, "agent started");
     let health = config.health.as_ref().map(crate::health::watch).transpose()?;
-    let mut actor = Actor::new(config, dir, incarnation, control, standing)?;
+    let (mended, is_mended) = mpsc::unbounded_channel();
+    let mut actor = Actor::new(config, dir, incarnation, control, standing, mended)?;
     // Before anything is reported: a report that leaves out what lives here would be a lie.
     actor.adopt();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(reporter.run());
     tasks.spawn(reader.run());
     if let Some(health) = health {
-        tasks.spawn(crate::health::tell(health, found.clone()));
+        tasks.spawn(crate::health::tell(health, found.clone(), is_mended));
     }
     tokio::select! {
         () = actor.run(messages_read) => bail!("the agent lost its own tasks"),

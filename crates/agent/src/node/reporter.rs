@@ -3,6 +3,7 @@
 
 use super::control::{Backoff, Control};
 use lindos_api::agent::{REPORT_PATH, RankProgress, RankSymptom, Report, ReportAck};
+use lindos_api::work::{Task, WorkReport};
 use lindos_model::{AttemptReport, Finding, NodeSpec};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub struct Standing {
     pub attempts: Vec<AttemptReport>,
     pub progress: Vec<RankProgress>,
     pub symptoms: Vec<RankSymptom>,
+    pub works: Vec<WorkReport>,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl Reporter {
         match last {
             None => Instant::now(),
             Some(sent) if sent.standing.attempts != standing.attempts => Instant::now(),
+            Some(sent) if sent.standing.works != standing.works => Instant::now(),
             Some(sent) if sent.findings != *findings => Instant::now(),
             Some(sent) if sent.standing.progress != standing.progress => {
                 sent.at + PROGRESS_INTERVAL.min(self.heartbeat)
@@ -118,6 +121,8 @@ impl Reporter {
             progress: standing.progress.clone(),
             symptoms: standing.symptoms.clone(),
             findings: findings.to_vec(),
+            can: Task::NAMES.map(String::from).into(),
+            works: standing.works.clone(),
         };
         let ack: ReportAck = self.control.post(REPORT_PATH, &report).await?.json().await?;
         anyhow::ensure!(ack.seq >= seq, "report {seq} was answered as {}", ack.seq);

@@ -4,9 +4,10 @@
 pub mod server;
 
 use lindos_api::agent::{Command, GangNode, Launch, Message, Order, Report};
+use lindos_api::work::{Task, Work, WorkOrder, WorkStep};
 use lindos_model::{
-    AttemptReport, Epoch, Exit, GpuSet, JobId, JobSpec, LaunchMode, Millis, Rank, RankReport,
-    ReportedPhase, job,
+    AttemptReport, Epoch, Exit, GpuSet, JobId, JobSpec, LaunchMode, Millis, Outcome, Rank,
+    RankReport, ReportedPhase, job,
 };
 use server::FakeServer;
 use std::path::PathBuf;
@@ -69,6 +70,7 @@ impl Node {
             .arg(self.folder.path().join("server.json"))
             .arg(self.heartbeat_ms.to_string())
             .env("RANK", "999")
+            .env("LINDOS_TEST_TOOL", format!(". '{}/tool.sh'", self.folder.path().display()))
             .env("LINDOS_CGROUPS", if self.cgroups { "on" } else { "off" })
             .stderr(stderr)
             .spawn()
@@ -79,6 +81,35 @@ impl Node {
         let mut agent = self.agent.take().unwrap();
         agent.kill().unwrap();
         agent.wait().unwrap();
+    }
+
+    /// What a burn-in and the checks of the machine are from now on: a shell script, which finds
+    /// their words in its arguments.
+    pub fn tool(&self, script: &str) {
+        std::fs::write(self.folder.path().join("tool.sh"), script).unwrap();
+    }
+
+    pub fn order_work(&self, id: u64, step: WorkStep) {
+        let incarnation = self.server.newest().unwrap().incarnation;
+        self.server.send(&Message::Work(WorkOrder { id, incarnation, step }));
+    }
+
+    pub fn begin(&self, id: u64, task: Task, limit_ms: u64) {
+        self.order_work(id, WorkStep::Begin(Work { task, limit: Millis(limit_ms) }));
+    }
+
+    pub fn wait_under_way(&self, id: u64) {
+        self.server.wait("a work to begin", |report| {
+            report.works.iter().any(|work| work.id == id && work.outcome.is_none())
+        });
+    }
+
+    pub fn wait_outcome(&self, id: u64) -> Outcome {
+        let find = |report: &Report| {
+            report.works.iter().find(|work| work.id == id).and_then(|work| work.outcome.clone())
+        };
+        let (report, _) = self.server.wait("a work to end", |report| find(report).is_some());
+        find(&report).unwrap()
     }
 
     /// A job of one rank that runs a shell script.

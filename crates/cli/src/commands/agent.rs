@@ -25,6 +25,12 @@ pub struct AgentArgs {
     /// Watch the health of the machine
     #[arg(long)]
     health: bool,
+    /// Look for the machine's files below this folder
+    #[arg(long, value_name = "DIR", env = "LINDOS_HEALTH_ROOT")]
+    health_root: Option<PathBuf>,
+    /// Another library in place of libnvidia-ml.so.1
+    #[arg(long, value_name = "FILE", env = "LINDOS_NVML")]
+    nvml: Option<PathBuf>,
 }
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -44,9 +50,9 @@ pub fn run(args: AgentArgs) -> Result<(), Failure> {
         heartbeat: HEARTBEAT,
         program,
         health: args.health.then(|| HealthConfig {
-            root: Root::of_this_machine(),
+            root: args.health_root.map_or_else(Root::of_this_machine, |root| Root::at(&root)),
             expected: Expectations::default(),
-            nvml: NvmlSource::of_the_driver(),
+            nvml: args.nvml.map_or_else(NvmlSource::of_the_driver, NvmlSource::at),
         }),
     })?;
     Ok(())

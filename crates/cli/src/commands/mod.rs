@@ -28,6 +28,7 @@ mod unreserve;
 mod up;
 mod whatif;
 mod why;
+mod work;
 
 use crate::failure::{Exit, Failure};
 use clap::Subcommand;
@@ -94,6 +95,9 @@ pub enum Command {
     /// Hold the ranks of one attempt on one node
     #[command(hide = true)]
     Shim(shim::ShimArgs),
+    /// Carry out one remedy or burn-in
+    #[command(hide = true)]
+    Work(work::WorkArgs),
 }
 
 pub fn dispatch(command: Command) -> Result<(), Failure> {
@@ -126,6 +130,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Bench(args) => block_on(bench::run(args)),
         Command::Agent(args) => agent::run(*args),
         Command::Shim(args) => shim::run(&args),
+        Command::Work(args) => work::run(&args),
     }
 }
 

@@ -3,7 +3,7 @@ use crate::fleet_file;
 use crate::local::nodes::{self, Wanted};
 use crate::local::{self, Local, Options};
 use crate::render::number::counted;
-use crate::{output, state};
+use crate::{output, remedies_file, state};
 use clap::Args;
 use lindos_model::NodeSpec;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +27,12 @@ pub struct UpArgs {
     /// Tell people what happens over the webhooks of a file
     #[arg(long, value_name = "FILE")]
     alerts: Option<PathBuf>,
+    /// Mend nodes with the commands of a file
+    #[arg(long, value_name = "FILE")]
+    remedies: Option<PathBuf>,
+    /// Do not watch the health of this machine
+    #[arg(long)]
+    no_health: bool,
     /// Address to listen at, on this machine
     #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
@@ -52,9 +58,11 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
     let file = args.fleet.as_deref().map(fleet_on_this_machine).transpose()?;
     let policy = local::policy_of(args.policy.as_deref())?;
     let alerts = args.alerts.as_deref().map(super::alerts::load).transpose()?;
+    let remedies = remedies_file::load(args.remedies.as_deref())?;
     let folder = state::folder(args.state.as_deref())?;
     let mut signals = Signals::new()?;
-    let options = Options { state: &folder, listen: args.listen, policy, alerts, health: false };
+    let (state, listen, health) = (&folder, args.listen, !args.no_health);
+    let options = Options { state, listen, policy, alerts, remedies, health };
     let wanted = Wanted { nodes: args.nodes, gpus: args.gpus };
     let local = Local::start(options, |known| match file {
         Some(file) => nodes::fleet_of_file(known, file),

@@ -54,32 +54,28 @@ pub struct Agents {
 impl Agents {
     pub fn start(
         state: &Path,
+        program: &Path,
         nodes: &[NodeSpec],
         fencing: &Fencing,
         health: bool,
     ) -> Result<Agents, Failure> {
-        let program = std::env::current_exe().map_err(|error| {
-            Failure::new(
-                Exit::Failed,
-                format!("the path of this program is unknown: {error}"),
-                "run it from where it is installed",
-            )
-        })?;
         let (stop, stopping) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let mut folders = Vec::new();
+        // Of all that this machine plays, one speaks for its health; always the same one.
+        let watches = nodes.iter().map(|node| node.name.as_str()).min().filter(|_| health);
         for node in nodes {
             let folder = state::node_folder(state, &node.name);
             state::create(&folder)?;
             // Opened here once, so that a folder that cannot be written fails at the start.
             trace::open(&folder.join("agent.log"))?;
             let keeper = Keeper {
-                program: program.clone(),
+                program: program.to_path_buf(),
                 state: state.to_path_buf(),
                 folder: folder.clone(),
                 node: node.clone(),
                 fencing: fencing.clone(),
-                health,
+                health: watches == Some(node.name.as_str()),
             };
             folders.push(folder);
             tasks.spawn(keeper.keep(stopping.clone()));

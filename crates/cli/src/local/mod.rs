@@ -4,6 +4,7 @@
 
 mod agents;
 mod lock;
+mod mender;
 pub mod nodes;
 pub mod trace;
 
@@ -16,7 +17,9 @@ use lindos_api::client::Client;
 use lindos_api::user::NodeView;
 use lindos_model::{NodeSpec, Policy};
 use lindos_server::alerts::Alerts;
+use lindos_server::remedies::Remedies;
 use lindos_server::{Fencer, ServerConfig, ServerHandle, StartError};
+use mender::LocalMender;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,7 +66,9 @@ pub struct Options<'a> {
     pub listen: SocketAddr,
     pub policy: Policy,
     pub alerts: Option<Alerts>,
-    /// Whether the agents watch the health of this machine: one of them would be enough.
+    pub remedies: Remedies,
+    /// Whether the health of this machine is watched. One agent does: what is found on the machine
+    /// is not found on each of the nodes that it plays.
     pub health: bool,
 }
 
@@ -77,14 +82,19 @@ impl Local {
         state::create(options.state)?;
         trace::to_file(&options.state.join("server.log"))?;
         let fencing = Fencing::default();
+        let program = this_program()?;
+        let fencer = LocalFencer { nodes: options.state.join("nodes"), fencing: fencing.clone() };
         let config = ServerConfig {
             state_dir: options.state.to_path_buf(),
             listen: options.listen,
             policy: options.policy,
-            fencer: Arc::new(LocalFencer {
-                nodes: options.state.join("nodes"),
-                fencing: fencing.clone(),
+            mender: Arc::new(LocalMender {
+                program: program.clone(),
+                works: options.state.join("works"),
+                remedies: options.remedies,
+                fencer: fencer.clone(),
             }),
+            fencer: Arc::new(fencer),
             alerts: options.alerts,
             version: env!("CARGO_PKG_VERSION").to_string(),
         };
@@ -100,7 +110,7 @@ impl Local {
         };
         let started = fleet(&known).and_then(|nodes| {
             nodes::check_count(nodes.len() as u64)?;
-            Agents::start(options.state, &nodes, &fencing, options.health)
+            Agents::start(options.state, &program, &nodes, &fencing, options.health)
         });
         match started {
             Ok(agents) => Ok(Local { client, server, agents }),
@@ -168,7 +178,18 @@ fn refused(error: &StartError, state_folder: &Path) -> Failure {
     Failure::with_hint_inside(exit, &error.to_string(), hint)
 }
 
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            format!("the path of this program is unknown: {error}"),
+            "run it from where it is installed",
+        )
+    })
+}
+
 /// Makes sure, from this machine, that nothing of a node of this machine lives.
+#[derive(Clone)]
 struct LocalFencer {
     nodes: PathBuf,
     fencing: Fencing,

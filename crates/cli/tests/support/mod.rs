@@ -58,6 +58,8 @@ impl Lab {
             .current_dir(self.folder.path())
             .env("LINDOS_STATE", self.state())
             .env("TZ", "UTC")
+            // Tests are of the fleet, and not of the machine that they run on.
+            .env("LINDOS_HEALTH_ROOT", self.path("machine"))
             .env_remove("LINDOS_SERVER")
             .env_remove("LINDOS_TOKEN")
             .stdin(Stdio::null());

@@ -173,6 +173,19 @@ impl Core {
         }
     }
 
+    /// Burn-ins of nodes that are not in repair, and that have no answer yet: of idle nodes, and of
+    /// suspects with what they are tested with. The nodes of each, and for how long.
+    pub fn trial_burn_ins(
+        &self,
+    ) -> impl Iterator<Item = (EffectId, NodeId, Option<NodeId>, Millis)> {
+        let rules = &self.policy.repair;
+        let (idle, pair) = (Millis(rules.burn_in_ms), Millis(rules.pair_test_ms));
+        let of_idle =
+            self.idle.under_way.iter().map(move |(&node, &(id, _))| (id, node, None, idle));
+        let of_pairs = self.trials.asked().map(move |(id, test)| (id, test.node, test.peer, pair));
+        of_idle.chain(of_pairs)
+    }
+
     pub(crate) fn check_idle(&self) {
         for (&node, &(id, _)) in &self.idle.under_way {
             let known = self.fleet.node(node);

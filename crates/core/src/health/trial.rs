@@ -53,6 +53,12 @@ struct Trial {
 }
 
 impl Trials {
+    /// The tests under way.
+    pub(super) fn asked(&self) -> impl Iterator<Item = (EffectId, Test)> {
+        let asked = self.open.values().flat_map(|trial| &trial.asked);
+        asked.map(|(&id, &test)| (id, test))
+    }
+
     /// A control plane takes over: it may be able to do more.
     pub(crate) fn may_try_again(&mut self) {
         self.nobody_can = false;

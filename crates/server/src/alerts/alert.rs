@@ -42,6 +42,8 @@ pub enum Kind {
     NodeOut,
     /// A check has found something.
     Finding,
+    /// The evidence on a job's fault names a node, or what several share.
+    Blamed,
     /// What Lindos tries to mend a node, and how that ends.
     Repair,
     /// A node is well again that was spoken of before.
@@ -63,13 +65,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::NodeSilent,
         Kind::PersonWanted,
         Kind::NodeKeptIn,
         Kind::BreakerOpened,
         Kind::NodeOut,
         Kind::Finding,
+        Kind::Blamed,
         Kind::Repair,
         Kind::NodeBack,
         Kind::JobFailed,
@@ -89,6 +92,7 @@ impl Kind {
             Kind::BreakerOpened => "breaker_opened",
             Kind::NodeOut => "node_out",
             Kind::Finding => "finding",
+            Kind::Blamed => "blamed",
             Kind::Repair => "repair",
             Kind::NodeBack => "node_back",
             Kind::JobFailed => "job_failed",
@@ -228,11 +232,20 @@ impl Alert {
     /// The node, else the job, that it is about.
     pub fn subject(&self) -> String {
         match (&self.node, &self.job) {
+            // All faults that are laid to one place, or one node, are the same thing again.
+            (None, _) if self.kind == Kind::Blamed => self.class.clone(),
+            (Some(node), _) if self.kind == Kind::Blamed => node.name.clone(),
             (Some(node), _) if !self.is_of_job() => node.name.clone(),
             (_, Some(job)) => format!("job {}", job.id),
             (Some(node), None) => node.name.clone(),
             (None, None) => String::new(),
         }
+    }
+
+    /// Whether it is laid to this place, in which no one node is to blame.
+    pub fn is_laid_to(&self, place: &Place) -> bool {
+        let is_named = place.to_string().eq_ignore_ascii_case(&self.class);
+        self.kind == Kind::Blamed && self.node.is_none() && is_named
     }
 
     /// Whether it is a job's story, though a node may be to blame.

@@ -1,6 +1,7 @@
 //! Which entries of the trail people should hear of, and how loudly.
 
 use super::alert::{Alert, Grade, JobName, Kind, Node};
+use lindos_model::blame::{Blame, Culprit};
 use lindos_model::{EndReason, JobId, Millis, Outcome, Severity, Time, TrailEntry, TrailKind};
 use std::collections::BTreeMap;
 
@@ -116,6 +117,12 @@ fn verdict(what: &TrailKind) -> Option<Verdict> {
         }
         TrailKind::BurnInBegun { .. } => of(Info, Kind::Repair, &"burn_in"),
         TrailKind::BurnInOver { outcome } => of(graded(outcome), Kind::Repair, &"burn_in"),
+        TrailKind::Weighed { blame } if blame.percent >= Blame::LIKELY => match &blame.culprit {
+            Culprit::Node(_) => plain(Warning, Kind::Blamed),
+            // Of one kind and class: a switch that fails many jobs is one message.
+            Culprit::Shared { place, .. } => of(Warning, Kind::Blamed, place),
+            Culprit::User | Culprit::OneOf(_) | Culprit::Unknown => None,
+        },
         TrailKind::Failed { .. } | TrailKind::CancelledFor { .. } => {
             plain(Warning, Kind::JobFailed)
         }
@@ -146,6 +153,11 @@ fn graded(outcome: &Outcome) -> Grade {
 
 /// The node that a job's fault is laid to.
 fn blamed(what: &TrailKind) -> Option<&str> {
+    if let TrailKind::Weighed { blame } = what
+        && let Culprit::Node(node) = &blame.culprit
+    {
+        return Some(node);
+    }
     let (TrailKind::Fault { reason, .. }
     | TrailKind::Failed { reason }
     | TrailKind::ReplicaLost { reason, .. }) = what
@@ -196,6 +208,25 @@ mod tests {
         let told = classifier.alert(&entry(5000, step()), &NoNames).unwrap();
         assert_eq!(told.kind, Kind::RecoverySlow);
         assert_eq!(told.text, "job 4 took 3s from its fault until it trained again");
+    }
+
+    #[test]
+    fn a_verdict_is_told_when_it_names_a_node_or_a_place_and_is_sure_enough() {
+        let mut classifier = Classifier::new(Millis(1000));
+        let mut told = |culprit: Culprit, percent: u8| {
+            let blame = Box::new(Blame { culprit, percent, clues: Vec::new() });
+            classifier.alert(&entry(1, TrailKind::Weighed { blame }), &NoNames)
+        };
+        let shared = || Culprit::Shared { place: "leaf l3".into(), nodes: 4 };
+        let node = told(Culprit::Node("n1".into()), Blame::LIKELY).unwrap();
+        assert_eq!((node.kind, node.grade), (Kind::Blamed, Grade::Warning));
+        assert_eq!(node.node.unwrap().name, "n1");
+        let place = told(shared(), 91).unwrap();
+        assert_eq!((place.class.as_str(), place.node), ("leaf l3", None));
+        assert_eq!(told(shared(), Blame::LIKELY - 1), None);
+        assert_eq!(told(Culprit::User, 99), None);
+        assert_eq!(told(Culprit::OneOf(vec!["n1".into(), "n2".into()]), 95), None);
+        assert_eq!(told(Culprit::Unknown, 95), None);
     }
 
     #[test]

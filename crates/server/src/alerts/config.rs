@@ -375,7 +375,7 @@ mod tests {
         hint: did you mean `min_severity`?
         "#);
         insta::assert_snapshot!(parse(&format!("{GOOD}kinds = [\"node_slient\"]")).unwrap_err(), @r#"
-        alerts.toml:6:10: unknown variant `node_slient`, expected one of `node_silent`, `person_wanted`, `node_kept_in`, `breaker_opened`, `node_out`, `finding`, `repair`, `node_back`, `job_failed`, `job_hung`, `job_fault`, `recovery_slow`, `job_resumed`, `job_moved`, `control_plane`
+        alerts.toml:6:10: unknown variant `node_slient`, expected one of `node_silent`, `person_wanted`, `node_kept_in`, `breaker_opened`, `node_out`, `finding`, `blamed`, `repair`, `node_back`, `job_failed`, `job_hung`, `job_fault`, `recovery_slow`, `job_resumed`, `job_moved`, `control_plane`
           |
         6 | kinds = ["node_slient"]
           |          ^^^^^^^^^^^^^

@@ -61,11 +61,18 @@ impl Group {
             let is_same_node = alert.node.is_some()
                 && other.node.as_ref().map(|node| &node.name)
                     == alert.node.as_ref().map(|node| &node.name);
-            is_same_node || (!subject.is_empty() && other.subject() == subject)
+            // The verdict goes with the fault that it is about.
+            let is_same_job = alert.job.is_some()
+                && other.job.as_ref().map(|job| job.id) == alert.job.as_ref().map(|job| job.id);
+            let is_verdict = alert.kind == Kind::Blamed || other.kind == Kind::Blamed;
+            let is_same_fault = is_same_job && is_verdict;
+            is_same_node || is_same_fault || (!subject.is_empty() && other.subject() == subject)
         };
         let shares_place = |other: &Alert| {
             let mut places = other.places().iter();
-            places.any(|place| alert.places().iter().any(|own| own.path == place.path))
+            let is_laid = other.places().iter().any(|place| alert.is_laid_to(place))
+                || alert.places().iter().any(|place| other.is_laid_to(place));
+            is_laid || places.any(|place| alert.places().iter().any(|own| own.path == place.path))
         };
         let shares_class = |other: &Alert| (other.kind, &other.class) == (alert.kind, &alert.class);
         if self.is_over() && !alert.is_over() {

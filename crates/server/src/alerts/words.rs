@@ -156,6 +156,13 @@ fn headline(lead: &[&Alert], nodes: &[&Node], place: Option<&Place>) -> String {
             [alert] => format!("{}: {}", who(), alert.words),
             _ => format!("{}: found {}", who(), classes()),
         },
+        Kind::Blamed => {
+            if let ([job], [alert]) = (&jobs[..], lead) {
+                return format!("{job}: {}", alert.words);
+            }
+            let (whom, is_one) = if nodes.is_empty() { (classes(), true) } else { (who(), is_one) };
+            format!("{whom} {} to blame for faults of {}", are(is_one), listed(&jobs))
+        }
         Kind::Repair => match lead {
             [alert] => format!("{} {}", who(), alert.words),
             _ => format!("{} being mended ({})", who(), classes()),
@@ -241,6 +248,15 @@ fn advice(lead: &[&Alert], nodes: &[&Node], place: Option<&Place>) -> String {
              when a person is wanted. `lindos node {node}`"
         ),
         Kind::Finding => format!("Nothing was taken out for it. `lindos node {node}`"),
+        Kind::Blamed if nodes.is_empty() => format!(
+            "Look at {} first: what the nodes share. `lindos events --job {job}` has \
+             the evidence.",
+            lead[0].class
+        ),
+        Kind::Blamed => format!(
+            "Lindos takes out a node that is to blame again and again. `lindos node {node}`; \
+             `lindos events --job {job}` has the evidence."
+        ),
         Kind::Repair => format!("`lindos repairs` shows how far it is; `lindos node {node}`."),
         Kind::NodeBack | Kind::JobResumed => "Nothing to do.".into(),
         Kind::JobFailed if is_many => format!(

@@ -139,12 +139,10 @@ impl<D: Disk> Driver<D> {
                     let _ = sender.send(Input::Fenced { node, fence, outcome });
                 });
             }
-            // No provider here reaches a machine's power or its GPUs yet, and none proves one.
-            Effect::Remedy { id, node, .. } | Effect::BurnIn { id, node, .. } => {
-                self.unsupported.push((node, id));
+            // They stand in what the core waits for, and are looked for there.
+            Effect::Remedy { .. } | Effect::BurnIn { .. } | Effect::CancelBurnIn { .. } => {
+                self.mending.must_look = true;
             }
-            // None is ever under way.
-            Effect::CancelBurnIn { .. } => {}
             Effect::Trail(entry) => self.on_trail(&entry),
         }
     }

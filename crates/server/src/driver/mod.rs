@@ -10,6 +10,7 @@
 
 mod commit;
 mod handle;
+mod mending;
 mod stage;
 
 pub(crate) use handle::{Ask, DriverHandle, Shared};
@@ -18,6 +19,7 @@ use crate::Fencer;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::fences::Fences;
+use crate::mender::Mender;
 use crate::world::World;
 use lindos_api::agent::{Message, Report, ReportAck};
 use lindos_core::edges::{
@@ -26,7 +28,9 @@ use lindos_core::edges::{
 use lindos_core::effect::Reply;
 use lindos_core::{Core, Event};
 use lindos_journal::{Disk, EventRecord, Journal, SnapshotRecord};
-use lindos_model::{EffectId, Millis, NodeId, Policy, RequestId, Time};
+use lindos_model::{EffectId, Millis, NodeId, Outcome, Policy, RequestId, Time};
+use mending::Mending;
+use stage::Staged;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -76,6 +80,11 @@ pub(crate) enum Input {
         fence: EffectId,
         outcome: Result<(), String>,
     },
+    /// A remedy beside the control plane is over.
+    Mended {
+        id: EffectId,
+        outcome: Outcome,
+    },
     Read(Read),
     /// Look at [`Shared::halt`].
     Nudge,
@@ -106,6 +115,8 @@ pub(crate) struct Driver<D: Disk> {
     shared: Arc<Shared>,
     fencer: Arc<dyn Fencer>,
     fences: Fences,
+    mender: Arc<dyn Mender>,
+    mending: Mending,
     reads: VecDeque<Read>,
     /// Reports of nodes that join in the batch before.
     deferred: VecDeque<(Box<Report>, Answer<ReportAck>)>,
@@ -122,8 +133,6 @@ pub(crate) struct Driver<D: Disk> {
     /// While the journal refuses: when to try again by ourselves, and what it said.
     trouble: Option<(Instant, Fault)>,
     since_snapshot: u64,
-    /// What nobody here can do to a node: said in the next batch.
-    unsupported: Vec<(NodeId, EffectId)>,
     /// Since the readings of forgotten jobs were last dropped.
     ended_jobs: u32,
 }
@@ -139,6 +148,7 @@ impl<D: Disk> Driver<D> {
         core: Core,
         policy: Policy,
         fencer: Arc<dyn Fencer>,
+        mender: Arc<dyn Mender>,
         since_snapshot: u64,
     ) -> Result<(Self, DriverHandle), lindos_journal::Error> {
         let (sender, inputs) = std::sync::mpsc::sync_channel(INPUTS_MAX);
@@ -163,6 +173,8 @@ impl<D: Disk> Driver<D> {
             shared: Arc::clone(&shared),
             fencer,
             fences: Fences::default(),
+            mending: Mending::new(mender.as_ref()),
+            mender,
             reads: VecDeque::new(),
             deferred: VecDeque::new(),
             waiting: BTreeMap::new(),
@@ -176,7 +188,6 @@ impl<D: Disk> Driver<D> {
             listened_at: Instant::now(),
             trouble: None,
             since_snapshot,
-            unsupported: Vec::new(),
             ended_jobs: 0,
         };
         let event = Event::ControlPlaneStarted { policy: Box::new(policy) };
@@ -226,7 +237,7 @@ impl<D: Disk> Driver<D> {
     }
 
     fn patience(&mut self) -> Duration {
-        let has_own = !self.unsupported.is_empty() && self.trouble.is_none();
+        let has_own = self.mending.must_look && self.trouble.is_none();
         if !self.reads.is_empty() || !self.deferred.is_empty() || has_own {
             return Duration::ZERO;
         }

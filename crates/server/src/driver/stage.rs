@@ -13,7 +13,7 @@ use lindos_journal::Disk;
 use lindos_model::fleet::FLEET_NODES_MAX;
 use lindos_model::node::GPUS_PER_NODE_MAX;
 use lindos_model::reservation::Reservation;
-use lindos_model::{Epoch, NodeId, NodeSpec, Outcome, Rank, RequestId, Time};
+use lindos_model::{Epoch, NodeId, NodeSpec, Rank, RequestId, Time};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -50,9 +50,8 @@ impl<D: Disk> Driver<D> {
             self.on_input(now, input, &mut staged);
         }
         if self.may_act_alone() {
-            for (node, remedy) in std::mem::take(&mut self.unsupported) {
-                let outcome = Outcome::Unsupported;
-                staged.events.push((Event::RemedyOver { node, remedy, outcome }, None));
+            if self.mending.must_look || self.looked_at.elapsed() >= LOOK_INTERVAL {
+                self.mend(&mut staged);
             }
             self.on_time(now, &mut staged);
         }
@@ -89,6 +88,7 @@ impl<D: Disk> Driver<D> {
                     }
                 }
             }
+            Input::Mended { id, outcome } => self.mending.over(id, outcome),
             Input::Read(read) => self.reads.push_back(read),
             Input::Nudge => {}
         }
@@ -169,6 +169,7 @@ impl<D: Disk> Driver<D> {
             return;
         }
         self.silence.heard(node, now);
+        self.mending.heard(node, known.out.is_some(), &report);
         let before = staged.events.len();
         if moved {
             let spec = Box::new(spec.clone());

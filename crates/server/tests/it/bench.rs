@@ -5,10 +5,11 @@ use lindos_api::agent::{
 };
 use lindos_api::client::Client;
 use lindos_api::user::{ApiError, EventView, SubmitRequest};
+use lindos_api::work::{Task, WorkOrder, WorkReport, WorkStep};
 use lindos_journal::MemoryDisk;
 use lindos_model::{
-    AttemptReport, Epoch, Exit, JobId, Location, NodeSpec, Policy, Rank, RankExit, RankReport,
-    ReportedPhase, Time, job,
+    AttemptReport, Epoch, Exit, JobId, Location, NodeSpec, Outcome, Policy, Rank, RankExit,
+    RankReport, ReportedPhase, Time, job,
 };
 use lindos_server::{Fencer, ServerConfig, ServerHandle, StartError};
 use std::path::Path;
@@ -42,6 +43,7 @@ pub fn config(state: &Path) -> ServerConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         policy: Policy::default(),
         fencer: Arc::new(NotingFencer::default()),
+        mender: Arc::new(lindos_server::AgentsAlone),
         alerts: None,
         version: "0-test".to_string(),
     }
@@ -153,6 +155,8 @@ impl FakeAgent {
             progress: Vec::new(),
             symptoms: Vec::new(),
             findings: Vec::new(),
+            can: Vec::new(),
+            works: Vec::new(),
         };
         FakeAgent { http, url, token, report, stream, buffer: Vec::new() }
     }
@@ -212,6 +216,41 @@ impl FakeAgent {
 
     pub async fn launch(&mut self) -> Command {
         self.command(|order| matches!(order, Order::Launch(_))).await
+    }
+
+    /// The next order of this kind for a work.
+    pub async fn work(&mut self, wanted: impl Fn(&WorkStep) -> bool) -> WorkOrder {
+        let next = async {
+            loop {
+                match self.message().await {
+                    Message::Work(order) if wanted(&order.step) => return order,
+                    _ => {}
+                }
+            }
+        };
+        soon("an order for a work", next).await
+    }
+
+    /// Begins what it is told to begin next, and says so.
+    pub async fn begins(&mut self) -> (u64, Task) {
+        let (order, work) = loop {
+            let order = self.work(|step| matches!(step, WorkStep::Begin(_))).await;
+            assert_eq!(order.incarnation, self.report.incarnation);
+            let is_new = self.report.works.iter().all(|work| work.id != order.id);
+            // An order that does not show soon is given again.
+            if let (true, WorkStep::Begin(work)) = (is_new, order.step.clone()) {
+                break (order, work);
+            }
+        };
+        self.report.works.push(WorkReport { id: order.id, outcome: None });
+        self.say().await;
+        (order.id, work.task)
+    }
+
+    pub async fn work_ends(&mut self, id: u64, outcome: Outcome) {
+        let work = self.report.works.iter_mut().find(|work| work.id == id).unwrap();
+        work.outcome = Some(outcome);
+        self.say().await;
     }
 
     pub async fn read_log(&mut self) -> ReadLog {

@@ -11,6 +11,7 @@ use lindos_hardware::kernel_log::source::From;
 use lindos_hardware::nvml::NvmlSource;
 use lindos_hardware::system::{Expectations, Root};
 use lindos_model::Policy;
+use lindos_server::remedies::Remedies;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,8 +52,14 @@ pub async fn agent(args: AgentBenchArgs) -> Result<(), Failure> {
     state::create(&folder)?;
     let wanted = nodes::Wanted { nodes: 1, gpus: GPUS };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let options =
-        Options { state: &folder, listen, policy: Policy::default(), alerts: None, health: true };
+    let options = Options {
+        state: &folder,
+        listen,
+        policy: Policy::default(),
+        alerts: None,
+        remedies: Remedies::default(),
+        health: true,
+    };
     let local = Local::start(options, |known| Ok(nodes::fleet(known, wanted))).await?;
     let result = measure(&args, &local).await;
     local.stop().await;

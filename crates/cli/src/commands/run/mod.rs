@@ -13,7 +13,7 @@ use crate::failure::{Exit, Failure};
 use crate::job_file::{self, Job};
 use crate::local::{self, Local, Options, nodes};
 use crate::render::number::counted;
-use crate::{output, state};
+use crate::{output, remedies_file, state};
 use clap::Args;
 use follow::{End, Follower, Watcher};
 use lindos_api::client::Client;
@@ -37,6 +37,12 @@ pub struct RunArgs {
     /// Take the policy of the fleet on this machine from a file
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     policy: Option<PathBuf>,
+    /// Mend the nodes of the fleet on this machine with the commands of a file
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    remedies: Option<PathBuf>,
+    /// Do not watch the health of this machine
+    #[arg(long, conflicts_with = "server")]
+    no_health: bool,
     /// Go on serving after the job has ended, until Ctrl-C
     #[arg(long)]
     keep: bool,
@@ -72,7 +78,9 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
     let policy = Policy { spares, ..policy };
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut signals = Signals::new()?;
-    let options = Options { state: &folder, listen, policy, alerts: None, health: false };
+    let remedies = remedies_file::load(args.remedies.as_deref())?;
+    let (state, health) = (&folder, !args.no_health);
+    let options = Options { state, listen, policy, alerts: None, remedies, health };
     let local = Local::start(options, |known| Ok(nodes::fleet(known, wanted))).await?;
     let result = carry_out(&args, &job, &local.client, Some((&local, &folder)), &mut signals).await;
     if args.keep && result.is_ok() {

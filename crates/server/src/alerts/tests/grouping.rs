@@ -45,6 +45,25 @@ fn a_bad_leaf_is_one_message_and_what_happens_elsewhere_is_another() {
 }
 
 #[test]
+fn verdicts_that_name_one_switch_are_one_message_with_what_has_happened_there() {
+    let mut grouper = grouper(Grade::Warning);
+    let blamed = |seq: u64, at: u64| Alert {
+        class: "leaf l0".into(),
+        grade: Grade::Warning,
+        ..of_job(seq, at, Kind::Blamed, seq, None)
+    };
+    grouper.take(of_node(1, 0, Kind::NodeSilent, 3));
+    grouper.take(blamed(2, 1_000));
+    grouper.take(blamed(3, 2_000));
+    grouper.take(of_node(4, 2_000, Kind::NodeOut, 95));
+    let messages = grouper.poll(Time(12_000));
+    assert_eq!(messages.iter().map(|message| message.count).collect::<Vec<_>>(), [3, 1]);
+    // A job that is hit later by the same switch is the same thing again.
+    grouper.take(blamed(5, 20_000));
+    assert_eq!(grouper.poll(Time(60_000)), []);
+}
+
+#[test]
 fn what_happens_again_is_counted_and_told_together() {
     let mut grouper = grouper(Grade::Warning);
     for (seq, at) in [(1, 0), (2, 20_000), (3, 40_000), (4, 500_000)] {

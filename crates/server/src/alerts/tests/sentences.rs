@@ -1,6 +1,6 @@
 //! The first lines, as somebody reads them at night.
 
-use super::super::alert::{Alert, Kind};
+use super::super::alert::{Alert, Grade, Kind};
 use super::super::body::{Lost, body, first_line};
 use super::super::config::Format;
 use super::super::message::Message;
@@ -46,6 +46,20 @@ fn the_first_line_says_what_where_and_how_much() {
     insta::assert_snapshot!(read(&[of_job(1, 0, Kind::JobFailed, 4, None)]), @"
         WARNING: job 4 (gpt) failed: rank 0 on n001 ended first: exit status 1
         It is not started again. `lindos job 4` has its attempts, `lindos logs 4` its last words.
+        ");
+    let blamed = |job: u64| Alert {
+        grade: Grade::Warning,
+        class: "leaf l3".into(),
+        words: "to blame: leaf l3 with 4 of the nodes (91 %): silent".into(),
+        ..of_job(job, 0, Kind::Blamed, job, None)
+    };
+    insta::assert_snapshot!(read(&[blamed(1)]), @"
+        WARNING: job 1 (gpt): to blame: leaf l3 with 4 of the nodes (91 %): silent
+        Look at leaf l3 first: what the nodes share. `lindos events --job 1` has the evidence.
+        ");
+    insta::assert_snapshot!(read(&[blamed(1), blamed(2)]), @"
+        WARNING: leaf l3 is to blame for faults of job 1 (gpt), job 2 (gpt)
+        Look at leaf l3 first: what the nodes share. `lindos events --job 1` has the evidence.
         ");
     let failed: Vec<Alert> =
         (1..=5).map(|job| of_job(job, 0, Kind::JobFailed, job, None)).collect();

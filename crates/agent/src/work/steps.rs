@@ -1,0 +1,272 @@
+//! What each task comes to: which programs are run, and what is made of their ends.
+
+use super::Plan;
+use super::runner::{End, Shop};
+use crate::files;
+use anyhow::Context as _;
+use lindos_api::work::{CommandLine, Task};
+use lindos_model::burnin::{BurninReport, Verdict};
+use lindos_model::finding::{Action, Device, Finding, Severity, Suspect};
+use lindos_model::{Millis, Outcome};
+use serde::Deserialize;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// `EX_TEMPFAIL` of sysexits.h: it cannot be done here.
+const UNSUPPORTED: i32 = 75;
+/// Between looks at whether the machine goes down.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The programs that tasks are made of.
+#[derive(Debug)]
+pub(super) struct Tools {
+    /// This program: it has the burn-in and the checks.
+    pub(super) lindos: PathBuf,
+    pub(super) nvidia_smi: PathBuf,
+}
+
+impl Tools {
+    pub(super) fn installed() -> anyhow::Result<Tools> {
+        let lindos = std::env::current_exe().context("the program's own path")?;
+        Ok(Tools { lindos, nvidia_smi: "nvidia-smi".into() })
+    }
+}
+
+fn failed(reason: impl Into<String>) -> Outcome {
+    Outcome::Failed { reason: reason.into() }
+}
+
+pub(super) fn carry_out(plan: &Plan, shop: &Shop, tools: &Tools) -> Outcome {
+    match &plan.work.task {
+        Task::BurnIn { span } => burn_in(plan, *span, shop, tools),
+        Task::Diagnose { span } => match checks(shop, tools) {
+            Outcome::Done => burn_in(plan, *span, shop, tools),
+            found => found,
+        },
+        Task::ResetGpu { device } => reset_gpu(device.as_ref(), shop, tools),
+        Task::Command(line) => command(line, shop),
+    }
+}
+
+fn burn_in(plan: &Plan, span: Millis, shop: &Shop, tools: &Tools) -> Outcome {
+    #[derive(Deserialize)]
+    struct Sealed {
+        report: BurninReport,
+    }
+    let out = shop.dir.join("burnin.json");
+    let seconds = span.0.div_ceil(1000).max(1).to_string();
+    let mut command = Command::new(&tools.lindos);
+    command.args(["burnin", "--seconds", &seconds, "--node", &plan.node, "--out"]).arg(&out);
+    let end = shop.run(command, None);
+    if end.code() == Some(0) {
+        return Outcome::Done;
+    }
+    let report = files::read_json::<Sealed>(&out).ok().map(|sealed| sealed.report);
+    let is_failed = |report: &BurninReport| {
+        let first = report.tests.iter().find(|test| test.verdict == Verdict::Fail)?;
+        Some(format!("{}: {}", first.name, first.detail))
+    };
+    match (report.as_ref().and_then(is_failed), end.code()) {
+        (Some(first), Some(_)) => failed(first),
+        _ => end.failed("the burn-in"),
+    }
+}
+
+/// Every check of the machine once. What stands in the kernel log from before says nothing of how
+/// the machine is now.
+fn checks(shop: &Shop, tools: &Tools) -> Outcome {
+    #[derive(Deserialize)]
+    struct Line {
+        check: String,
+        findings: Vec<Finding>,
+    }
+    let path = shop.dir.join("checks.json");
+    let output = match File::create(&path) {
+        Ok(file) => file,
+        Err(error) => return failed(format!("{}: {error}", path.display())),
+    };
+    let mut command = Command::new(&tools.lindos);
+    command.args(["health", "check", "--json"]);
+    let end = shop.run(command, Some(output));
+    if end.code() != Some(0) {
+        return end.failed("`lindos health check`");
+    }
+    let lines: Vec<Line> = match files::read_json(&path) {
+        Ok(lines) => lines,
+        Err(error) => return failed(format!("{error:#}")),
+    };
+    let now = lines.into_iter().filter(|line| line.check != "kernel.log");
+    let grave = now.flat_map(|line| line.findings).find(condemns);
+    grave.map_or(Outcome::Done, |finding| failed(format!("{}: {}", finding.class, finding.detail)))
+}
+
+/// Whether the control plane would take a node out for it: the rule of its ladder.
+fn condemns(finding: &Finding) -> bool {
+    if finding.cause.is_some() || finding.suspect == Suspect::User {
+        return false;
+    }
+    let can_be_mended = matches!(
+        finding.action,
+        Action::ResetGpu
+            | Action::ResetFabric
+            | Action::Reboot
+            | Action::PowerCycle
+            | Action::RunDiagnostics
+            | Action::Replace
+    );
+    finding.severity.is_loss_of_hardware() || finding.severity == Severity::Warning && can_be_mended
+}
+
+/// Not while a process holds it: a reset takes away from under it what it computes on.
+fn reset_gpu(device: Option<&Device>, shop: &Shop, tools: &Tools) -> Outcome {
+    let which = match device {
+        Some(Device::Pci(address)) => Some(address.to_string()),
+        Some(Device::Gpu(index)) => Some(index.to_string()),
+        _ => None,
+    };
+    let of_it = which.iter().flat_map(|which| ["-i", which]);
+    let path = shop.dir.join("processes.csv");
+    let output = match File::create(&path) {
+        Ok(file) => file,
+        Err(error) => return failed(format!("{}: {error}", path.display())),
+    };
+    let mut query = Command::new(&tools.nvidia_smi);
+    query.args(["--query-compute-apps=pid,process_name", "--format=csv,noheader"]);
+    query.args(of_it.clone());
+    match shop.run(query, Some(output)) {
+        End::NoSuchProgram => return Outcome::Unsupported,
+        end if end.code() != Some(0) => return end.failed("nvidia-smi"),
+        _ => {}
+    }
+    let held = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some(process) = held.lines().map(str::trim).find(|line| !line.is_empty()) {
+        return failed(format!("a process holds it: {process}"));
+    }
+    let mut reset = Command::new(&tools.nvidia_smi);
+    reset.arg("--gpu-reset").args(of_it);
+    match shop.run(reset, None) {
+        end if end.code() == Some(0) => Outcome::Done,
+        end => end.failed("nvidia-smi --gpu-reset"),
+    }
+}
+
+fn command(line: &CommandLine, shop: &Shop) -> Outcome {
+    let Some((program, arguments)) = line.words.split_first() else {
+        return failed("the command has no words");
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).envs(&line.environment);
+    let end = shop.run(command, None);
+    match end.code() {
+        Some(0) if line.restarts => wait_for_the_end(program, shop),
+        Some(0) => Outcome::Done,
+        Some(UNSUPPORTED) => Outcome::Unsupported,
+        _ => end.failed(program),
+    }
+}
+
+/// `systemctl reboot` is over long before the machine is down. This process goes down with it.
+fn wait_for_the_end(program: &str, shop: &Shop) -> Outcome {
+    while !shop.is_over_time() {
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    failed(format!("{program} ended well, and the machine did not start anew in time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lindos_api::work::Work;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+    use std::time::Instant;
+
+    struct Bench {
+        folder: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            Bench { folder: tempfile::tempdir().unwrap() }
+        }
+
+        fn program(&self, name: &str, script: &str) -> PathBuf {
+            let path = self.folder.path().join(name);
+            let text = format!("#!/bin/sh\necho \"$@\" >> \"$0.log\"\n{script}\n");
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+            path
+        }
+
+        fn log(&self, name: &str) -> String {
+            std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+        }
+
+        /// With these two scripts in place of `lindos` and `nvidia-smi`.
+        fn carry_out(&self, task: Task, lindos: &str, nvidia_smi: Option<&str>) -> Outcome {
+            let dir = self.folder.path().to_path_buf();
+            let deadline = Instant::now() + Duration::from_secs(30);
+            let missing = Path::new("/nowhere/nvidia-smi").to_path_buf();
+            let tools = Tools {
+                lindos: self.program("lindos", lindos),
+                nvidia_smi: nvidia_smi.map_or(missing, |it| self.program("nvidia-smi", it)),
+            };
+            let plan = Plan::new(1, "n0", Work { task, limit: Millis(30_000) });
+            carry_out(&plan, &Shop { dir, deadline }, &tools)
+        }
+    }
+
+    fn reason(outcome: Outcome) -> String {
+        match outcome {
+            Outcome::Failed { reason } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_gpu_is_reset_unless_a_process_holds_it() {
+        let bench = Bench::new();
+        let task = || Task::ResetGpu { device: Some(Device::Gpu(3)) };
+        assert_eq!(bench.carry_out(task(), "", None), Outcome::Unsupported);
+        assert_eq!(bench.carry_out(task(), "", Some("exit 0")), Outcome::Done);
+        let log = bench.log("nvidia-smi.log");
+        assert!(log.ends_with("--gpu-reset -i 3\n"), "{log}");
+
+        let bench = Bench::new();
+        let held = "case $1 in --query*) echo 4711, python;; esac";
+        let why = reason(bench.carry_out(task(), "", Some(held)));
+        assert_eq!(why, "a process holds it: 4711, python");
+        assert!(!bench.log("nvidia-smi.log").contains("--gpu-reset"));
+        let fails = "case $1 in --gpu*) echo 'it hangs' >&2; exit 4;; esac";
+        assert_eq!(reason(Bench::new().carry_out(task(), "", Some(fails))), "it hangs");
+    }
+
+    #[test]
+    fn diagnostics_fail_over_what_would_take_the_node_out_and_over_nothing_else() {
+        let line = |check: &str, severity: &str| {
+            format!(
+                r#"[{{"check":"{check}","findings":[{{"class":"gpu.missing","severity":"{severity}",
+                "action":"inspect","suspect":"hardware","device":null,"code":null,"source":"nvml",
+                "detail":"7 of 8 are there","cause":null}}]}}]"#
+            )
+        };
+        let tool = |found: &str| format!("case $1 in health) echo '{found}';; esac");
+        let task = || Task::Diagnose { span: Millis(1500) };
+        let of = |found: String| {
+            let bench = Bench::new();
+            let outcome = bench.carry_out(task(), &tool(&found), None);
+            (outcome, bench.log("lindos.log"))
+        };
+        let (lost, log) = of(line("gpu.count", "fatal"));
+        assert_eq!(reason(lost), "gpu.missing: 7 of 8 are there");
+        assert!(!log.contains("burnin"), "{log}");
+        let (mild, log) = of(line("gpu.count", "warning"));
+        assert_eq!(mild, Outcome::Done, "a person looks at it later");
+        assert!(log.contains("burnin --seconds 2 --node n0 --out "), "{log}");
+        assert_eq!(of(line("kernel.log", "fatal")).0, Outcome::Done, "it is of another day");
+        let (nonsense, _) = of("no json".to_string());
+        assert!(reason(nonsense).contains("makes no sense"));
+    }
+}
