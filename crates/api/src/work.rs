@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_report_of_an_older_agent_says_that_it_can_do_nothing() {
-        let text = r#"{"node":{"name":"n0","gpus":1,"platform":"generic","address":"127.0.0.1"},
+        let text = r#"{"node":{"name":"n0","gpus":1,"platform":"generic","address":"127.0.0.1",
+            "location":{},"labels":{}},
             "version":"0","incarnation":1,"seq":1,"attempts":[],"progress":[]}"#;
         let report: crate::agent::Report = serde_json::from_str(text).unwrap();
         assert!(report.can.is_empty() && report.works.is_empty());

@@ -38,7 +38,7 @@ use health::fleet::Fleet;
 use health::guard::Breaker;
 use health::idle::IdleBurnIns;
 use health::ladder::Urgency;
-use health::record::Health;
+use health::record::{Conspicuous, Health};
 use health::repair::{Faults, Ticket};
 use health::trial::Trials;
 use job::Job;
@@ -95,6 +95,9 @@ pub struct Core {
     spares: (u32, u64),
     /// By node, where anything is known.
     health: BTreeMap<NodeId, Health>,
+    /// Those of them that may be a clue in a fault.
+    #[serde(skip)]
+    conspicuous: Conspicuous,
     /// Nodes that are out by Lindos's own decision.
     repairs: BTreeMap<NodeId, Ticket>,
     /// Those of them that jobs have not left yet.
@@ -518,6 +521,7 @@ impl Core {
         let mut core: Core =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))?;
         core.fleet.restore_index();
+        core.conspicuous = Conspicuous::among(&core.health);
         let policy = core.policy.clone();
         core.teams.rule_by(&policy);
         Ok(core)

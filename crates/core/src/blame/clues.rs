@@ -10,7 +10,7 @@ use crate::Core;
 use crate::gang::attempt::Attempt;
 use crate::health::fleet::{Allocation, NodeState};
 use crate::health::places::shared_at;
-use crate::health::record::{Health, Open};
+use crate::health::record::Open;
 use crate::job::{Job, PastAttempt};
 use crate::recovery::rules;
 use lindos_model::blame::{Blame, Clue, Culprit, Sign};
@@ -132,9 +132,8 @@ impl Core {
         let begun = attempt.launched_at.max(Time(self.now.0.saturating_sub(FRESH.0)));
         let window = Millis(self.policy.repair.strikes_window_ms);
         let is_member = |node| self.fleet.node(node).allocations.iter().any(|a| a.job == job.id);
-        let has_clues = |health: &Health| !health.open.is_empty() || !health.strikes.is_empty();
-        let known = self.health.iter().filter(|(_, health)| has_clues(health));
-        for (&node, health) in known.filter(|&(&node, _)| is_member(node)) {
+        let conspicuous = self.conspicuous.iter().filter(|&node| is_member(node));
+        for (node, health) in conspicuous.map(|node| (node, &self.health[&node])) {
             for open in health.open.iter().filter(|open| !open.is_let_be) {
                 all.finding(node, open, open.last >= begun && open.since >= begun);
             }

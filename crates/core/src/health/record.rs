@@ -1,9 +1,9 @@
 //! What is known of a node's health: what was found and is still so, what was tried, what happened.
 
 use lindos_model::finding::{Device, Finding, FindingClass};
-use lindos_model::{Millis, Remedy, Time, TrailKind};
+use lindos_model::{Millis, NodeId, Remedy, Time, TrailKind};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Findings of one node that are open at once; more are those of a check that has gone mad.
 const OPEN_MAX: usize = 64;
@@ -83,10 +83,65 @@ impl Health {
         self.strikes.len() as u32
     }
 
+    /// Whether something is found on the node, or it was to blame for a fault within a span.
+    pub fn is_conspicuous(&self, now: Time, span: Millis) -> bool {
+        !self.open.is_empty() || self.strikes.iter().any(|&at| now.since(at) < span)
+    }
+
     pub fn note(&mut self, now: Time, what: TrailKind) {
         self.history.push_back((now, what));
         while self.history.len() > HISTORY_MAX {
             self.history.pop_front();
         }
+    }
+}
+
+/// Nodes whose record may be a clue in a fault: all of those, and some others. A large fleet knows
+/// something of most of its nodes, and each fault of a gang looks for the few that speak.
+///
+/// Made of the records, and so in no snapshot: what it holds too much makes no difference.
+#[derive(Clone, Debug, Default)]
+pub struct Conspicuous {
+    nodes: BTreeSet<NodeId>,
+    /// How many were left when the others were last dropped.
+    left: usize,
+}
+
+/// So few are never looked through.
+const FEW: usize = 64;
+
+impl Conspicuous {
+    /// Under any policy.
+    pub fn among(health: &BTreeMap<NodeId, Health>) -> Conspicuous {
+        let has_any = |health: &Health| !health.open.is_empty() || !health.strikes.is_empty();
+        let those = health.iter().filter(|(_, health)| has_any(health));
+        let nodes: BTreeSet<NodeId> = those.map(|(&node, _)| node).collect();
+        Conspicuous { left: nodes.len(), nodes }
+    }
+
+    /// A node has become one. Now and then those are dropped that are none any more.
+    pub fn note(
+        &mut self,
+        node: NodeId,
+        health: &BTreeMap<NodeId, Health>,
+        now: Time,
+        window: Millis,
+    ) {
+        self.nodes.insert(node);
+        if self.nodes.len() > FEW.max(2 * self.left) {
+            let still = |node: &NodeId| {
+                health.get(node).is_some_and(|health| health.is_conspicuous(now, window))
+            };
+            self.nodes.retain(still);
+            self.left = self.nodes.len();
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.iter().copied()
+    }
+
+    pub fn has(&self, node: NodeId) -> bool {
+        self.nodes.contains(&node)
     }
 }

@@ -70,6 +70,7 @@ impl Core {
             return Vec::new();
         }
         let is_new = self.health.entry(node).or_default().find(finding, self.now);
+        self.note_conspicuous(node);
         if is_new {
             let (class, severity) = (finding.class.clone(), finding.severity);
             let detail = finding.detail.clone();
@@ -410,6 +411,7 @@ impl Core {
         let mut faults = Vec::new();
         for node in std::mem::take(&mut self.struck) {
             let strikes = self.health.entry(node).or_default().strike(self.now, span);
+            self.note_conspicuous(node);
             if most > 0 && strikes >= most && !self.repairs.contains_key(&node) {
                 let finding = lemon(strikes);
                 let (remedy, urgency) = (Remedy::Diagnose, Urgency::AtCheckpoint);
@@ -428,6 +430,11 @@ impl Core {
         faults
     }
 
+    fn note_conspicuous(&mut self, node: NodeId) {
+        let window = Millis(self.policy.repair.strikes_window_ms);
+        self.conspicuous.note(node, &self.health, self.now, window);
+    }
+
     /// Tells people of a node's health, and remembers it.
     pub(crate) fn note(&mut self, node: NodeId, what: TrailKind, out: &mut Effects) {
         self.health.entry(node).or_default().note(self.now, what.clone());
@@ -436,6 +443,11 @@ impl Core {
 
     pub(crate) fn check_repairs(&self) {
         assert!(self.struck.is_empty(), "a strike was not weighed");
+        let window = Millis(self.policy.repair.strikes_window_ms);
+        for (&node, health) in &self.health {
+            let is_known = self.conspicuous.has(node) || !health.is_conspicuous(self.now, window);
+            assert!(is_known, "a node's record is overlooked");
+        }
         for (&node, ticket) in &self.repairs {
             let known = self.fleet.node(node);
             let is_proved = matches!(ticket.stage, Stage::BurnIn { .. } | Stage::Suspect { .. });

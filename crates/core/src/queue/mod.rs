@@ -17,6 +17,7 @@ pub mod teams;
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
 use crate::gang::attempt::Shunned;
+use crate::health::record::Conspicuous;
 use crate::job::{Job, JobLedger};
 use crate::recovery::rules::Verdict;
 use crate::timer::Timer;
@@ -206,6 +207,8 @@ impl Core {
     /// A policy begins to hold: teams and priorities are what it says.
     pub(crate) fn on_policy(&mut self, policy: &Policy) {
         self.policy = policy.clone();
+        // Under it, strikes may count for longer than before.
+        self.conspicuous = Conspicuous::among(&self.health);
         self.teams.rule_by(policy);
         let mut held: BTreeMap<TeamId, u64> = BTreeMap::new();
         for id in &self.alive {
