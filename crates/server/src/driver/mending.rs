@@ -272,6 +272,41 @@ impl<D: Disk> Driver<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lindos_core::Effects;
+    use lindos_model::{Location, NodeSpec, Policy, Time};
+
+    #[test]
+    fn the_burn_in_of_an_idle_node_is_asked_for_until_it_is_over() {
+        let mut core = Core::new();
+        let mut tell = |core: &mut Core, at, event| {
+            core.step(Time(at), &event, &mut Effects::new());
+            outstanding(core)
+        };
+        let mut policy = Policy::default();
+        policy.repair.idle_burn_in_every_ms = 600_000;
+        let started = Event::ControlPlaneStarted { policy: Box::new(policy) };
+        tell(&mut core, 0, started.clone());
+        let spec = NodeSpec {
+            name: "n0".into(),
+            gpus: 8,
+            platform: "generic".into(),
+            address: "127.0.0.1".into(),
+            location: Location::default(),
+            labels: BTreeMap::new(),
+        };
+        tell(&mut core, 1, Event::NodeJoined { spec: Box::new(spec) });
+        let node = NodeId(0);
+        let report = Event::NodeReported { node, incarnation: 1, seq: 1, attempts: vec![] };
+        assert!(tell(&mut core, 2, report).is_empty());
+        let asked = tell(&mut core, 600_001, Event::Tick);
+        let [(NodeId(0), id, Asked::BurnIn { span: Millis(600_000), peer: None, .. })] = asked[..]
+        else {
+            panic!("it is due")
+        };
+        assert_eq!(tell(&mut core, 600_002, started).len(), 1, "the next one asks for it, too");
+        let over = Event::RemedyOver { node, remedy: id, outcome: Outcome::Done };
+        assert!(tell(&mut core, 1_200_002, over).is_empty());
+    }
 
     #[test]
     fn a_test_of_two_is_over_when_one_has_failed_or_both_are() {
