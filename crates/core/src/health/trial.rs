@@ -109,6 +109,8 @@ impl Core {
                 stage: Stage::Suspect { trial: number, since: self.now },
             };
             let (class, ticket_number) = (ticket.class.clone(), ticket.number);
+            // Nothing keeps it in any more, or it would not be tested.
+            self.kept_in.remove(&node);
             self.repairs.insert(node, ticket);
             self.fleet.update(node, |node| node.out = Some(Out::BurnIn));
             self.lose_spare(node);
@@ -143,6 +145,10 @@ impl Core {
             return Some(Untested::NoRoom);
         }
         for (index, &node) in suspects.iter().enumerate() {
+            // One that is condemned already, and kept in service, stays there as a suspect, too.
+            if let Some(because) = self.kept_because(node) {
+                return Some(Untested::KeptIn(because));
+            }
             if let Some(because) = self.too_many_out_with(node, &suspects[..index], &[]) {
                 return Some(Untested::KeptIn(because));
             }

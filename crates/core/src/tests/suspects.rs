@@ -2,9 +2,13 @@
 //! that are burnt in, and of checkpoints that are spoilt.
 
 use super::story::{Story, job, killed};
+use crate::Core;
 use crate::effect::{Effect, Order};
 use crate::event::Event;
 use crate::gang::attempt::Shunned;
+use lindos_model::finding::{
+    Action, Finding, FindingClass, FindingSource, Severity, Suspect as Suspected,
+};
 use lindos_model::policy::Repair;
 use lindos_model::reason::Charge;
 use lindos_model::trail::SuspectsFound;
@@ -299,4 +303,34 @@ fn a_program_that_says_what_is_wrong_with_it_is_no_victim_of_a_node_that_forgets
     story.after(1000).tell(gone(2, attempts));
     let past = &story.core.job(id).unwrap().history[0];
     assert_eq!(past.charge, Charge::User, "{past:?}");
+}
+
+#[test]
+fn a_suspect_that_a_guardrail_keeps_in_service_is_not_tested() {
+    let mut story = under(&Repair { breaker_nodes: 0, ..Repair::default() }, 9);
+    let id = story.run(job(4));
+    let gang = story.gang(id);
+    let finding = Finding {
+        class: FindingClass::known("gpu.row_remap_pending"),
+        severity: Severity::Warning,
+        action: Action::ResetGpu,
+        suspect: Suspected::Hardware,
+        device: None,
+        code: None,
+        source: FindingSource::KernelLog,
+        detail: "as the log has it".into(),
+        cause: None,
+    };
+    story.tell(Event::FindingSeen { node: gang[1], finding: Box::new(finding) });
+    assert!(story.core.kept_because(gang[1]).is_some(), "its check is taken to be broken");
+    let mut core = Core::restore(&story.core.snapshot()).unwrap();
+    let mut out = Vec::new();
+    core.suspect(id, &gang[..2], &mut out);
+    core.check();
+    let stays = |effect: &Effect| match effect {
+        Effect::Trail(entry) => matches!(entry.what, TrailKind::SuspectsStay { .. }),
+        _ => false,
+    };
+    assert!(out.iter().any(stays), "{out:?}");
+    assert!(core.ticket(gang[0]).is_none(), "nor is the other");
 }
