@@ -293,6 +293,25 @@ impl Finding {
     /// Longer texts are cut: a finding travels in every report.
     pub const DETAIL_MAX: usize = 256;
 
+    /// Whether its node is to be taken out: the hardware is lost, or it still works and something else
+    /// than a look by a person can be done. What a program did to itself condemns nobody, and neither
+    /// does what only repeats an earlier finding, or follows from it: that is answered there.
+    pub fn condemns(&self) -> bool {
+        if self.cause.is_some() || self.suspect == Suspect::User {
+            return false;
+        }
+        let can_be_mended = matches!(
+            self.action,
+            Action::ResetGpu
+                | Action::ResetFabric
+                | Action::Reboot
+                | Action::PowerCycle
+                | Action::RunDiagnostics
+                | Action::Replace
+        );
+        self.severity.is_loss_of_hardware() || self.severity == Severity::Warning && can_be_mended
+    }
+
     /// Whether both say the same of the same part.
     pub fn is_about_the_same(&self, other: &Finding) -> bool {
         self.class == other.class && self.device == other.device

@@ -6,7 +6,7 @@ use crate::files;
 use anyhow::Context as _;
 use lindos_api::work::{CommandLine, Task};
 use lindos_model::burnin::{BurninReport, Verdict};
-use lindos_model::finding::{Action, Device, Finding, Severity, Suspect};
+use lindos_model::finding::{Device, Finding};
 use lindos_model::{Millis, Outcome};
 use serde::Deserialize;
 use std::fs::File;
@@ -98,25 +98,8 @@ fn checks(shop: &Shop, tools: &Tools) -> Outcome {
         Err(error) => return failed(format!("{error:#}")),
     };
     let now = lines.into_iter().filter(|line| line.check != "kernel.log");
-    let grave = now.flat_map(|line| line.findings).find(condemns);
+    let grave = now.flat_map(|line| line.findings).find(Finding::condemns);
     grave.map_or(Outcome::Done, |finding| failed(format!("{}: {}", finding.class, finding.detail)))
-}
-
-/// Whether the control plane would take a node out for it: the rule of its ladder.
-fn condemns(finding: &Finding) -> bool {
-    if finding.cause.is_some() || finding.suspect == Suspect::User {
-        return false;
-    }
-    let can_be_mended = matches!(
-        finding.action,
-        Action::ResetGpu
-            | Action::ResetFabric
-            | Action::Reboot
-            | Action::PowerCycle
-            | Action::RunDiagnostics
-            | Action::Replace
-    );
-    finding.severity.is_loss_of_hardware() || finding.severity == Severity::Warning && can_be_mended
 }
 
 /// Not while a process holds it: a reset takes away from under it what it computes on.

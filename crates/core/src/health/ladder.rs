@@ -5,7 +5,7 @@
 //! can do; at its end stands a person.
 
 use super::record::Health;
-use lindos_model::finding::{Action, Finding, Severity, Suspect};
+use lindos_model::finding::{Action, Finding};
 use lindos_model::policy::Repair;
 use lindos_model::{Millis, Remedy, Time};
 use serde::{Deserialize, Serialize};
@@ -26,8 +26,7 @@ pub enum Urgency {
 /// it is left where it is if only a person could do something about it. What a program did to itself
 /// condemns nobody, and neither does an error of which nobody knows what it means.
 pub fn calls_for(finding: &Finding) -> Option<(Remedy, Urgency)> {
-    // What only repeats an earlier one, or follows from it, is answered there.
-    if finding.cause.is_some() || finding.suspect == Suspect::User {
+    if !finding.condemns() {
         return None;
     }
     let first = match finding.action {
@@ -38,15 +37,8 @@ pub fn calls_for(finding: &Finding) -> Option<(Remedy, Urgency)> {
         Action::UpdateSoftware | Action::Inspect | Action::ContactSupport => Remedy::Technician,
         Action::Replace => Remedy::Replace,
     };
-    match finding.severity {
-        severity if severity.is_loss_of_hardware() => Some((first, Urgency::AtOnce)),
-        Severity::Warning => {
-            let is_vague = matches!(finding.action, Action::None | Action::RestartApp);
-            let can_wait = is_vague || first == Remedy::Technician;
-            (!can_wait).then_some((first, Urgency::AtCheckpoint))
-        }
-        _ => None,
-    }
+    let is_lost = finding.severity.is_loss_of_hardware();
+    Some((first, if is_lost { Urgency::AtOnce } else { Urgency::AtCheckpoint }))
 }
 
 /// The rung for a node: that one, or the next that was not used up.
@@ -67,7 +59,7 @@ pub fn next(after: Remedy, health: &Health, rules: &Repair, now: Time) -> Remedy
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lindos_model::finding::{FindingClass, FindingSource};
+    use lindos_model::finding::{FindingClass, FindingSource, Severity, Suspect};
 
     fn finding(severity: Severity, action: Action, suspect: Suspect) -> Finding {
         Finding {
