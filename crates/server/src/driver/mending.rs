@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn the_burn_in_of_an_idle_node_is_asked_for_until_it_is_over() {
         let mut core = Core::new();
-        let mut tell = |core: &mut Core, at, event| {
+        let tell = |core: &mut Core, at, event| {
             core.step(Time(at), &event, &mut Effects::new());
             outstanding(core)
         };
