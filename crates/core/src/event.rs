@@ -177,6 +177,15 @@ pub enum Event {
         epoch: Epoch,
         stacks: Box<Stacks>,
     },
+    /// A test of two nodes is over: what each of them came to by itself, and what was carried between
+    /// them. `Unsupported`: nobody there can try that, or it is not told. A test that says no more than
+    /// whether it failed is answered by `RemedyOver`.
+    PairTested {
+        test: EffectId,
+        node: Outcome,
+        peer: Outcome,
+        link: Outcome,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -215,6 +224,7 @@ impl Event {
             | Event::GangReported { .. }
             | Event::ProgressStopped { .. }
             | Event::RemedyOver { .. }
+            | Event::PairTested { .. }
             | Event::SymptomSeen { .. }
             | Event::StallSeen { .. }
             | Event::LossBroken { .. }
@@ -250,6 +260,7 @@ impl Event {
             Event::StragglerSeen { .. } => "straggler_seen",
             Event::StragglerGone { .. } => "straggler_gone",
             Event::StacksSeen { .. } => "stacks_seen",
+            Event::PairTested { .. } => "pair_tested",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

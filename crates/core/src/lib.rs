@@ -278,6 +278,9 @@ impl Core {
             Event::StacksSeen { job, epoch, stacks } => {
                 self.on_stacks_seen(*job, *epoch, stacks);
             }
+            Event::PairTested { test, node, peer, link } => {
+                self.on_pair_tested(*test, node, peer, link, out);
+            }
             Event::Tick => {}
         }
 

@@ -295,6 +295,12 @@ mod tests {
                     outside: vec![(Rank(300), StackPlace::Data)],
                 }),
             },
+            Event::PairTested {
+                test: EffectId(70_002),
+                node: Outcome::Done,
+                peer: Outcome::Unsupported,
+                link: Outcome::Failed { reason: "network.bits: 1 of 9 blocks".into() },
+            },
         ]
     }
 

@@ -288,6 +288,11 @@ pub enum TrailKind {
     StragglerGone {
         rank: Rank,
     },
+    /// Two suspects were tested, but not the link between them: their agents, or one of them, are of a
+    /// version that cannot.
+    LinkNotTested {
+        with: String,
+    },
 }
 
 /// Why suspects of a fault are not tested.
@@ -335,6 +340,8 @@ pub enum CalledOff {
     NoAnswer,
     NodeTaken,
     OtherNews,
+    /// No two nodes passed them, good ones among them.
+    Doubtful,
 }
 
 impl fmt::Display for SuspectsFound {
@@ -351,6 +358,9 @@ impl fmt::Display for SuspectsFound {
                 CalledOff::NoAnswer => "ended, for there was no answer in time",
                 CalledOff::NodeTaken => "ended, for those that they were tested with were wanted",
                 CalledOff::OtherNews => "ended, for something else became of one of them",
+                CalledOff::Doubtful => {
+                    "ended, for no two nodes passed them, which says more of the tests than of the nodes"
+                }
             }),
         }
     }
@@ -414,6 +424,7 @@ impl TrailKind {
             TrailKind::CheckpointsSpoilt { .. } => "checkpoints_spoilt",
             TrailKind::StragglerSeen { .. } => "straggler_seen",
             TrailKind::StragglerGone { .. } => "straggler_gone",
+            TrailKind::LinkNotTested { .. } => "link_not_tested",
         }
     }
 }
@@ -605,6 +616,9 @@ impl fmt::Display for TrailKind {
                     Outcome::Failed { reason } => write!(f, "failed: {reason}"),
                     Outcome::Unsupported => f.write_str("nobody here can do it"),
                 }
+            }
+            TrailKind::LinkNotTested { with } => {
+                write!(f, "the link to {with} was not tested: an agent there is too old for it")
             }
             TrailKind::SuspectsOver { nodes, found } => {
                 write!(f, "the tests of {}: {found}", nodes.join(", "))

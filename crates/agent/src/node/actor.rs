@@ -112,7 +112,7 @@ impl Actor {
                 },
                 Some((key, event)) = self.shim_events_read.recv() => self.on_shim(key, event),
                 Some(key) = self.swept_read.recv() => self.on_swept(key),
-                Some(id) = self.works.ended_read.recv() => self.on_work_ended(id),
+                Some(news) = self.works.news_read.recv() => self.on_work_news(news),
             }
             self.publish();
         }
