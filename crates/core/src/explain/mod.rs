@@ -1,5 +1,6 @@
 //! What people ask: everything here only reads.
 
+pub mod impaired;
 pub mod node;
 pub mod outlook;
 pub mod runtimes;
