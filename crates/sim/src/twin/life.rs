@@ -51,6 +51,14 @@ pub struct Training {
     plan: u64,
 }
 
+/// What of a gang was launched together.
+struct Launched {
+    /// Their numbers, ascending.
+    replicas: Vec<usize>,
+    nodes: usize,
+    is_whole: bool,
+}
+
 impl Life {
     pub fn new(index: usize) -> Life {
         let (launching, early, stopping) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -112,15 +120,15 @@ impl World<'_, '_> {
         }
         let is_resumed = life.saved > 0;
         self.say(job, epoch, GangWord::Running);
-        let Some((members, is_whole)) = self.members_of(job, epoch) else { return };
-        if members.iter().any(|&node| self.machines.is_dead(node)) {
+        let Some(launched) = self.launched(job, epoch) else { return };
+        if self.has_a_dead_node(job, &launched) {
             return;
         }
         let work = self.work(job);
-        let span = if is_whole {
-            work.starts_in(members.len(), is_resumed)
+        let span = if launched.is_whole {
+            work.starts_in(launched.nodes, is_resumed)
         } else {
-            work.starts_in(members.len(), false) + work.join
+            work.starts_in(launched.nodes, false) + work.join
         };
         self.put(span, Happening::Begins { job, epoch });
     }
@@ -131,8 +139,8 @@ impl World<'_, '_> {
         (!attempt.is_stopping()).then_some(attempt)
     }
 
-    /// The nodes of a launch, if the core has it still, and whether it is the whole gang's.
-    fn members_of(&self, job: JobId, epoch: Epoch) -> Option<(Vec<NodeId>, bool)> {
+    /// What of a gang was launched under an epoch, if the core has it still.
+    fn launched(&self, job: JobId, epoch: Epoch) -> Option<Launched> {
         let attempt = self.gang_of(job).filter(|attempt| attempt.has_epoch(epoch))?;
         let is_of_it = |&index: &usize| {
             let replica = &attempt.replicas[index];
@@ -142,32 +150,49 @@ impl World<'_, '_> {
             Some(&replica) => vec![replica as usize].into_iter().filter(is_of_it).collect(),
             None => (0..attempt.replicas.len()).filter(is_of_it).collect(),
         };
-        let members = replicas.into_iter().flat_map(|index| attempt.members_of(index));
-        let nodes: Vec<NodeId> = members.map(|member| attempt.members[member].node).collect();
-        (!nodes.is_empty()).then_some((nodes, epoch == attempt.epoch))
+        let nodes = replicas.len() * attempt.nodes_in_replica();
+        (nodes > 0).then_some(Launched { replicas, nodes, is_whole: epoch == attempt.epoch })
+    }
+
+    /// The place of a node in its gang, if it is one of a launch. Of the few nodes that something
+    /// is the matter with it is asked which are part of a gang, and not the other way round.
+    fn member_of(&self, job: JobId, launched: &Launched, node: NodeId) -> Option<usize> {
+        let member = self.core.member_on(node, job)?;
+        let replica = self.gang_of(job)?.replica_of(member);
+        launched.replicas.binary_search(&replica).is_ok().then_some(member)
+    }
+
+    fn has_a_dead_node(&self, job: JobId, launched: &Launched) -> bool {
+        self.machines.dead().any(|node| self.member_of(job, launched, node).is_some())
+    }
+
+    fn slow_among(&self, job: JobId, launched: &Launched) -> BTreeMap<NodeId, f64> {
+        let slow = self.machines.slow().iter().map(|(&node, &factor)| (node, factor));
+        slow.filter(|&(node, _)| self.member_of(job, launched, node).is_some()).collect()
     }
 
     pub fn on_begins(&mut self, job: JobId, epoch: Epoch) {
-        let Some((members, is_whole)) = self.members_of(job, epoch) else { return };
+        let Some(launched) = self.launched(job, epoch) else { return };
         // What is broken there shows when it is used.
-        let bad = members.iter().copied().find(|&node| self.machines.is_bad(node));
-        if let Some(node) = bad {
+        let ill = self.machines.ill();
+        let ill = ill.filter_map(|node| Some((self.member_of(job, &launched, node)?, node)));
+        if let Some((_, node)) = ill.filter(|&(_, node)| self.machines.is_bad(node)).min() {
             self.fail_on(node, job);
             return;
         }
-        if members.iter().any(|&node| self.machines.is_dead(node)) {
+        if self.has_a_dead_node(job, &launched) {
             return;
         }
-        if is_whole {
-            self.begin(job, epoch, &members);
+        if launched.is_whole {
+            self.begin(job, epoch, &launched);
         } else {
-            self.join(job, epoch, &members);
+            self.join(job, epoch, &launched);
         }
     }
 
-    fn begin(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
+    fn begin(&mut self, job: JobId, epoch: Epoch, launched: &Launched) {
         let now = self.now;
-        let slow = self.machines.slow_among(members);
+        let slow = self.slow_among(job, launched);
         let spec = &self.twin_job(job).spec;
         let (replicas, replicas_min) = (spec.replicas, spec.replicas_min);
         let early = std::mem::take(&mut self.life(job).early);
@@ -205,8 +230,8 @@ impl World<'_, '_> {
     }
 
     /// A replica is back, and the others share their work with it again.
-    fn join(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
-        let slow = self.machines.slow_among(members);
+    fn join(&mut self, job: JobId, epoch: Epoch, launched: &Launched) {
+        let slow = self.slow_among(job, launched);
         let attempt = self.core.job(job).and_then(|job| job.attempt.as_ref());
         let Some(&replica) = attempt.and_then(|attempt| attempt.back.get(&epoch)) else { return };
         let (now, regroup) = (self.now, self.work(job).regroup);

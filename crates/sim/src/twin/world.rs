@@ -410,7 +410,6 @@ impl<'s, 'r> World<'s, 'r> {
     }
 
     pub fn is_on(&self, node: NodeId, job: JobId) -> bool {
-        let known = self.core.node(node);
-        known.is_some_and(|known| known.allocations.iter().any(|a| a.job == job))
+        self.core.member_on(node, job).is_some()
     }
 }
