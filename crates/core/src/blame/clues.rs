@@ -150,7 +150,7 @@ impl Core {
         let window = Millis(self.policy.repair.strikes_window_ms);
         // From whichever side there are fewer to look at.
         let known = &self.conspicuous;
-        let conspicuous: BTreeSet<NodeId> = if members.len() < known.len() {
+        let conspicuous: BTreeSet<NodeId> = if members.len() < known.count() {
             let nodes = attempt.members[members.clone()].iter().map(|member| member.node);
             nodes.filter(|&node| known.has(node)).collect()
         } else {

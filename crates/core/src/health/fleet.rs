@@ -154,12 +154,11 @@ pub enum Joined {
 /// together, because a walk over the nodes themselves waits for memory at each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Glance {
-    /// Of its agent.
-    incarnation: u64,
+    /// The incarnation of its agent, while it is up.
+    agent: Option<u64>,
     /// Its first allocation's, if it has one.
     job: Option<JobId>,
     has_more_jobs: bool,
-    is_up: bool,
     in_service: bool,
     /// A gang may have a claim on it, or a reservation.
     is_claimed: bool,
@@ -168,10 +167,9 @@ struct Glance {
 impl Glance {
     fn at(node: &Node) -> Glance {
         Glance {
-            incarnation: node.incarnation,
+            agent: (node.state == NodeState::Up).then_some(node.incarnation),
             job: node.allocations.first().map(|allocation| allocation.job),
             has_more_jobs: node.allocations.len() > 1,
-            is_up: node.state == NodeState::Up,
             in_service: node.in_service(),
             is_claimed: node.held_for.is_some() || node.is_reserved,
         }
@@ -481,8 +479,7 @@ impl Fleet {
 
     /// The incarnation of the agent of a node that is up.
     pub fn agent_on(&self, id: NodeId) -> Option<u64> {
-        let glance = &self.glances[id.index()];
-        glance.is_up.then_some(glance.incarnation)
+        self.glances[id.index()].agent
     }
 
     /// [`Node::in_service`], of many.
@@ -551,7 +548,7 @@ impl Fleet {
     pub fn heard(&mut self, id: NodeId, incarnation: u64, seq: u64) {
         let node = &mut self.nodes[id.index()];
         (node.incarnation, node.seq) = (incarnation, seq);
-        self.glances[id.index()].incarnation = incarnation;
+        self.glances[id.index()] = Glance::at(node);
     }
 
     /// What of a job there is to learn from the node's next reports.

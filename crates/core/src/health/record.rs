@@ -141,7 +141,7 @@ impl Conspicuous {
         self.nodes.iter().copied()
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.nodes.len()
     }
 
