@@ -14,7 +14,7 @@ fn a_violation_is_told_with_what_happened_before_it() {
     assert_eq!(ended.code, 1);
     let text = ended.stderr;
     let (what, before) = text.split_once("\nbefore it:\n").expect("what went before");
-    assert!(what.starts_with("seed 0: violation: "), "{text}");
+    assert!(what.starts_with("seed 0: ") && what.contains("violation: "), "{text}");
     let (before, again) = before.split_once("\nto see it again: ").expect("how to see it again");
     assert_eq!(again.trim(), "lindos sim swarm --first-seed 0 --seeds 1");
     let lines: Vec<&str> = before.lines().collect();
