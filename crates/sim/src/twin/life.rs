@@ -1,6 +1,7 @@
 //! The life of jobs: launched, training, saving, stopped, finished.
 
 use super::TwinJob;
+use super::straggler::Watch;
 use super::work::{Every, Pace, Work};
 use super::world::{Happening, World};
 use lindos_core::Event;
@@ -41,7 +42,8 @@ pub struct Training {
     /// Replicas launched since.
     pub back: BTreeSet<Epoch>,
     /// Nodes that hold all others up, and by how much.
-    slow: BTreeMap<NodeId, f64>,
+    pub(super) slow: BTreeMap<NodeId, f64>,
+    pub(super) watch: Watch,
     /// It gets no further.
     pub is_broken: bool,
     /// Of the newest checkpoint that was begun.
@@ -72,10 +74,15 @@ fn millis(time: Time) -> Millis {
 
 impl Training {
     /// Microseconds a step, by the slowest of all and the replicas that share the work.
-    fn step_us(&self, work: &Work) -> u64 {
+    pub(super) fn step_us(&self, work: &Work) -> u64 {
         let slowest = self.slow.values().copied().fold(1.0, f64::max);
         let share = f64::from(self.replicas) / f64::from(self.present().max(1));
         (work.step.0 as f64 * 1000.0 * slowest * share) as u64
+    }
+
+    /// Whole steps done.
+    pub(super) fn steps_at(&self, now: Time) -> u64 {
+        self.pace.steps_at(millis(now))
     }
 
     fn present(&self) -> u32 {
@@ -88,11 +95,11 @@ impl Training {
 }
 
 impl World<'_, '_> {
-    fn twin_job(&self, job: JobId) -> &TwinJob {
+    pub(super) fn twin_job(&self, job: JobId) -> &TwinJob {
         &self.setup.jobs[self.lives[&job].index]
     }
 
-    fn work(&self, job: JobId) -> &Work {
+    pub(super) fn work(&self, job: JobId) -> &Work {
         &self.twin_job(job).work
     }
 
@@ -101,7 +108,7 @@ impl World<'_, '_> {
     }
 
     /// The training of a job that gets on.
-    fn trains(&mut self, job: JobId) -> Option<&mut Training> {
+    pub(super) fn trains(&mut self, job: JobId) -> Option<&mut Training> {
         self.lives.get_mut(&job)?.training.as_mut().filter(|training| !training.is_broken)
     }
 
@@ -217,6 +224,7 @@ impl World<'_, '_> {
             away,
             back: back.clone(),
             slow,
+            watch: Watch::default(),
             is_broken: false,
             save_step: life.saved,
             blocked: Millis::ZERO,
@@ -273,6 +281,7 @@ impl World<'_, '_> {
         let step_us = training.step_us(&work);
         training.pace.change(millis(now), step_us);
         self.plan_next(job);
+        self.look_for_straggler(job);
     }
 
     fn plan_next(&mut self, job: JobId) {
