@@ -64,7 +64,7 @@ fn first_found(plant: Plant, words: &str) -> (Setup, Violation) {
 fn a_case_that_fails_is_made_small_and_its_file_fails_in_the_same_way() {
     let (setup, violation) = first_found(Plant::FloorsForgotten, "two epochs");
     let before = &violation.before;
-    assert!(before.len() == 20 && before.iter().any(|line| line.what.starts_with("fault: ")));
+    assert_eq!(before.len(), 20, "{violation}");
     assert!(violation.to_string().ends_with(&before[19].to_string()), "{violation}");
     let drawn = (setup.faults.len(), setup.jobs.len(), setup.nodes.len());
     let mut runs = 0;
