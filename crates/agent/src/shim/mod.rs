@@ -13,6 +13,7 @@ mod pace;
 mod progress;
 mod rank;
 mod stacks;
+mod standby;
 
 pub use rank::now;
 
@@ -59,6 +60,9 @@ pub fn run(dir: &Path) -> anyhow::Result<()> {
         .context("cannot wait for signals")?;
     let plan: Plan = files::read_json(&files::spec_file(dir))?;
     let mut shim = Shim::new(dir, plan, listener, signals)?;
+    if shim.plan.is_standby() {
+        shim.bind_standby_sockets().context("no sockets for processes that are to wait")?;
+    }
     shim.start_ranks();
     while !shim.is_over() {
         shim.wait_and_act();
@@ -97,6 +101,7 @@ enum News {
     Exit,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 struct Shim {
     dir: PathBuf,
     plan: Plan,
@@ -120,6 +125,9 @@ struct Shim {
     stacks: stacks::Watch,
     childless: bool,
     released: bool,
+    /// Those that wait for a rank, or did.
+    waiters: Vec<standby::Waiter>,
+    has_nvidia: bool,
     buffer: Vec<u8>,
 }
 
@@ -131,6 +139,8 @@ enum Source {
     Client(usize),
     Output(usize),
     Messages(usize),
+    /// One that waits for a rank: it connects, or hangs up.
+    Waiter(usize),
 }
 
 impl Shim {
@@ -163,16 +173,16 @@ impl Shim {
             stacks: stacks::Watch::default(),
             childless: false,
             released: false,
+            waiters: Vec::new(),
+            has_nvidia: Path::new("/dev/nvidia0").exists(),
             buffer: vec![0; 64 << 10],
         })
     }
 
     fn start_ranks(&mut self) {
         self.save(false);
-        let surroundings = Surroundings {
-            inherited: std::env::vars_os().collect(),
-            nvidia: Path::new("/dev/nvidia0").exists(),
-        };
+        let surroundings =
+            Surroundings { inherited: std::env::vars_os().collect(), nvidia: self.has_nvidia };
         for local in 0..self.plan.launch.rank_count {
             let entrances =
                 self.cgroup.as_ref().and_then(|group| group.entrances().ok()).unwrap_or_default();
@@ -189,6 +199,7 @@ impl Shim {
             boot: self.boot.clone(),
             shim: Some(self.own),
             ranks: self.ranks.iter().map(|rank| self.rank_state(rank)).collect(),
+            ready: self.is_ready(),
         }
     }
 
@@ -225,6 +236,7 @@ impl Shim {
                     self.note_step(index, before);
                     self.on_readings(changed);
                 }
+                Source::Waiter(index) => self.on_waiter(index),
             }
         }
         self.clients.retain(|client| !client.is_closed());
@@ -252,6 +264,14 @@ impl Shim {
             if let Some(socket) = &rank.socket {
                 sources.push(Source::Messages(index));
                 fds.push(PollFd::new(socket, PollFlags::IN));
+            }
+        }
+        for (index, waiter) in self.waiters.iter().enumerate() {
+            sources.push(Source::Waiter(index));
+            fds.push(PollFd::new(&waiter.listener, PollFlags::IN));
+            if let Some(connection) = &waiter.connection {
+                sources.push(Source::Waiter(index));
+                fds.push(PollFd::new(connection, PollFlags::IN));
             }
         }
         let timeout = self.wakeup().map(|at| {
@@ -286,7 +306,9 @@ impl Shim {
 
     /// What ranks that end anyway do is of no interest.
     fn watches_activity(&self) -> bool {
-        self.stop == Stop::No && !self.ranks.iter().all(RankProcess::has_ended)
+        self.stop == Stop::No
+            && !self.plan.is_standby()
+            && !self.ranks.iter().all(RankProcess::has_ended)
     }
 
     fn look_at_activity(&mut self) {
@@ -373,6 +395,7 @@ impl Shim {
                     self.begin_stop(Duration::from_millis(grace_ms));
                 }
                 Request::Release => self.released = true,
+                Request::Launch { attempt } => self.go_on(&attempt),
             }
         }
     }

@@ -157,6 +157,7 @@ impl FakeAgent {
             findings: Vec::new(),
             can: Vec::new(),
             works: Vec::new(),
+            standbys: Vec::new(),
         };
         FakeAgent { http, url, token, report, stream, buffer: Vec::new() }
     }
@@ -308,6 +309,7 @@ impl FakeAgent {
             activity: None,
             pace: None,
             stack: None,
+            stands_by: false,
         }];
     }
 }

@@ -399,7 +399,8 @@ impl<'s, 'r> World<'s, 'r> {
         match &command.order {
             Order::Launch(launch) => self.on_launch(job, epoch, launch.save_every),
             Order::Stop { grace } => self.on_stop(job, epoch, *grace, &command.to),
-            Order::Forget => {}
+            // No program here says that it can wait for its rank.
+            Order::Forget | Order::StandBy(_) | Order::StandDown { .. } => {}
         }
     }
 
