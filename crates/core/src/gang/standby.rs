@@ -219,6 +219,19 @@ impl Core {
         self.attempt_of(id)?.standbys.get(&node)
     }
 
+    /// All that waits on a node, as far as the core knows.
+    pub fn ready_on(&self, node: NodeId) -> Vec<StandbyReport> {
+        let jobs = self.may_stand_by(node).into_iter();
+        let known = jobs.filter_map(|job| Some((job, self.standby_on(job, node)?)));
+        let ready = known.filter(|(_, standby)| standby.ready_at.is_some());
+        let report = |(job, standby): (JobId, &Standby)| StandbyReport {
+            job,
+            id: standby.id,
+            state: StandbyState::Ready,
+        };
+        ready.map(report).collect()
+    }
+
     /// The jobs whose processes may wait on a node.
     fn may_stand_by(&self, node: NodeId) -> Vec<JobId> {
         let node = self.fleet.node(node);

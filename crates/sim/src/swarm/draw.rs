@@ -289,8 +289,10 @@ fn keep_warm(seed: u64, jobs: &mut [SimJob]) {
         }
         let spec = Arc::make_mut(&mut job.spec);
         (spec.warm_spares, spec.warm_restarts) = (warm_spares as u32, warm_restarts);
-        job.script.stands_by = chance.chance(900_000);
-        job.script.saved_warm = Millis(chance.between(0, job.script.startup.0));
+        let saved_warm = Millis(chance.between(0, job.script.startup.0));
+        if chance.chance(900_000) {
+            (job.script.stands_by, job.script.saved_warm) = (true, saved_warm);
+        }
     }
 }
 
