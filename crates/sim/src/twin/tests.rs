@@ -217,7 +217,7 @@ fn a_gang_whose_processes_wait_starts_in_what_needs_a_rank() {
         job.work.startup_warm = Some(Millis(20_000));
         let outcome = play(&setup);
         let tally = &outcome.jobs[0].tally;
-        let starts = 1 + u64::from(tally.interruptions) + u64::from(tally.replicas_lost);
+        let starts = 1 + tally.interruptions + tally.replicas_lost;
         (outcome.ledger[Column::Startup] / (4 * 8) / starts, starts)
     };
     // The nodes that are left start theirs anew, and the last of all counts.
