@@ -532,6 +532,9 @@ impl Core {
         let mut core: Core =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))?;
         core.fleet.restore_index();
+        for attempt in core.jobs.values_mut().filter_map(|job| job.attempt.as_mut()) {
+            attempt.restore_failed();
+        }
         core.conspicuous = Conspicuous::among(&core.health);
         let policy = core.policy.clone();
         core.teams.rule_by(&policy);

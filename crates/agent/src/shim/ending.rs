@@ -130,8 +130,9 @@ impl Shim {
         let state = State { phase: ReportedPhase::Gone, ..self.state() };
         let mut saved = self.save_state(&state, true);
         self.publish(&state);
-        // On a full disk, this process is where the truth is kept.
-        while !saved && !self.released {
+        // On a full disk, this process is where the truth is kept. Where the folder itself is gone,
+        // nobody will ever ask for it.
+        while !saved && !self.released && self.dir.exists() {
             self.wait_for_agent();
             saved = self.save_state(&state, true);
             self.publish(&state);

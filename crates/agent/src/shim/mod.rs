@@ -42,6 +42,8 @@ const SIGNAL_CHLD: i32 = 17;
 
 /// Readings are passed on at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// What waits for a rank ends when no agent has been there for so long: nobody else would end it.
+const ALONE_MAX: Duration = Duration::from_secs(60);
 /// SIGKILL is sent again to whatever is left, at first and at most this often.
 const KILL_INTERVAL_MIN: Duration = Duration::from_millis(20);
 const KILL_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -127,6 +129,8 @@ struct Shim {
     released: bool,
     /// Those that wait for a rank, or did.
     waiters: Vec<standby::Waiter>,
+    /// Since when no agent is there that could give what waits a rank.
+    alone_since: Option<Instant>,
     has_nvidia: bool,
     buffer: Vec<u8>,
 }
@@ -174,6 +178,7 @@ impl Shim {
             childless: false,
             released: false,
             waiters: Vec::new(),
+            alone_since: None,
             has_nvidia: Path::new("/dev/nvidia0").exists(),
             buffer: vec![0; 64 << 10],
         })
@@ -240,6 +245,7 @@ impl Shim {
             }
         }
         self.clients.retain(|client| !client.is_closed());
+        self.look_whether_alone();
         self.on_time();
         self.look_at_activity();
         self.settle();
@@ -301,7 +307,8 @@ impl Shim {
         };
         let progress = (self.news == News::Readings).then(|| self.progress_due());
         let look = self.watches_activity().then(|| self.activity.due().min(self.pace.due()));
-        stop.into_iter().chain(progress).chain(look).min()
+        let alone = self.alone_since.map(|since| since + ALONE_MAX);
+        stop.into_iter().chain(progress).chain(look).chain(alone).min()
     }
 
     /// What ranks that end anyway do is of no interest.

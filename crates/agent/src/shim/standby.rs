@@ -5,7 +5,7 @@
 //! line each, and an empty line after the last. A process that connects only then gets them at once.
 
 use super::rank::RankProcess;
-use super::{News, Shim};
+use super::{ALONE_MAX, News, Shim, Stop};
 use crate::environment::contract_env;
 use crate::files;
 use crate::plan::Plan;
@@ -47,6 +47,16 @@ impl Shim {
     pub(super) fn is_ready(&self) -> Option<bool> {
         let all_wait = || self.waiters.iter().all(|waiter| waiter.connection.is_some());
         self.plan.is_standby().then(all_wait)
+    }
+
+    /// Ends what waits where no agent has come for a while.
+    pub(super) fn look_whether_alone(&mut self) {
+        let is_alone = self.plan.is_standby() && self.clients.is_empty() && self.stop == Stop::No;
+        self.alone_since = is_alone.then(|| self.alone_since.unwrap_or_else(Instant::now));
+        if self.alone_since.is_some_and(|since| since.elapsed() >= ALONE_MAX) {
+            self.stopping = true;
+            self.begin_stop(Duration::ZERO);
+        }
     }
 
     /// A process connects, or hangs up.

@@ -8,7 +8,6 @@ use super::attempt::{Attempt, Member, SHUNNED_MAX};
 use crate::Core;
 use crate::blame::answer::SharedPlace;
 use crate::effect::Effects;
-use crate::health::fleet::Node;
 use crate::placement::{self, Request};
 use lindos_model::{GpuSet, JobId, NodeId, TrailKind};
 use std::collections::BTreeSet;
@@ -112,14 +111,12 @@ impl Core {
     ) -> Option<Vec<(usize, NodeId, GpuSet)>> {
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref()?;
-        let node = |member: usize| self.fleet.node(attempt.members[member].node);
-        let is_claimed =
-            |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
+        let node = |member: usize| attempt.members[member].node;
+        let is_claimed = |node| self.fleet.is_claimed_by_others(node, id);
         // Of a whole gang that is out, nothing is left to be near to.
         let is_whole = members.len() == attempt.members.len();
-        let is_kept = |member: usize| {
-            node(member).in_service() && !shunned.contains(&attempt.members[member].node)
-        };
+        let is_kept =
+            |member: usize| self.fleet.in_service(node(member)) && !shunned.contains(&node(member));
         let (kept, lost): (Vec<usize>, Vec<usize>) = members.partition(|&member| is_kept(member));
         if (kept.is_empty() && is_whole) || kept.iter().any(|&member| is_claimed(node(member))) {
             return None;

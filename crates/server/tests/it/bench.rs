@@ -45,6 +45,7 @@ pub fn config(state: &Path) -> ServerConfig {
         fencer: Arc::new(NotingFencer::default()),
         mender: Arc::new(lindos_server::AgentsAlone),
         alerts: None,
+        straggler_window: None,
         version: "0-test".to_string(),
     }
 }

@@ -5,6 +5,7 @@ mod fault_table;
 mod write;
 
 pub use fault_table::{FaultName, FaultTable};
+pub(crate) use write::fault_words;
 pub use write::to_text;
 
 use crate::fault::{Fault, FaultKind, Network};
@@ -448,7 +449,7 @@ fn trail_line(entry: &TrailEntry) -> String {
 }
 
 /// Virtual time as `h:mm:ss.mmm`.
-fn clock(at: Time) -> String {
+pub(crate) fn clock(at: Time) -> String {
     let ms = at.0;
     format!("{}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
 }

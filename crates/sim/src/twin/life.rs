@@ -1,6 +1,7 @@
 //! The life of jobs: launched, training, saving, stopped, finished.
 
 use super::TwinJob;
+use super::straggler::Watch;
 use super::work::{Every, Pace, Work};
 use super::world::{Happening, World};
 use lindos_core::Event;
@@ -43,7 +44,8 @@ pub struct Training {
     /// Replicas launched since.
     pub back: BTreeSet<Epoch>,
     /// Nodes that hold all others up, and by how much.
-    slow: BTreeMap<NodeId, f64>,
+    pub(super) slow: BTreeMap<NodeId, f64>,
+    pub(super) watch: Watch,
     /// It gets no further.
     pub is_broken: bool,
     /// Of the newest checkpoint that was begun.
@@ -51,6 +53,14 @@ pub struct Training {
     blocked: Millis,
     /// Grows with every change of what comes next, from one training of a job to the next too.
     plan: u64,
+}
+
+/// What of a gang was launched together.
+struct Launched {
+    /// Their numbers, ascending.
+    replicas: Vec<usize>,
+    nodes: usize,
+    is_whole: bool,
 }
 
 impl Life {
@@ -74,10 +84,15 @@ fn millis(time: Time) -> Millis {
 
 impl Training {
     /// Microseconds a step, by the slowest of all and the replicas that share the work.
-    fn step_us(&self, work: &Work) -> u64 {
+    pub(super) fn step_us(&self, work: &Work) -> u64 {
         let slowest = self.slow.values().copied().fold(1.0, f64::max);
         let share = f64::from(self.replicas) / f64::from(self.present().max(1));
         (work.step.0 as f64 * 1000.0 * slowest * share) as u64
+    }
+
+    /// Whole steps done.
+    pub(super) fn steps_at(&self, now: Time) -> u64 {
+        self.pace.steps_at(millis(now))
     }
 
     fn present(&self) -> u32 {
@@ -90,11 +105,11 @@ impl Training {
 }
 
 impl World<'_, '_> {
-    fn twin_job(&self, job: JobId) -> &TwinJob {
+    pub(super) fn twin_job(&self, job: JobId) -> &TwinJob {
         &self.setup.jobs[self.lives[&job].index]
     }
 
-    fn work(&self, job: JobId) -> &Work {
+    pub(super) fn work(&self, job: JobId) -> &Work {
         &self.twin_job(job).work
     }
 
@@ -103,7 +118,7 @@ impl World<'_, '_> {
     }
 
     /// The training of a job that gets on.
-    fn trains(&mut self, job: JobId) -> Option<&mut Training> {
+    pub(super) fn trains(&mut self, job: JobId) -> Option<&mut Training> {
         self.lives.get_mut(&job)?.training.as_mut().filter(|training| !training.is_broken)
     }
 
@@ -122,15 +137,15 @@ impl World<'_, '_> {
         }
         let (is_resumed, is_warm) = (life.saved > 0, life.warm.remove(&epoch));
         self.say(job, epoch, GangWord::Running);
-        let Some((members, is_whole)) = self.members_of(job, epoch) else { return };
-        if members.iter().any(|&node| self.machines.is_dead(node)) {
+        let Some(launched) = self.launched(job, epoch) else { return };
+        if self.has_a_dead_node(job, &launched) {
             return;
         }
         let work = self.work(job);
-        let span = if is_whole {
-            work.starts_in(members.len(), is_resumed, is_warm)
+        let span = if launched.is_whole {
+            work.starts_in(launched.nodes, is_resumed, is_warm)
         } else {
-            work.starts_in(members.len(), false, is_warm) + work.join
+            work.starts_in(launched.nodes, false, is_warm) + work.join
         };
         self.put(span, Happening::Begins { job, epoch });
     }
@@ -141,8 +156,8 @@ impl World<'_, '_> {
         (!attempt.is_stopping()).then_some(attempt)
     }
 
-    /// The nodes of a launch, if the core has it still, and whether it is the whole gang's.
-    fn members_of(&self, job: JobId, epoch: Epoch) -> Option<(Vec<NodeId>, bool)> {
+    /// What of a gang was launched under an epoch, if the core has it still.
+    fn launched(&self, job: JobId, epoch: Epoch) -> Option<Launched> {
         let attempt = self.gang_of(job).filter(|attempt| attempt.has_epoch(epoch))?;
         let is_of_it = |&index: &usize| {
             let replica = &attempt.replicas[index];
@@ -152,32 +167,49 @@ impl World<'_, '_> {
             Some(&replica) => vec![replica as usize].into_iter().filter(is_of_it).collect(),
             None => (0..attempt.replicas.len()).filter(is_of_it).collect(),
         };
-        let members = replicas.into_iter().flat_map(|index| attempt.members_of(index));
-        let nodes: Vec<NodeId> = members.map(|member| attempt.members[member].node).collect();
-        (!nodes.is_empty()).then_some((nodes, epoch == attempt.epoch))
+        let nodes = replicas.len() * attempt.nodes_in_replica();
+        (nodes > 0).then_some(Launched { replicas, nodes, is_whole: epoch == attempt.epoch })
+    }
+
+    /// The place of a node in its gang, if it is one of a launch. Of the few nodes that something
+    /// is the matter with it is asked which are part of a gang, and not the other way round.
+    fn member_of(&self, job: JobId, launched: &Launched, node: NodeId) -> Option<usize> {
+        let member = self.core.member_on(node, job)?;
+        let replica = self.gang_of(job)?.replica_of(member);
+        launched.replicas.binary_search(&replica).is_ok().then_some(member)
+    }
+
+    fn has_a_dead_node(&self, job: JobId, launched: &Launched) -> bool {
+        self.machines.dead().any(|node| self.member_of(job, launched, node).is_some())
+    }
+
+    fn slow_among(&self, job: JobId, launched: &Launched) -> BTreeMap<NodeId, f64> {
+        let slow = self.machines.slow().iter().map(|(&node, &factor)| (node, factor));
+        slow.filter(|&(node, _)| self.member_of(job, launched, node).is_some()).collect()
     }
 
     pub fn on_begins(&mut self, job: JobId, epoch: Epoch) {
-        let Some((members, is_whole)) = self.members_of(job, epoch) else { return };
+        let Some(launched) = self.launched(job, epoch) else { return };
         // What is broken there shows when it is used.
-        let bad = members.iter().copied().find(|&node| self.machines.is_bad(node));
-        if let Some(node) = bad {
+        let ill = self.machines.ill();
+        let ill = ill.filter_map(|node| Some((self.member_of(job, &launched, node)?, node)));
+        if let Some((_, node)) = ill.filter(|&(_, node)| self.machines.is_bad(node)).min() {
             self.fail_on(node, job);
             return;
         }
-        if members.iter().any(|&node| self.machines.is_dead(node)) {
+        if self.has_a_dead_node(job, &launched) {
             return;
         }
-        if is_whole {
-            self.begin(job, epoch, &members);
+        if launched.is_whole {
+            self.begin(job, epoch, &launched);
         } else {
-            self.join(job, epoch, &members);
+            self.join(job, epoch, &launched);
         }
     }
 
-    fn begin(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
+    fn begin(&mut self, job: JobId, epoch: Epoch, launched: &Launched) {
         let now = self.now;
-        let slow = self.machines.slow_among(members);
+        let slow = self.slow_among(job, launched);
         let spec = &self.twin_job(job).spec;
         let (replicas, replicas_min) = (spec.replicas, spec.replicas_min);
         let early = std::mem::take(&mut self.life(job).early);
@@ -202,6 +234,7 @@ impl World<'_, '_> {
             away,
             back: back.clone(),
             slow,
+            watch: Watch::default(),
             is_broken: false,
             save_step: life.saved,
             blocked: Millis::ZERO,
@@ -215,8 +248,8 @@ impl World<'_, '_> {
     }
 
     /// A replica is back, and the others share their work with it again.
-    fn join(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
-        let slow = self.machines.slow_among(members);
+    fn join(&mut self, job: JobId, epoch: Epoch, launched: &Launched) {
+        let slow = self.slow_among(job, launched);
         let attempt = self.core.job(job).and_then(|job| job.attempt.as_ref());
         let Some(&replica) = attempt.and_then(|attempt| attempt.back.get(&epoch)) else { return };
         let (now, regroup) = (self.now, self.work(job).regroup);
@@ -291,6 +324,7 @@ impl World<'_, '_> {
         let step_us = training.step_us(&work);
         training.pace.change(millis(now), step_us);
         self.plan_next(job);
+        self.look_for_straggler(job);
     }
 
     fn plan_next(&mut self, job: JobId) {

@@ -4,6 +4,7 @@ use super::measure::Outcome;
 use super::work::{Checkpoints, Every};
 use super::{Delays, Joined, Setup, TwinJob, Work, run};
 use crate::reliability::{FaultPlan, Profile};
+use lindos_core::Event;
 use lindos_model::fleet::{NodeGroup, expand};
 use lindos_model::policy::Repair;
 use lindos_model::{Column, Millis, Policy, Time, job};
@@ -122,6 +123,58 @@ fn of_a_job_of_replicas_only_the_one_on_a_slow_node_leaves() {
     assert!(struck > 4 && found.tally.replicas_lost == struck, "{:?}", found.tally);
     // Once it has left, nobody waits for the slow node.
     assert!(found.steps_saved as f64 > 0.97 * DAYS.0 as f64 / 1000.0, "{}", found.steps_saved);
+}
+
+/// What the core was told of stragglers.
+fn told_of_stragglers(setup: &Setup) -> (Outcome, Vec<(Time, Event)>) {
+    let mut told = Vec::new();
+    let mut record = |at: Time, event: &Event| {
+        if matches!(event, Event::StragglerSeen { .. } | Event::StragglerGone { .. }) {
+            told.push((at, event.clone()));
+        }
+    };
+    let outcome = run(setup, Some(&mut record), &mut |_| {});
+    (outcome, told)
+}
+
+#[test]
+fn a_slow_node_is_told_of_as_a_straggler_and_so_is_its_end() {
+    let for_an_hour = "{ slow = { factor = [2.0, 2.0], lasts = { fixed = \"1h\" } } }";
+    let (_, told) = told_of_stragglers(&setup(for_an_hour, 0.0, A_DAY));
+    let first: Vec<_> = told.iter().take(2).collect();
+    let [(seen_at, Event::StragglerSeen { straggler, .. }), (gone_at, gone)] = first[..] else {
+        panic!("seen, and gone: {told:?}");
+    };
+    assert_eq!((straggler.own, straggler.peers, straggler.cost_permille), (0, 500, 500));
+    assert_eq!(straggler.ranks, 8, "all of its node");
+    // Three windows of 15 s.
+    assert_eq!(seen_at.since(straggler.since), Millis::from_secs(45));
+    assert!(matches!(gone, Event::StragglerGone { rank, .. } if *rank == straggler.rank));
+    assert_eq!(gone_at.since(*seen_at), Millis::from_secs(3600), "it went away by itself");
+}
+
+#[test]
+fn who_costs_little_is_not_told_of() {
+    let (outcome, told) =
+        told_of_stragglers(&setup("{ slow = { factor = [1.1, 1.1] } }", 0.0, A_DAY));
+    assert_eq!(told, []);
+    assert!((outcome.jobs[0].steps_saved as f64) < 0.95 * DAYS.0 as f64 / 1000.0, "it is slow");
+}
+
+#[test]
+fn a_policy_can_have_a_job_leave_a_straggler_that_no_check_finds() {
+    let mut setup = setup(TWICE_AS_SLOW, 0.0, A_DAY);
+    let (stays, told) = told_of_stragglers(&setup);
+    assert!(stays.jobs[0].tally.stops == 0 && !told.is_empty(), "without, it is only told of");
+    setup.policy.repair.straggler_cost_percent = 20;
+    let (leaves, told) = told_of_stragglers(&setup);
+    let (stays, leaves) = (&stays.jobs[0], &leaves.jobs[0]);
+    let tally = &leaves.tally;
+    assert!(tally.stops >= 3 && tally.interruptions == 0, "{tally:?}");
+    assert_eq!(tally.causes[&0], tally.stops, "each time because it was slow: {tally:?}");
+    let (stays, leaves) = (stays.steps_saved, leaves.steps_saved);
+    assert!(leaves * 2 > stays * 3, "half as much again: {leaves} steps, and {stays} without");
+    assert!(told.len() < 20 * tally.stops as usize, "told as long as it lasts: {told:?}");
 }
 
 #[test]

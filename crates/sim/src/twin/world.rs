@@ -100,6 +100,13 @@ pub(super) enum Happening {
         job: JobId,
         plan: u64,
     },
+    /// A node has kept a training waiting for long enough to be told of, or no longer does; void if
+    /// that has changed since.
+    Straggles {
+        job: JobId,
+        epoch: Epoch,
+        turn: u64,
+    },
 }
 
 pub(super) struct World<'s, 'r> {
@@ -301,6 +308,7 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::PersonDone { node } => self.on_person_done(node),
             Happening::StillFound { node } => self.on_still_found(node),
             Happening::Resumes { job, plan } => self.on_resumes(job, plan),
+            Happening::Straggles { job, epoch, turn } => self.on_straggles(job, epoch, turn),
         }
     }
 
@@ -422,7 +430,6 @@ impl<'s, 'r> World<'s, 'r> {
     }
 
     pub fn is_on(&self, node: NodeId, job: JobId) -> bool {
-        let known = self.core.node(node);
-        known.is_some_and(|known| known.allocations.iter().any(|a| a.job == job))
+        self.core.member_on(node, job).is_some()
     }
 }

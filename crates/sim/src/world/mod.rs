@@ -9,6 +9,9 @@ mod control_side;
 mod faults;
 mod node_side;
 mod pace;
+mod story;
+
+pub use story::{Line, Violation};
 
 use crate::agent::{SimNode, Told};
 use crate::check::Checker;
@@ -25,6 +28,7 @@ use lindos_model::{
     Outcome as RemedyOutcome, Policy, Remedy, RequestId, Time, TrailEntry,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A user asks again when there was no answer for so long.
@@ -276,16 +280,28 @@ struct World {
     faults_left: usize,
     faults: u32,
     trail: Vec<TrailEntry>,
+    /// Faults that struck: how long the trail was, when, and which of the setup's.
+    struck: Vec<(usize, Time, usize)>,
     checker: Checker,
     network: Stream,
     chances: Stream,
 }
 
-/// Plays a setup to its end. Panics with `violation: …` when a checker is not content.
+/// Plays a setup to its end. A checker that is not content (`violation: …`) and a panic of the core
+/// are the error, with what went before.
+pub fn play(setup: Setup) -> Result<Outcome, Violation> {
+    let mut world = None;
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let world = world.insert(World::new(setup));
+        while world.next() {}
+        world.finish()
+    }));
+    played.map_err(|panic| Violation::new(&*panic, world.as_ref()))
+}
+
+/// [`play`], where nothing may be wrong: panics at a violation.
 pub fn run(setup: Setup) -> Outcome {
-    let mut world = World::new(setup);
-    while world.next() {}
-    world.finish()
+    play(setup).unwrap_or_else(|violation| panic!("{violation}"))
 }
 
 impl World {
@@ -323,6 +339,7 @@ impl World {
             faults_left: setup.faults.len(),
             faults: 0,
             trail: Vec::new(),
+            struck: Vec::new(),
             checker: Checker::default(),
             network: Stream::new(setup.seed, "network"),
             chances: Stream::new(setup.seed, "chances"),
@@ -488,6 +505,7 @@ impl World {
                 let kind = self.setup.faults[index].kind.clone();
                 if !self.healed {
                     self.faults += 1;
+                    self.note_strike(index);
                     self.on_fault(kind);
                 }
             }
@@ -543,7 +561,7 @@ impl World {
         self.nodes[node].cut_off_until.is_some_and(|until| until > self.now)
     }
 
-    fn finish(mut self) -> Outcome {
+    fn finish(&mut self) -> Outcome {
         let now = self.clock();
         let leak = u64::from(self.is_planted(Plant::LedgerLeak));
         let control = self.control.take().expect("it was brought back");
@@ -595,7 +613,7 @@ impl World {
         }
         Outcome {
             ended_at: now,
-            trail: self.trail,
+            trail: std::mem::take(&mut self.trail),
             ledger,
             jobs,
             happenings: self.happenings,

@@ -7,6 +7,7 @@ mod phases;
 mod report;
 
 use crate::commands::submit::submit;
+use crate::commands::up::Signals;
 use crate::failure::{Exit, Failure};
 use crate::job_file::Job;
 use crate::{output, state};
@@ -44,14 +45,14 @@ pub struct RecoverArgs {
 }
 
 /// A rank that does nothing but count with the others, step by step, and goes on where it stopped:
-/// what is timed is Lindos, not the start of a training framework.
+/// what is timed is Lindos, not the start of a training framework. It ends when the bench is gone.
 const RANK: &str = r#"
 [ "$LOAD" = 0 ] || sleep "$LOAD"
 [ -z "$WARM" ] || eval "$("$PROGRAM" stand-by)"
 n=$(cat "$BENCH/n" 2>/dev/null || echo 0)
 mine="$BENCH/beat-$LINDOS_EPOCH-"
 [ "$RANK" = 0 ] && rm -f "$BENCH/nan"
-while :; do
+while kill -0 "$BENCH_PID"; do
   n=$((n + 1))
   echo "$n" > "$mine$RANK.new" && mv "$mine$RANK.new" "$mine$RANK"
   peer=0 wait=0.02
@@ -82,9 +83,18 @@ pub async fn recover(args: RecoverArgs) -> Result<(), Failure> {
     let scratch = std::env::temp_dir().join(format!("lindos-bench-{}", std::process::id()));
     let folder = args.state.clone().unwrap_or_else(|| scratch.clone());
     state::create(&folder)?;
-    let mut fleet = Fleet::start(&folder, args.nodes + 1).await?;
-    let result = measure(&args, &mut fleet, &folder).await;
-    fleet.stop().await;
+    let mut signals = Signals::new()?;
+    let result = match Fleet::start(&folder, args.nodes + 1).await {
+        Ok(mut fleet) => {
+            let result = tokio::select! {
+                result = measure(&args, &mut fleet, &folder) => result,
+                () = signals.next() => Err(Failure::silent(Exit::Interrupted)),
+            };
+            fleet.stop().await;
+            result
+        }
+        Err(failure) => Err(failure),
+    };
     if args.state.is_none() {
         // Thrown away only if it is ours; what cannot be removed now is the system's to clean.
         let _ = std::fs::remove_dir_all(&scratch);
@@ -148,6 +158,7 @@ fn counting(args: &RecoverArgs, folder: &Path, is_warm: bool) -> Result<Job, Fai
     spec.workdir = "/".into();
     let mut set = |name: &str, value: String| drop(spec.env.insert(name.into(), value));
     set("BENCH", folder.display().to_string());
+    set("BENCH_PID", std::process::id().to_string());
     set("LOAD", args.load.to_string());
     if is_warm {
         let program = std::env::current_exe().map_err(|error| stuck(&format!("{error}")))?;
