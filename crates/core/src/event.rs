@@ -8,7 +8,7 @@ use lindos_model::finding::{Device, Finding, FindingClass};
 use lindos_model::reservation::Reservation;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, JobId, JobSpec, Mended, NodeId, NodeSpec, Outcome, Policy,
-    Rank, RequestId, Stacks, Stall, Straggler, Symptom, Time,
+    Rank, RequestId, Stacks, Stall, StandbyReport, Straggler, Symptom, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -177,6 +177,18 @@ pub enum Event {
         epoch: Epoch,
         stacks: Box<Stacks>,
     },
+    /// A rank says that its program can be started before its rank is known, and wait for it.
+    StandbyOffered {
+        job: JobId,
+    },
+    /// Response to `StandBy` and `StandDown`: all processes on a node that wait for a rank. Of the
+    /// report of this number.
+    StandbysReported {
+        node: NodeId,
+        incarnation: u64,
+        seq: u64,
+        standbys: Vec<StandbyReport>,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -221,6 +233,8 @@ impl Event {
             | Event::StragglerSeen { .. }
             | Event::StragglerGone { .. }
             | Event::StacksSeen { .. }
+            | Event::StandbyOffered { .. }
+            | Event::StandbysReported { .. }
             | Event::Tick => false,
         }
     }
@@ -250,6 +264,8 @@ impl Event {
             Event::StragglerSeen { .. } => "straggler_seen",
             Event::StragglerGone { .. } => "straggler_gone",
             Event::StacksSeen { .. } => "stacks_seen",
+            Event::StandbyOffered { .. } => "standby_offered",
+            Event::StandbysReported { .. } => "standbys_reported",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

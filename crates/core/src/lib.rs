@@ -93,6 +93,10 @@ pub struct Core {
     spares_turn: JobId,
     /// Nodes, and their GPUs, that are kept for running gangs.
     spares: (u32, u64),
+    /// Jobs that may want processes to wait for a rank somewhere, in this step.
+    short_of_standbys: BTreeSet<JobId>,
+    /// Processes that need not wait any more, where: nobody was told so yet, in this step.
+    unwanted_standbys: Vec<(JobId, NodeId, EffectId)>,
     /// By node, where anything is known.
     health: BTreeMap<NodeId, Health>,
     /// Those of them that may be a clue in a fault.
@@ -278,6 +282,10 @@ impl Core {
             Event::StacksSeen { job, epoch, stacks } => {
                 self.on_stacks_seen(*job, *epoch, stacks);
             }
+            Event::StandbyOffered { job } => self.on_standby_offered(*job),
+            Event::StandbysReported { node, incarnation, seq, standbys } => {
+                self.on_standbys_reported(*node, (*incarnation, *seq), standbys, out);
+            }
             Event::Tick => {}
         }
 
@@ -302,6 +310,7 @@ impl Core {
                 self.wake_by(at);
             }
         }
+        self.keep_standbys(out);
         self.settle_ledger();
     }
 
@@ -397,6 +406,7 @@ impl Core {
             Timer::Kept => self.must_look_at_kept = true,
             Timer::Trial(trial) => self.on_trial_overdue(trial, out),
             Timer::Idle => self.burn_in_idle(out),
+            Timer::Standby(job) => self.on_standbys_overdue(job, out),
         }
     }
 
@@ -443,6 +453,7 @@ impl Core {
         self.check_holds();
         self.check_reservations();
         self.check_spares();
+        self.check_standbys();
         self.check_repairs();
         self.check_trials();
         self.check_idle();

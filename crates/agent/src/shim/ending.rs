@@ -101,6 +101,10 @@ impl Shim {
         rank.read_output(&mut self.buffer);
         rank.end(exit, self.stopping);
         self.news = News::Exit;
+        if self.plan.is_standby() {
+            // One of them is missing: the others wait in vain.
+            self.begin_stop(Duration::ZERO);
+        }
     }
 
     /// Whether the kernel has killed one for memory that is not yet some rank's exit.
@@ -159,7 +163,7 @@ impl Shim {
                     Source::Signals => drop(self.signals.pending()),
                     Source::Listener => self.on_connection(),
                     Source::Client(index) => self.on_client(index, flags),
-                    Source::Output(_) | Source::Messages(_) => {}
+                    Source::Output(_) | Source::Messages(_) | Source::Waiter(_) => {}
                 }
             }
             self.clients.retain(|client| !client.is_closed());

@@ -4,6 +4,7 @@
 //! Then every member is *gone*: its agent has said so, or the node was fenced. Only then may the
 //! next epoch begin, so that a job is never alive twice.
 
+use super::standby::Standby;
 use crate::blame::evidence::Evidence;
 use crate::event::GangWord;
 use lindos_model::{
@@ -151,6 +152,12 @@ pub struct Attempt {
     pub gpus: u64,
     /// Whole free nodes that are kept for it.
     pub spares: BTreeSet<NodeId>,
+    /// Where processes of it wait for a rank, or should: on spares, and beside its ranks.
+    pub standbys: BTreeMap<NodeId, Standby>,
+    /// Where such have ended by themselves, in this attempt.
+    pub cold: BTreeSet<NodeId>,
+    /// Between orders to those of them that have not answered.
+    pub standby_wait: Millis,
     /// Nodes of it that it leaves as soon as its work is saved.
     pub leaves: BTreeSet<NodeId>,
     pub tally: Tally,

@@ -32,20 +32,23 @@ impl Core {
         }
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.take().expect("its attempt is over");
-        let Attempt { mut members, gpus, spares, .. } = attempt;
+        let Attempt { mut members, gpus, spares, standbys, .. } = attempt;
         for member in &mut members {
             *member = Member::launched(member.node, member.gpus);
         }
         let nodes = members.len() as u32;
         self.begin_attempt(id, members, gpus);
         let job = self.jobs.get_mut(&id).expect("it is alive");
-        job.attempt.as_mut().expect("it was just made").spares = spares;
+        let attempt = job.attempt.as_mut().expect("it was just made");
+        (attempt.spares, attempt.standbys) = (spares, standbys);
+        let warm = self.take_standbys(id, 0..nodes as usize);
         let first = stand_ins.iter().take(TrailKind::PLACED_FIRST);
         let first = first.map(|&(_, node, _)| self.fleet.node(node).spec.name.clone()).collect();
         let replaced = stand_ins.len() as u32;
         let what = TrailKind::PlacedAgain { nodes, replaced, first };
         let epoch = self.jobs[&id].epoch;
         self.say(Some((id, Some(epoch))), None, what, out);
+        self.say_warm(id, warm, nodes, out);
         self.say_advice(id, out);
         self.resend_to(id, None, out);
         true
@@ -125,7 +128,8 @@ impl Core {
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
         let mut own = self.open_to_team(id);
         own.extend(&self.jobs[&id].attempt.as_ref().expect("it is alive").spares);
-        let request = Request { own: &own, ..Request::of(&spec) };
+        let warm: Vec<NodeId> = self.warm_spares_of(id).into_iter().collect();
+        let request = Request { own: &own, first: &warm, ..Request::of(&spec) };
         let found = self.fleet.with_index(|index, fleet| {
             placement::stand_ins(index, fleet, &request, &nodes, &lost, shunned)
         })?;

@@ -2,13 +2,14 @@
 //!
 //! A gang is one replica, or several that can be lost and come back one by one ([`replica`]).
 //! [`attempt`] is what is known of it, [`progress`] how it gets on, [`judge`] what the ledger makes
-//! of it, [`in_place`] its next start on the nodes that it has.
+//! of it, [`in_place`] its next start on the nodes that it has, [`standby`] what waits for that.
 
 pub mod attempt;
 mod in_place;
 mod judge;
 pub(crate) mod progress;
 mod replica;
+pub mod standby;
 
 use crate::Core;
 use crate::blame::evidence::Evidence;
@@ -131,6 +132,9 @@ impl Core {
             ranks_per_node: spec.ranks_per_node,
             gpus,
             spares: BTreeSet::new(),
+            standbys: BTreeMap::new(),
+            cold: BTreeSet::new(),
+            standby_wait: Millis(self.policy.resend_ms),
             leaves: BTreeSet::new(),
             tally: Tally::of(&members),
             failed: BTreeSet::new(),
@@ -425,6 +429,7 @@ impl Core {
             attempt.phase = Phase::Up;
             attempt.all_up_at = Some(now);
         }
+        self.short_of_standbys.insert(id);
         let is_stopping = |&index: &u32| {
             matches!(attempt.replicas[index as usize].state, ReplicaState::Stopping { .. })
         };
@@ -560,6 +565,7 @@ impl Core {
     /// The GPUs of a gang that has ended are free.
     pub(crate) fn release_gang(&mut self, id: JobId, out: &mut Effects) {
         self.forget_gang(id, out);
+        self.release_standbys(id);
         self.release_spares(id);
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref().expect("its attempt is over");

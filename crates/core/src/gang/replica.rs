@@ -168,7 +168,7 @@ impl Core {
         let per_node = u32::from(attempt.ranks_per_node);
         let ranks = members.start as u32 * per_node..members.end as u32 * per_node;
         attempt.evidence.forget_ranks(ranks);
-        let gpus = attempt.members[members].iter().map(|m| u64::from(m.gpus.len())).sum();
+        let gpus = attempt.members[members.clone()].iter().map(|m| u64::from(m.gpus.len())).sum();
         let replica = &mut attempt.replicas[index];
         assert_eq!(replica.tally, tally, "a replica's tally is wrong");
         let had = std::mem::replace(&mut replica.gpus, gpus);
@@ -182,6 +182,8 @@ impl Core {
         let what =
             TrailKind::ReplicaLaunched { replica: index as u32, replaced: stand_ins.len() as u32 };
         self.say(Some((id, Some(epoch))), None, what, out);
+        let warm = self.take_standbys(id, members);
+        self.say_warm(id, warm, nodes as u32, out);
         self.order(id, index..index + 1, None, out);
         true
     }
@@ -199,11 +201,17 @@ impl Core {
         let before = std::mem::replace(&mut attempt.members[member].node, node);
         attempt.members[member].gpus = gpus;
         attempt.leaves.remove(&before);
+        self.lose_standby(id, before);
         self.fleet.release(before, id);
         if self.leaving.contains(&before) {
             self.may_be_left.insert(before);
         }
-        self.lose_spare(node);
+        if self.fleet.node(node).spare_of == Some(id) {
+            // What waits there goes on as its ranks.
+            self.use_spare(node);
+        } else {
+            self.lose_spare(node);
+        }
         let member = member as u32;
         self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });
     }

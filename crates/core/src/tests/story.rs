@@ -219,6 +219,8 @@ impl Story {
                         Order::Launch(_) => "launch",
                         Order::Stop { .. } => "stop",
                         Order::Forget => "forget",
+                        Order::StandBy(_) => "stand by",
+                        Order::StandDown { .. } => "stand down",
                     };
                     let (job, epoch) = (command.job, command.epoch);
                     let told = command.to.iter();

@@ -158,6 +158,7 @@ impl FakeAgent {
             findings: Vec::new(),
             can: Vec::new(),
             works: Vec::new(),
+            standbys: Vec::new(),
         };
         FakeAgent { http, url, token, report, stream, buffer: Vec::new() }
     }
@@ -309,6 +310,7 @@ impl FakeAgent {
             activity: None,
             pace: None,
             stack: None,
+            stands_by: false,
         }];
     }
 }

@@ -234,7 +234,7 @@ impl Search<'_> {
 
 type Plainer = fn(&mut SimJob);
 
-const PLAIN_JOB: [Plainer; 10] = [
+const PLAIN_JOB: [Plainer; 12] = [
     |job| job.after.clear(),
     |job| job.at = Time::ZERO,
     |job| Arc::make_mut(&mut job.spec).array = None,
@@ -243,6 +243,8 @@ const PLAIN_JOB: [Plainer; 10] = [
     |job| Arc::make_mut(&mut job.spec).time_limit = None,
     |job| job.script.bug = None,
     |job| job.script.loss_breaks = None,
+    |job| Arc::make_mut(&mut job.spec).warm_spares = 0,
+    |job| Arc::make_mut(&mut job.spec).warm_restarts = false,
     |job| {
         let spec = Arc::make_mut(&mut job.spec);
         (spec.replicas, spec.replicas_min) = (1, 1);
@@ -282,6 +284,8 @@ fn without_nodes(setup: &Setup, range: std::ops::Range<usize>) -> Option<Setup> 
             let spec = Arc::make_mut(&mut job.spec);
             spec.nodes = room;
             spec.min_nodes = spec.min_nodes.min(room);
+            spec.spares = spec.spares.min(room);
+            spec.warm_spares = spec.warm_spares.min(spec.spares);
             (spec.replicas, spec.replicas_min, spec.segment) = (1, 1, None);
         }
     }

@@ -8,7 +8,7 @@ use lindos_core::Event;
 use lindos_core::effect::Target;
 use lindos_core::event::GangWord;
 use lindos_core::gang::attempt::{Attempt, ReplicaState};
-use lindos_model::{Epoch, JobId, Millis, NodeId, Time};
+use lindos_model::{EffectId, Epoch, JobId, Millis, NodeId, StandbyReport, StandbyState, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One job as it really is.
@@ -23,6 +23,8 @@ pub struct Life {
     save_every: Option<Millis>,
     /// Launches whose ranks are being started.
     launching: BTreeSet<Epoch>,
+    /// Those of them all of whose ranks had waited for theirs.
+    warm: BTreeSet<Epoch>,
     /// Replicas that have come back before the others began.
     early: BTreeSet<Epoch>,
     /// What is being stopped: a whole launch, or one replica of it.
@@ -63,8 +65,16 @@ struct Launched {
 
 impl Life {
     pub fn new(index: usize) -> Life {
-        let (launching, early, stopping) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Life { index, saved: 0, training: None, save_every: None, launching, early, stopping }
+        Life {
+            index,
+            saved: 0,
+            training: None,
+            save_every: None,
+            launching: BTreeSet::new(),
+            warm: BTreeSet::new(),
+            early: BTreeSet::new(),
+            stopping: BTreeSet::new(),
+        }
     }
 }
 
@@ -125,7 +135,7 @@ impl World<'_, '_> {
         if !life.launching.remove(&epoch) {
             return;
         }
-        let is_resumed = life.saved > 0;
+        let (is_resumed, is_warm) = (life.saved > 0, life.warm.remove(&epoch));
         self.say(job, epoch, GangWord::Running);
         let Some(launched) = self.launched(job, epoch) else { return };
         if self.has_a_dead_node(job, &launched) {
@@ -133,9 +143,9 @@ impl World<'_, '_> {
         }
         let work = self.work(job);
         let span = if launched.is_whole {
-            work.starts_in(launched.nodes, is_resumed)
+            work.starts_in(launched.nodes, is_resumed, is_warm)
         } else {
-            work.starts_in(launched.nodes, false) + work.join
+            work.starts_in(launched.nodes, false, is_warm) + work.join
         };
         self.put(span, Happening::Begins { job, epoch });
     }
@@ -271,6 +281,39 @@ impl World<'_, '_> {
             loss_micro: None,
             is_watched: true,
         });
+        if self.work(job).startup_warm.is_some() && self.core.asks_for_standby(job) {
+            self.tell(&Event::StandbyOffered { job });
+        }
+    }
+
+    /// All ranks of a launch have waited for theirs.
+    pub fn note_warm(&mut self, job: JobId, epoch: Epoch) {
+        self.life(job).warm.insert(epoch);
+    }
+
+    /// Processes are started, to wait for a rank: so long until they do.
+    pub fn on_stand_by(&mut self, job: JobId, standby: EffectId) {
+        let work = self.work(job);
+        let loads = work.startup - work.startup_warm.unwrap_or(work.startup);
+        self.put(loads, Happening::Loaded { job, standby });
+    }
+
+    /// Those that an order asked for wait now, wherever they should and live.
+    pub fn on_loaded(&mut self, job: JobId, standby: EffectId) {
+        let Some(attempt) = self.core.job(job).and_then(|job| job.attempt.as_ref()) else { return };
+        let all = attempt.standbys.iter();
+        let of_it = all.filter(|(_, it)| it.id == standby && it.ready_at.is_none());
+        let nodes: Vec<NodeId> = of_it.map(|(&node, _)| node).collect();
+        for node in nodes {
+            if self.machines.is_dead(node) {
+                continue;
+            }
+            let mut standbys = self.core.ready_on(node);
+            standbys.push(StandbyReport { job, id: standby, state: StandbyState::Ready });
+            let known = self.core.node(node).expect("the core has asked it");
+            let (incarnation, seq) = (known.incarnation, known.seq);
+            self.tell(&Event::StandbysReported { node, incarnation, seq, standbys });
+        }
     }
 
     /// The speed of a training may be another from now on, and so what comes next.

@@ -257,3 +257,32 @@ fn without_automatic_repair_people_drain_what_is_found() {
     assert!(outcome.ledger[Column::Maintenance] > 0);
     assert!(outcome.jobs[0].tally.interruptions > 4);
 }
+
+#[test]
+fn a_gang_whose_processes_wait_starts_in_what_needs_a_rank() {
+    let played = |replicas, warm_spares, warm_restarts| {
+        let mut setup = setup_of(replicas, "\"node_down\"", 1.0, A_DAY);
+        setup.check_every = 97;
+        let job = &mut setup.jobs[0];
+        let spec = Arc::make_mut(&mut job.spec);
+        (spec.spares, spec.warm_spares, spec.warm_restarts) = (2, warm_spares, warm_restarts);
+        job.work.startup = Millis(300_000);
+        job.work.startup_warm = Some(Millis(20_000));
+        let outcome = play(&setup);
+        let tally = &outcome.jobs[0].tally;
+        let starts = 1 + tally.interruptions + tally.replicas_lost;
+        (outcome.ledger[Column::Startup] / (4 * 8) / starts, starts)
+    };
+    // The nodes that are left start theirs anew, and the last of all counts.
+    let (cold, starts) = played(1, 0, false);
+    assert!(starts > 10, "{starts}");
+    let (half, _) = played(1, 2, false);
+    assert!(cold > 280_000 && half > 280_000, "{cold} {half}");
+    let (warm, _) = played(1, 2, true);
+    // The first start is a cold one.
+    assert!((20_000..60_000).contains(&warm), "{warm}");
+    // Of replicas only the one that was lost starts.
+    let (cold, _) = played(4, 0, false);
+    let (warm, starts) = played(4, 2, false);
+    assert!(warm * 3 < cold, "{warm} {cold} {starts}");
+}

@@ -135,6 +135,12 @@ enum Happening {
         key: Key,
         exit: Exit,
     },
+    /// Processes that were started to wait for a rank have done what needs none.
+    StandbyLoaded {
+        node: usize,
+        job: JobId,
+        id: EffectId,
+    },
     TrainingDone(Key),
     BugHits(Key),
     Fenced(usize, EffectId),
@@ -419,7 +425,8 @@ impl World {
             && self.asked.iter().all(|asked| asked.answered)
             && self.control.as_ref().is_some_and(|c| {
                 !c.has_waiting() && c.core.jobs().all(lindos_core::job::Job::is_over)
-            });
+            })
+            && !self.somebody_waits();
         if all_over {
             return false;
         }
@@ -431,7 +438,18 @@ impl World {
         true
     }
 
+    /// Whether processes wait for a rank where they can be told to end.
+    fn somebody_waits(&self) -> bool {
+        let can_hear = |&(index, node): &(usize, &SimNode)| {
+            node.agent_alive && !node.standbys.is_empty() && !self.is_cut_off(index)
+        };
+        self.nodes.iter().enumerate().any(|node| can_hear(&node))
+    }
+
     fn unfinished(&self) -> String {
+        if self.somebody_waits() {
+            return "what waits for a rank for ever".into();
+        }
         let Some(control) = &self.control else { return "the control plane is down".into() };
         let open = control.core.jobs().filter(|job| !job.is_over());
         open.map(|job| {
@@ -464,6 +482,7 @@ impl World {
             Happening::ControlBack => self.on_control_back(),
             Happening::StandbyReads => self.on_standby_reads(),
             Happening::RanksEnd { node, key, exit } => self.end_ranks(node, key, &exit),
+            Happening::StandbyLoaded { node, job, id } => self.on_standby_loaded(node, job, id),
             Happening::TrainingDone(key) => self.on_training_done(key),
             Happening::BugHits(key) => self.on_bug(key),
             Happening::Fenced(node, fence) => self.on_fenced(node, fence),
