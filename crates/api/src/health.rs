@@ -78,8 +78,28 @@ pub struct FleetHealth {
     pub by_class: Vec<ClassHealth>,
     /// Nodes where something is found, worst first; as many as were asked for.
     pub worst: Vec<NodeFindings>,
+    /// NVLink domains and racks of which not all nodes can take work.
+    #[serde(default)]
+    pub places_impaired: u32,
+    /// Those that have lost most, as many as were asked for. Of a rack that is one NVLink domain, the
+    /// domain is told alone.
+    #[serde(default)]
+    pub impaired: Vec<ImpairedPlace>,
     /// Checks that take nobody out for now, because they have condemned too many.
     pub breakers: Vec<BreakerView>,
+}
+
+/// A place that has lost nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+pub struct ImpairedPlace {
+    /// `NVLink domain` or `rack`.
+    pub kind: String,
+    pub name: String,
+    pub nodes: u32,
+    /// In service, whether at work or free.
+    pub nodes_left: u32,
+    /// The largest segment, or gang within a rack, that it can serve when nobody else works there.
+    pub segment_max: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]

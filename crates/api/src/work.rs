@@ -48,10 +48,28 @@ pub enum Task {
     ResetGpu { device: Option<Device> },
     /// A program of the operators'.
     Command(CommandLine),
+    /// Of two nodes that are tested together: be the other end of the network's test on a port of this
+    /// address, told of in [`WorkReport::answers_at`], until the peer is done with it; then what a burn-in
+    /// tries besides, in what is left of the span.
+    AnswerPeer { span: Millis, address: String },
+    /// It was mended by somebody else: what had been found there before is answered. Nothing is done.
+    Mended,
+    /// The other of the two: try what is between them, and what a burn-in tries besides.
+    MeetPeer { span: Millis, peer: Peer },
+}
+
+/// Whom a node is tested with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The node's name.
+    pub name: String,
+    /// Where it answers, as `HOST:PORT`.
+    pub address: String,
 }
 
 impl Task {
-    pub const NAMES: [&'static str; 4] = ["burn_in", "diagnose", "reset_gpu", "command"];
+    pub const NAMES: [&'static str; 7] =
+        ["burn_in", "diagnose", "reset_gpu", "command", ANSWER_PEER, MEET_PEER, "mended"];
 
     pub const fn name(&self) -> &'static str {
         match self {
@@ -59,9 +77,15 @@ impl Task {
             Task::Diagnose { .. } => Task::NAMES[1],
             Task::ResetGpu { .. } => Task::NAMES[2],
             Task::Command(_) => Task::NAMES[3],
+            Task::AnswerPeer { .. } => ANSWER_PEER,
+            Task::MeetPeer { .. } => MEET_PEER,
+            Task::Mended => Task::NAMES[6],
         }
     }
 }
+
+pub const ANSWER_PEER: &str = "answer_peer";
+pub const MEET_PEER: &str = "meet_peer";
 
 /// Ends with status 0: done; 75 (`EX_TEMPFAIL`): it cannot be done here; else: it has failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,13 +102,38 @@ pub struct CommandLine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkReport {
     pub id: u64,
-    /// `None`: it is under way.
+    /// `None`: it is under way. Of a test of two, what the node came to by itself.
     pub outcome: Option<Outcome>,
+    /// Of [`Task::AnswerPeer`]: where it does, as `HOST:PORT`, from when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers_at: Option<String>,
+    /// Of [`Task::MeetPeer`], when it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub met: Option<Met>,
+}
+
+impl WorkReport {
+    pub fn new(id: u64, outcome: Option<Outcome>) -> WorkReport {
+        WorkReport { id, outcome, answers_at: None, met: None }
+    }
+}
+
+/// What a node has seen of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// What the other one computed.
+    pub peer: Outcome,
+    /// What was carried between the two, how fast and how late.
+    pub link: Outcome,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn peer() -> Peer {
+        Peer { name: "n1".into(), address: "10.0.0.1:7171".into() }
+    }
 
     #[test]
     fn a_task_is_called_on_the_wire_what_an_agent_says_it_can() {
@@ -94,11 +143,16 @@ mod tests {
             Task::Diagnose { span: Millis(1) },
             Task::ResetGpu { device: None },
             Task::Command(command),
+            Task::AnswerPeer { span: Millis(1), address: "10.0.0.1".into() },
+            Task::MeetPeer { span: Millis(1), peer: peer() },
+            Task::Mended,
         ];
         assert_eq!(tasks.each_ref().map(Task::name), Task::NAMES);
         for task in tasks {
             let value = serde_json::to_value(&task).unwrap();
-            assert_eq!(value.as_object().unwrap().keys().next().unwrap(), task.name());
+            let name =
+                value.as_str().or_else(|| value.as_object()?.keys().next().map(String::as_str));
+            assert_eq!(name, Some(task.name()));
             assert_eq!(serde_json::from_value::<Task>(value).unwrap(), task);
         }
     }
@@ -110,5 +164,8 @@ mod tests {
             "version":"0","incarnation":1,"seq":1,"attempts":[],"progress":[]}"#;
         let report: crate::agent::Report = serde_json::from_str(text).unwrap();
         assert!(report.can.is_empty() && report.works.is_empty());
+        let work: WorkReport = serde_json::from_str(r#"{"id":7,"outcome":"done"}"#).unwrap();
+        assert_eq!(work, WorkReport::new(7, Some(Outcome::Done)));
+        assert_eq!(serde_json::to_string(&work).unwrap(), r#"{"id":7,"outcome":"done"}"#);
     }
 }

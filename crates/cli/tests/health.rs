@@ -88,7 +88,7 @@ fn a_log_that_is_not_there_is_bad_input() {
 fn this_machine_is_checked_and_every_check_says_how_it_stands() {
     let lab = Lab::new();
     let checks = lab.json(["health", "checks"]);
-    let standings = lab.json(["health", "check"]);
+    let standings = lab.json(["health", "check", "--root", "/"]);
     let names = |of: &Value| -> Vec<String> {
         let list = of.as_array().unwrap().iter();
         let mut names: Vec<String> =
@@ -122,7 +122,8 @@ fn what_a_machine_should_have_is_compared() {
     let file = lab.path("expect.toml");
     let text = "memory_bytes = 1_000_000_000_000_000\n[devices]\ngpu = 99\n";
     std::fs::write(&file, text).unwrap();
-    let standings = lab.json(["health", "check", "--expect", file.to_str().unwrap()]);
+    let standings =
+        lab.json(["health", "check", "--root", "/", "--expect", file.to_str().unwrap()]);
     let found = standings.to_string();
     assert!(found.contains("mem.less_than_expected"), "{found}");
     assert!(found.contains("pcie.device_missing"), "{found}");

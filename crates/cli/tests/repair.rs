@@ -152,7 +152,114 @@ fn a_node_of_this_machine_is_rebooted_by_starting_its_agent_anew() {
     wait_for(&lab, "back_in_service");
     assert!(!support::is_alive(before));
     assert_ne!(agent(), before);
-    // An agent that is killed in the middle of a burn-in is started again; the burn-in needs none.
-    kill(agent(), Signal::KILL);
-    assert_eq!(lab.output(["nodes"]).code, 0);
+}
+
+/// The process of a node's agent.
+fn agent(lab: &Lab, node: &str) -> Option<i32> {
+    let lock = lab.state().join(format!("nodes/{node}/agent.lock"));
+    let text = std::fs::read_to_string(lock).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// Kills a node's agent, and returns when the next one is there.
+fn replace_agent(lab: &Lab, node: &str) {
+    let first = agent(lab, node).expect("it has an agent");
+    kill(first, Signal::KILL);
+    wait_until("the next agent", || {
+        agent(lab, node).filter(|&pid| pid != first && support::is_alive(pid))
+    });
+}
+
+#[test]
+fn a_remedy_goes_on_when_its_agent_is_killed_and_the_next_one_tells_of_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "cd {}; echo begun >> begun; until test -e go; do sleep 0.02; done",
+        folder.path().display()
+    );
+    let lab = lab(&remedy("reboot", "node", &script, "restarts = false\n"));
+    let _up = up(&lab);
+    plant(&lab);
+    let begun = folder.path().join("begun");
+    wait_until("the remedy to begin", || begun.exists().then_some(()));
+    replace_agent(&lab, "local-0");
+    assert!(texts(&lab, "remedy_over").is_empty(), "nobody has said yet that it may end");
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    wait_for(&lab, "back_in_service");
+    assert_eq!(std::fs::read_to_string(begun).unwrap(), "begun\n", "once");
+    let over = texts(&lab, "remedy_over");
+    assert!(over.len() == 1 && over[0].contains("is done"), "{over:?}");
+}
+
+#[test]
+fn a_burn_in_goes_on_when_its_agent_is_killed() {
+    let lab = lab(&remedy("reboot", "control", "true", ""));
+    lab.write("policy.toml", POLICY.replace("burn_in_ms = 1000", "burn_in_ms = 5000"));
+    let _up = up(&lab);
+    plant(&lab);
+    let works = lab.state().join("nodes/local-0/works");
+    let plans = || {
+        let all = std::fs::read_dir(&works).into_iter().flatten().flatten();
+        all.filter(|work| work.path().join("plan.json").exists()).map(|work| work.path()).collect()
+    };
+    let begun: Vec<_> = wait_until("the burn-in to begin", || {
+        let plans: Vec<_> = plans();
+        (!plans.is_empty()).then_some(plans)
+    });
+    replace_agent(&lab, "local-0");
+    wait_for(&lab, "back_in_service");
+    let over = texts(&lab, "burn_in_over");
+    assert!(over.len() == 1 && over[0].contains("passed"), "{over:?}");
+    assert_eq!(plans(), begun, "it was begun once");
+    assert!(begun[0].join("burnin.json").exists());
+}
+
+#[test]
+fn what_stood_in_the_log_before_a_remedy_takes_no_node_out_that_is_not_burnt_in() {
+    // It takes longer than the monitor does to read what was planted.
+    let lab = lab(&remedy("reboot", "control", "sleep 3", ""));
+    lab.write("policy.toml", POLICY.replace("burn_in_ms = 1000", "burn_in_ms = 0"));
+    let _up = up(&lab);
+    plant(&lab);
+    wait_for(&lab, "back_in_service");
+    // A finding that is new shows that the agent has gone on telling what it finds.
+    let path = lab.path("machine/dev/kmsg");
+    let other = "NVRM: Xid (PCI:0000:65:00): 79, GPU has fallen off the bus.\n";
+    wait_until("another GPU to be found", || {
+        let mut log = std::fs::File::options().append(true).open(&path).unwrap();
+        log.write_all(other.as_bytes()).unwrap();
+        (texts(&lab, "taken_out").len() > 1).then_some(())
+    });
+    let found = texts(&lab, "found");
+    let of = |device: &str| found.iter().filter(|text| text.contains(device)).count();
+    assert_eq!((of("0000:17:00"), of("0000:65:00")), (1, 1), "{found:?}");
+}
+
+#[test]
+fn idle_nodes_are_burnt_in_give_way_to_a_job_and_the_one_that_fails_is_taken_out() {
+    let lab = lab("");
+    let idle = "idle_burn_in_every_ms = 2000\nidle_burn_in_max_percent = 100\n";
+    lab.write("policy.toml", POLICY.replace("burn_in_ms = 1000", "burn_in_ms = 3000") + idle);
+    let words = ["--nodes", "2", "--gpus", "1", "--policy", "policy.toml"];
+    let _up = lab.up_with(&words, &[("LINDOS_BURNIN_FAULTS", "product:local-1")]);
+    let out = wait_for(&lab, "taken_out");
+    assert!(out.contains("local-1") && out.contains("node.burn_in"), "{out}");
+    let passed = wait_until("the other one to pass", || {
+        texts(&lab, "burn_in_over").into_iter().find(|text| text.contains("local-0"))
+    });
+    assert!(passed.contains("passed"), "{passed}");
+    // Its next one is under way when a job comes.
+    let begun = || texts(&lab, "idle_burn_in").iter().filter(|it| it.contains("local-0")).count();
+    let before = begun();
+    wait_until("the next burn-in", || (begun() > before).then_some(()));
+    let job = lab.job("trains", 1, &steps(100_000, "0.05"), "");
+    assert_eq!(lab.output(["submit", job.to_str().unwrap()]).code, 0);
+    wait_until("it trains", || {
+        let job = lab.json(["job", "1"]);
+        (job["state"] == "running" && job["step"].as_u64() > Some(2)).then_some(())
+    });
+    let works = lab.state().join("nodes/local-0/works");
+    for work in std::fs::read_dir(works).unwrap().flatten() {
+        assert!(work.path().join("result.json").exists(), "a burn-in goes on beside a job");
+    }
 }

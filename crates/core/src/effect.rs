@@ -21,7 +21,8 @@ pub enum Effect {
     /// Try to mend the node so; then say `RemedyOver`. Nothing runs there.
     Remedy { id: EffectId, node: NodeId, remedy: Remedy, device: Option<Device> },
     /// Prove the node for so long; then say `RemedyOver`. With a `peer`, prove the two together, and
-    /// the link between them; the answer is about both, and comes once, from `node`.
+    /// the link between them; the answer is about both, comes once, and is a `PairTested` where it is
+    /// known which of the three did not do.
     ///
     /// A node that is in service and idle may be proved, too: an agent that is told to launch ends
     /// the burn-in of its node first, by itself, whether `CancelBurnIn` has come or not. What has

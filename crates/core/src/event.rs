@@ -189,6 +189,15 @@ pub enum Event {
         seq: u64,
         standbys: Vec<StandbyReport>,
     },
+    /// A test of two nodes is over: what each of them came to by itself, and what was carried between
+    /// them. `Unsupported`: nobody there can try that, or it is not told. A test that says no more than
+    /// whether it failed is answered by `RemedyOver`.
+    PairTested {
+        test: EffectId,
+        node: Outcome,
+        peer: Outcome,
+        link: Outcome,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -227,6 +236,7 @@ impl Event {
             | Event::GangReported { .. }
             | Event::ProgressStopped { .. }
             | Event::RemedyOver { .. }
+            | Event::PairTested { .. }
             | Event::SymptomSeen { .. }
             | Event::StallSeen { .. }
             | Event::LossBroken { .. }
@@ -266,6 +276,7 @@ impl Event {
             Event::StacksSeen { .. } => "stacks_seen",
             Event::StandbyOffered { .. } => "standby_offered",
             Event::StandbysReported { .. } => "standbys_reported",
+            Event::PairTested { .. } => "pair_tested",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",
             Event::Tick => "tick",

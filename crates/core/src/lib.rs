@@ -286,6 +286,9 @@ impl Core {
             Event::StandbysReported { node, incarnation, seq, standbys } => {
                 self.on_standbys_reported(*node, (*incarnation, *seq), standbys, out);
             }
+            Event::PairTested { test, node, peer, link } => {
+                self.on_pair_tested(*test, node, peer, link, out);
+            }
             Event::Tick => {}
         }
 

@@ -335,6 +335,12 @@ mod tests {
                 .map(|state| StandbyReport { job: JobId(9), id: EffectId(70_002), state })
                 .into(),
             },
+            Event::PairTested {
+                test: EffectId(70_002),
+                node: Outcome::Done,
+                peer: Outcome::Unsupported,
+                link: Outcome::Failed { reason: "network.bits: 1 of 9 blocks".into() },
+            },
         ]
     }
 

@@ -308,6 +308,11 @@ pub enum TrailKind {
         warm: u32,
         nodes: u32,
     },
+    /// Two suspects were tested, but not the link between them: their agents, or one of them, are of a
+    /// version that cannot.
+    LinkNotTested {
+        with: String,
+    },
 }
 
 /// Why suspects of a fault are not tested.
@@ -355,6 +360,8 @@ pub enum CalledOff {
     NoAnswer,
     NodeTaken,
     OtherNews,
+    /// No two nodes passed them, good ones among them.
+    Doubtful,
 }
 
 impl fmt::Display for SuspectsFound {
@@ -371,6 +378,9 @@ impl fmt::Display for SuspectsFound {
                 CalledOff::NoAnswer => "ended, for there was no answer in time",
                 CalledOff::NodeTaken => "ended, for those that they were tested with were wanted",
                 CalledOff::OtherNews => "ended, for something else became of one of them",
+                CalledOff::Doubtful => {
+                    "ended, for no two nodes passed them, which says more of the tests than of the nodes"
+                }
             }),
         }
     }
@@ -438,6 +448,7 @@ impl TrailKind {
             TrailKind::StandbyReady { .. } => "standby_ready",
             TrailKind::StandbyEnded { .. } => "standby_ended",
             TrailKind::StartedWarm { .. } => "started_warm",
+            TrailKind::LinkNotTested { .. } => "link_not_tested",
         }
     }
 }
@@ -661,6 +672,9 @@ impl fmt::Display for TrailKind {
                     Outcome::Failed { reason } => write!(f, "failed: {reason}"),
                     Outcome::Unsupported => f.write_str("nobody here can do it"),
                 }
+            }
+            TrailKind::LinkNotTested { with } => {
+                write!(f, "the link to {with} was not tested: an agent there is too old for it")
             }
             TrailKind::SuspectsOver { nodes, found } => {
                 write!(f, "the tests of {}: {found}", nodes.join(", "))

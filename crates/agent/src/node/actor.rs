@@ -122,7 +122,7 @@ impl Actor {
                     Whose::Attempt(key) => self.on_swept(key),
                     Whose::Standby(id) => self.on_standby_swept(id),
                 },
-                Some(id) = self.works.ended_read.recv() => self.on_work_ended(id),
+                Some(news) = self.works.news_read.recv() => self.on_work_news(news),
             }
             self.publish();
         }

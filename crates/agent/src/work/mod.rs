@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `plan.json` | what is to be done ([`Plan`]); there before anything is started |
 //! | `lock` | held by the process that does it, from before its first instruction |
+//! | `answers-at` | of a test of two, on the node that answers: where |
 //! | `result.json` | how it ended |
 //! | `burnin.json`, `checks.json` | the reports of its tests |
 //! | `output.log` | what its programs wrote, as far as it fits |
@@ -22,7 +23,7 @@ pub use runner::run;
 
 use crate::files;
 use anyhow::Context as _;
-use lindos_api::work::{Task, Work};
+use lindos_api::work::{Met, Task, Work};
 use lindos_hardware::process;
 use lindos_model::Outcome;
 use rustix::fs::{FlockOperation, flock};
@@ -36,6 +37,8 @@ use std::time::{Duration, Instant};
 
 /// In the environment of everything that a work starts: its folder.
 const FOLDER: &str = "LINDOS_WORK";
+/// In the folder of a work.
+const ANSWERS_AT: &str = "answers-at";
 /// How long all that is killed may take to die.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -50,23 +53,37 @@ pub struct Plan {
     pub boot: String,
     /// It was begun before, and the machine started anew in the middle of it.
     pub again: bool,
+    /// What a burn-in compares the node with: `lindos burnin --platform`.
+    #[serde(default)]
+    pub expected: Option<String>,
 }
 
 impl Plan {
     pub fn new(id: u64, node: &str, work: Work) -> Plan {
-        Plan { id, node: node.to_string(), work, boot: process::boot_id(), again: false }
+        let boot = process::boot_id();
+        Plan { id, node: node.to_string(), work, boot, again: false, expected: None }
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Ended {
-    outcome: Outcome,
+/// How a work has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub outcome: Outcome,
+    /// What it has seen of another node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub met: Option<Met>,
+}
+
+impl From<Outcome> for Ended {
+    fn from(outcome: Outcome) -> Ended {
+        Ended { outcome, met: None }
+    }
 }
 
 /// What a folder says of a work of which nothing lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    Over(Outcome),
+    Over(Ended),
     /// The machine started anew in the middle of it, and it should be begun again.
     Again(Box<Plan>),
 }
@@ -118,7 +135,7 @@ pub fn wait(dir: &Path) {
 /// How a work ended whose process is gone; kills what it has left.
 pub fn settle(dir: &Path) -> Settled {
     if let Ok(ended) = files::read_json::<Ended>(&result_file(dir)) {
-        return Settled::Over(ended.outcome);
+        return Settled::Over(ended);
     }
     if let Err(error) = stop(dir) {
         tracing::warn!("{}: {error:#}", dir.display());
@@ -139,14 +156,38 @@ pub fn settle(dir: &Path) -> Settled {
         },
     };
     // Told again in the same words, also by an agent that starts later.
-    if let Err(error) = end(dir, &outcome) {
+    let ended = Ended::from(outcome);
+    if let Err(error) = end(dir, &ended) {
         tracing::warn!("{}: {error}", dir.display());
     }
-    Settled::Over(outcome)
+    Settled::Over(ended)
 }
 
-fn end(dir: &Path, outcome: &Outcome) -> io::Result<()> {
-    files::replace_json(&result_file(dir), &Ended { outcome: outcome.clone() }, true)
+fn end(dir: &Path, ended: &Ended) -> io::Result<()> {
+    files::replace_json(&result_file(dir), ended, true)
+}
+
+/// Where the work answers a peer, once it does.
+pub fn answers_at(dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(dir.join(ANSWERS_AT)).ok()?;
+    // Without its end it is not wholly written yet.
+    text.strip_suffix('\n').map(str::to_string)
+}
+
+/// Waits until a work that is to answer a peer says where it does, or its process is gone; blocks.
+pub fn wait_for_answers_at(dir: &Path) -> Option<String> {
+    let plan = files::read_json::<Plan>(&plan_file(dir)).ok()?;
+    if !matches!(plan.work.task, Task::AnswerPeer { .. }) {
+        return None;
+    }
+    loop {
+        let is_alive = is_alive(dir);
+        let address = answers_at(dir);
+        if address.is_some() || !is_alive {
+            return address;
+        }
+        std::thread::sleep(LOOK_INTERVAL);
+    }
 }
 
 /// Kills all that lives of a work, and returns when nothing does.
@@ -190,11 +231,11 @@ pub fn carry_out(program: &Path, dir: &Path, plan: &Plan) -> Outcome {
     }
     wait(dir);
     match settle(dir) {
-        Settled::Over(outcome) => outcome,
+        Settled::Over(ended) => ended.outcome,
         Settled::Again(plan) => {
             let began = begin(program, dir, &plan).map(|mut child| child.wait());
             match (began, settle(dir)) {
-                (Ok(_), Settled::Over(outcome)) => outcome,
+                (Ok(_), Settled::Over(ended)) => ended.outcome,
                 _ => Outcome::Failed { reason: "it could not be begun again".to_string() },
             }
         }
@@ -222,8 +263,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         files::replace_json(&plan_file(folder.path()), plan, false).unwrap();
         let first = settle(folder.path());
-        if let Settled::Over(outcome) = &first {
-            assert_eq!(settle(folder.path()), Settled::Over(outcome.clone()), "the same again");
+        if let Settled::Over(ended) = &first {
+            assert_eq!(settle(folder.path()), Settled::Over(ended.clone()), "the same again");
         }
         first
     }
@@ -231,14 +272,20 @@ mod tests {
     #[test]
     fn what_a_killed_process_leaves_has_failed_unless_the_machine_started_anew() {
         let failed = |plan: &Plan, why: &str| match settled(plan) {
-            Settled::Over(Outcome::Failed { reason }) => assert!(reason.contains(why), "{reason}"),
+            Settled::Over(Ended { outcome: Outcome::Failed { reason }, .. }) => {
+                assert!(reason.contains(why), "{reason}");
+            }
             other => panic!("{other:?}"),
         };
         let burn_in = plan(Task::BurnIn { span: Millis(1000) });
         failed(&burn_in, "killed");
         failed(&plan(command(true)), "killed");
         let earlier = |plan: Plan| Plan { boot: "another".to_string(), ..plan };
-        assert_eq!(settled(&earlier(plan(command(true)))), Settled::Over(Outcome::Done));
+        assert_eq!(settled(&earlier(plan(command(true)))), Settled::Over(Outcome::Done.into()));
+        // Its peer does not know the port on which it would answer now.
+        let span = Millis(1000);
+        let answers = plan(Task::AnswerPeer { span, address: "127.0.0.1".to_string() });
+        failed(&earlier(answers), "anew");
         failed(&earlier(plan(command(false))), "anew");
         let Settled::Again(again) = settled(&earlier(burn_in)) else { panic!("it is begun again") };
         assert!(again.again && again.boot == process::boot_id());
@@ -248,7 +295,10 @@ mod tests {
     #[test]
     fn a_folder_without_a_plan_is_a_failure_and_says_so() {
         let folder = tempfile::tempdir().unwrap();
-        let Settled::Over(Outcome::Failed { reason }) = settle(folder.path()) else { panic!() };
+        let settled = settle(folder.path());
+        let Settled::Over(Ended { outcome: Outcome::Failed { reason }, .. }) = settled else {
+            panic!("{settled:?}")
+        };
         assert!(reason.contains("plan.json"), "{reason}");
         assert!(numbers(folder.path()).is_empty());
         for name in ["12", "7", "07", "x"] {

@@ -26,13 +26,13 @@ const PIPE_WAIT: Duration = Duration::from_millis(500);
 /// Carries out what the plan in the folder says, and writes down how it ended.
 pub fn run(dir: &Path) -> anyhow::Result<()> {
     let plan: Plan = files::read_json(&super::plan_file(dir))?;
-    if matches!(plan.work.task, Task::BurnIn { .. } | Task::Diagnose { .. }) {
+    if !matches!(plan.work.task, Task::ResetGpu { .. } | Task::Command(_) | Task::Mended) {
         step_back();
     }
     let deadline = Instant::now() + Duration::from_millis(plan.work.limit.0);
     let shop = Shop { dir: dir.to_path_buf(), deadline };
-    let outcome = steps::carry_out(&plan, &shop, &Tools::installed()?);
-    super::end(dir, &outcome).with_context(|| format!("cannot end {}", dir.display()))
+    let ended = steps::carry_out(&plan, &shop, &Tools::installed()?);
+    super::end(dir, &ended).with_context(|| format!("cannot end {}", dir.display()))
 }
 
 /// It takes what others leave, and is the first to go when memory runs out.

@@ -1,10 +1,11 @@
 //! What each task comes to: which programs are run, and what is made of their ends.
 
-use super::Plan;
 use super::runner::{End, Shop};
+use super::{ANSWERS_AT, Ended, Plan};
 use crate::files;
 use anyhow::Context as _;
-use lindos_api::work::{CommandLine, Task};
+use lindos_api::work::{CommandLine, Met, Peer, Task};
+use lindos_hardware::burnin::network::PEER_DIGEST;
 use lindos_model::burnin::{BurninReport, Verdict};
 use lindos_model::finding::{Device, Finding};
 use lindos_model::{Millis, Outcome};
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+/// Of `lindos`: a flag or a file is not right.
+const BAD_INPUT: i32 = 2;
 /// `EX_TEMPFAIL` of sysexits.h: it cannot be done here.
 const UNSUPPORTED: i32 = 75;
 /// Between looks at whether the machine goes down.
@@ -38,19 +41,70 @@ fn failed(reason: impl Into<String>) -> Outcome {
     Outcome::Failed { reason: reason.into() }
 }
 
-pub(super) fn carry_out(plan: &Plan, shop: &Shop, tools: &Tools) -> Outcome {
+pub(super) fn carry_out(plan: &Plan, shop: &Shop, tools: &Tools) -> Ended {
+    let alone = |span| burn_in(plan, span, &[], shop, tools).of_all();
     match &plan.work.task {
-        Task::BurnIn { span } => burn_in(plan, *span, shop, tools),
+        Task::BurnIn { span } => alone(*span).into(),
         Task::Diagnose { span } => match checks(shop, tools) {
-            Outcome::Done => burn_in(plan, *span, shop, tools),
-            found => found,
+            Outcome::Done => alone(*span).into(),
+            found => found.into(),
         },
-        Task::ResetGpu { device } => reset_gpu(device.as_ref(), shop, tools),
-        Task::Command(line) => command(line, shop),
+        Task::ResetGpu { device } => reset_gpu(device.as_ref(), shop, tools).into(),
+        Task::Command(line) => command(line, shop).into(),
+        Task::Mended => Outcome::Done.into(),
+        Task::AnswerPeer { span, address } => {
+            let at = shop.dir.join(ANSWERS_AT);
+            let within = plan.work.limit.0.div_ceil(1000).max(1).to_string();
+            let at = at.to_string_lossy();
+            let more = ["--answer", address, "--answers-at", &at, "--answer-within", &within];
+            match burn_in(plan, *span, &more, shop, tools) {
+                // It cannot listen on that address, which says nothing of the machine.
+                Burnt::Refused(_) => Outcome::Unsupported.into(),
+                ended => ended.of_all().into(),
+            }
+        }
+        Task::MeetPeer { span, peer: Peer { name, address } } => {
+            let more = ["--peer", address, "--peer-name", name];
+            burn_in(plan, *span, &more, shop, tools).by_whom()
+        }
     }
 }
 
-fn burn_in(plan: &Plan, span: Millis, shop: &Shop, tools: &Tools) -> Outcome {
+/// How a burn-in ended.
+enum Burnt {
+    /// With a report, and this is the first of its tests that failed of each kind: `None`, none did.
+    Tried { own: Option<String>, peer: Option<String>, link: Option<String> },
+    /// Before it had one, for what was asked cannot be done here.
+    Refused(Outcome),
+    /// Before it had one.
+    Not(Outcome),
+}
+
+impl Burnt {
+    fn of_all(self) -> Outcome {
+        match self {
+            Burnt::Tried { own, peer, link } => own.or(peer).or(link).map_or(Outcome::Done, failed),
+            Burnt::Refused(outcome) | Burnt::Not(outcome) => outcome,
+        }
+    }
+
+    fn by_whom(self) -> Ended {
+        let said = |reason: Option<String>| reason.map_or(Outcome::Done, failed);
+        match self {
+            Burnt::Tried { own, peer, link } => {
+                Ended { outcome: said(own), met: Some(Met { peer: said(peer), link: said(link) }) }
+            }
+            Burnt::Refused(outcome) | Burnt::Not(outcome) => outcome.into(),
+        }
+    }
+}
+
+/// Whom a failed test speaks against: what is carried between two nodes is neither's.
+fn is_of_link(test: &str) -> bool {
+    ["network.bits", "network.send", "network.receive", "network.round_trip"].contains(&test)
+}
+
+fn burn_in(plan: &Plan, span: Millis, more: &[&str], shop: &Shop, tools: &Tools) -> Burnt {
     #[derive(Deserialize)]
     struct Sealed {
         report: BurninReport,
@@ -59,19 +113,29 @@ fn burn_in(plan: &Plan, span: Millis, shop: &Shop, tools: &Tools) -> Outcome {
     let seconds = span.0.div_ceil(1000).max(1).to_string();
     let mut command = Command::new(&tools.lindos);
     command.args(["burnin", "--seconds", &seconds, "--node", &plan.node, "--out"]).arg(&out);
+    command.args(plan.expected.iter().flat_map(|expected| ["--platform", expected])).args(more);
     let end = shop.run(command, None);
     if end.code() == Some(0) {
-        return Outcome::Done;
+        return Burnt::Tried { own: None, peer: None, link: None };
     }
     let report = files::read_json::<Sealed>(&out).ok().map(|sealed| sealed.report);
-    let is_failed = |report: &BurninReport| {
-        let first = report.tests.iter().find(|test| test.verdict == Verdict::Fail)?;
+    let Some(report) = report.filter(|_| end.code().is_some()) else {
+        let is_refused = end.code() == Some(BAD_INPUT);
+        let outcome = end.failed("the burn-in");
+        return if is_refused { Burnt::Refused(outcome) } else { Burnt::Not(outcome) };
+    };
+    let first = |is_such: &dyn Fn(&str) -> bool| {
+        let mut fails = report.tests.iter().filter(|test| test.verdict == Verdict::Fail);
+        let first = fails.find(|test| is_such(&test.name))?;
         Some(format!("{}: {}", first.name, first.detail))
     };
-    match (report.as_ref().and_then(is_failed), end.code()) {
-        (Some(first), Some(_)) => failed(first),
-        _ => end.failed("the burn-in"),
+    let peer = first(&|test| test == PEER_DIGEST);
+    let link = first(&is_of_link);
+    let own = first(&|test| test != PEER_DIGEST && !is_of_link(test));
+    if own.is_none() && peer.is_none() && link.is_none() {
+        return Burnt::Not(end.failed("the burn-in"));
     }
+    Burnt::Tried { own, peer, link }
 }
 
 /// Every check of the machine once. What stands in the kernel log from before says nothing of how
@@ -197,7 +261,7 @@ mod tests {
                 nvidia_smi: nvidia_smi.map_or(missing, |it| self.program("nvidia-smi", it)),
             };
             let plan = Plan::new(1, "n0", Work { task, limit: Millis(30_000) });
-            carry_out(&plan, &Shop { dir, deadline }, &tools)
+            carry_out(&plan, &Shop { dir, deadline }, &tools).outcome
         }
     }
 
@@ -251,5 +315,63 @@ mod tests {
         assert_eq!(of(line("kernel.log", "fatal")).0, Outcome::Done, "it is of another day");
         let (nonsense, _) = of("no json".to_string());
         assert!(reason(nonsense).contains("makes no sense"));
+    }
+
+    /// A burn-in that writes this report, and ends so.
+    fn reports(tests: &str, code: u8) -> String {
+        let sealed = format!(
+            r#"{{"report":{{"version":1,"node":"n0","started_at":0,"took_ms":1,"lindos":"0","kernel":"",
+            "cpu":"","platform":null,"verdict":"fail","tests":[{tests}]}},"signature":null}}"#
+        );
+        format!(
+            "for w; do case $last in --out) echo '{sealed}' > \"$w\";; esac; last=$w; done; exit {code}"
+        )
+    }
+
+    fn fails(name: &str) -> String {
+        format!(
+            r#"{{"name":"{name}","figure":null,"expected":null,"verdict":"fail","detail":"bad"}}"#
+        )
+    }
+
+    fn ended(task: Task, lindos: &str) -> (Ended, String) {
+        let bench = Bench::new();
+        let dir = bench.folder.path().to_path_buf();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let tools = Tools { lindos: bench.program("lindos", lindos), nvidia_smi: "none".into() };
+        let plan = Plan::new(1, "n0", Work { task, limit: Millis(30_000) });
+        let plan = Plan { expected: Some("hgx-h100".into()), ..plan };
+        (carry_out(&plan, &Shop { dir, deadline }, &tools), bench.log("lindos.log"))
+    }
+
+    #[test]
+    fn a_test_of_two_says_of_whom_it_speaks() {
+        let peer = || Peer { name: "n1".into(), address: "10.0.0.1:71".into() };
+        let meet = || Task::MeetPeer { span: Millis(2000), peer: peer() };
+        let all_fail = ["cpu.bits", "network.bits", PEER_DIGEST].map(fails).join(",");
+        let (told, log) = ended(meet(), &reports(&all_fail, 1));
+        assert!(log.contains("--platform hgx-h100 --peer 10.0.0.1:71 --peer-name n1"), "{log}");
+        let bad = |test: &str| failed(format!("{test}: bad"));
+        let met = Met { peer: bad(PEER_DIGEST), link: bad("network.bits") };
+        assert_eq!(told, Ended { outcome: bad("cpu.bits"), met: Some(met) });
+        let (told, _) = ended(meet(), &reports(&fails("network.round_trip"), 1));
+        let met = Met { peer: Outcome::Done, link: bad("network.round_trip") };
+        assert_eq!(told, Ended { outcome: Outcome::Done, met: Some(met) });
+        let (told, _) = ended(meet(), "exit 0");
+        assert_eq!(told.met, Some(Met { peer: Outcome::Done, link: Outcome::Done }));
+        let (told, _) = ended(meet(), "echo 'out of memory' >&2; exit 1");
+        assert_eq!(told, failed("out of memory").into(), "nothing is said of anybody else");
+    }
+
+    #[test]
+    fn who_cannot_listen_on_its_address_has_not_failed() {
+        let answer = || Task::AnswerPeer { span: Millis(2000), address: "10.0.0.1".into() };
+        let (told, log) = ended(answer(), "echo 'no such address' >&2; exit 2");
+        assert_eq!(told, Outcome::Unsupported.into());
+        assert!(log.contains("--answer 10.0.0.1 --answers-at "), "{log}");
+        let (told, _) = ended(answer(), &reports(&fails("memory.bits"), 1));
+        assert_eq!(told, failed("memory.bits: bad").into());
+        let (told, _) = ended(answer(), "kill -9 $$");
+        assert!(matches!(told.outcome, Outcome::Failed { .. }), "{told:?}");
     }
 }

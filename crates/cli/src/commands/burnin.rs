@@ -1,5 +1,6 @@
 //! `lindos burnin`: whether this node does what it should, found out on the spot.
 
+mod answer;
 mod expected;
 mod verify;
 
@@ -12,7 +13,7 @@ use lindos_hardware::burnin::gpu::{self, GpuSource};
 use lindos_hardware::burnin::machine::Machine;
 use lindos_hardware::burnin::network::{self, Server};
 use lindos_hardware::burnin::seal::{Key, Sealed, seal};
-use lindos_hardware::burnin::{Expected, Limit, NoFaults, cpu, disk, memory};
+use lindos_hardware::burnin::{Expected, Limit, NoFaults, Planted, cpu, disk, memory};
 use lindos_hardware::system::Root;
 use lindos_model::burnin::{BurninReport, REPORT_VERSION, TestResult, Verdict, overall};
 use std::net::SocketAddr;
@@ -65,6 +66,18 @@ struct RunArgs {
     #[arg(long, value_name = "ADDR:PORT", num_args = 0..=1)]
     #[arg(default_missing_value = "127.0.0.1:7171", exclusive = true)]
     serve: Option<SocketAddr>,
+    /// What the peer is called
+    #[arg(long, value_name = "NAME", requires = "peer")]
+    peer_name: Option<String>,
+    /// First be the other end for one peer, on this address of the node and any port that is free
+    #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "peer")]
+    answer: Option<String>,
+    /// Write there where the peer is answered
+    #[arg(long, value_name = "FILE", requires = "answer")]
+    answers_at: Option<PathBuf>,
+    /// Wait so long for the peer, in seconds
+    #[arg(long, value_name = "N", requires = "answer", default_value_t = 600)]
+    answer_within: u64,
     /// What the node is called in the report [default: its host name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
@@ -128,12 +141,16 @@ fn burn_in(args: &RunArgs) -> Result<(), Failure> {
     let span = args.seconds.map(Duration::from_secs);
     let span = span.or(args.minutes.map(|minutes| Duration::from_secs(minutes * 60)));
     let machine = Machine::of(&Root::of_this_machine());
+    let node = args.node.clone().unwrap_or(machine.name);
+    let faults = planted(&node, args.peer_name.as_deref())?;
+    let answering = answer::Answering::begin(args.answer.as_deref(), args.answers_at.as_deref())?;
     let started_at = time::now();
     let began = Instant::now();
-    let tests = all_tests(args, span.unwrap_or(DEFAULT), &expected);
+    let bench = Bench { args, expected: &expected, faults: &faults, answering: answering.as_ref() };
+    let tests = bench.all_tests(span.unwrap_or(DEFAULT));
     let report = BurninReport {
         version: REPORT_VERSION,
-        node: args.node.clone().unwrap_or(machine.name),
+        node,
         started_at,
         took_ms: began.elapsed().as_millis() as u64,
         lindos: env!("CARGO_PKG_VERSION").to_string(),
@@ -146,40 +163,75 @@ fn burn_in(args: &RunArgs) -> Result<(), Failure> {
     tell(args, &seal(report, key.as_ref()))
 }
 
-fn all_tests(args: &RunArgs, span: Duration, expected: &Expected) -> Vec<TestResult> {
-    let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
-    let template = format!("{{spinner}} {{msg}}: {{elapsed}} of {} s", span.as_secs());
-    let style = ProgressStyle::with_template(&template).expect("the template is right");
-    bar.set_style(style);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    let wanted = |part: &Part| args.only.is_empty() || args.only.contains(part);
-    let parts: Vec<Part> = ORDER.into_iter().filter(wanted).collect();
-    let began = Instant::now();
-    let mut done: Vec<(Part, Vec<TestResult>)> = Vec::new();
-    for part in &parts {
-        bar.set_message(part.name());
-        let parts_left = (parts.len() - done.len()) as u32;
-        let limit = Limit::of(span.saturating_sub(began.elapsed()) / parts_left);
-        done.push((*part, one_part(*part, args, limit, expected)));
+/// Faults that the environment plants, for tests of whatever is to find them.
+fn planted(node: &str, peer: Option<&str>) -> Result<Planted, Failure> {
+    const VARIABLE: &str = "LINDOS_BURNIN_FAULTS";
+    let list = std::env::var(VARIABLE).unwrap_or_default();
+    if !list.is_empty() {
+        output::message(format!("faults are planted by {VARIABLE}={list}"));
     }
-    bar.finish_and_clear();
-    done.sort_by_key(|(part, _)| *part);
-    done.into_iter().flat_map(|(_, tests)| tests).collect()
+    Planted::parse(&list, node, peer)
+        .map_err(|error| Failure::bad_input(format!("{VARIABLE}: {error}"), "docs/burnin.md"))
 }
 
-fn one_part(part: Part, args: &RunArgs, limit: Limit, expected: &Expected) -> Vec<TestResult> {
-    match part {
-        Part::Cpu => cpu::run(limit, expected, &NoFaults),
-        Part::Memory => {
-            memory::run(limit, args.memory, expected, &Root::of_this_machine(), &NoFaults)
+/// What the tests are made with.
+struct Bench<'a> {
+    args: &'a RunArgs,
+    expected: &'a Expected,
+    faults: &'a Planted,
+    answering: Option<&'a answer::Answering>,
+}
+
+impl Bench<'_> {
+    fn all_tests(&self, span: Duration) -> Vec<TestResult> {
+        let args = self.args;
+        let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let template = format!("{{spinner}} {{msg}}: {{elapsed}} of {} s", span.as_secs());
+        let style = ProgressStyle::with_template(&template).expect("the template is right");
+        bar.set_style(style);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let wanted = |part: &Part| args.only.is_empty() || args.only.contains(part);
+        let mut parts: Vec<Part> = ORDER.into_iter().filter(wanted).collect();
+        let mut done: Vec<(Part, Vec<TestResult>)> = Vec::new();
+        let mut began = Instant::now();
+        let mut span = span;
+        if let Some(answering) = self.answering {
+            bar.set_message("waiting for the peer");
+            let share = span / ORDER.len() as u32;
+            let tests = answering.answer(Duration::from_secs(args.answer_within), self.faults);
+            done.push((Part::Network, tests));
+            parts.retain(|part| *part != Part::Network);
+            // However long the peer was waited for, its test has taken a part's time.
+            (began, span) = (Instant::now(), span.saturating_sub(share));
         }
-        Part::Disk => disk::run(limit, &args.dir, expected, &NoFaults),
-        Part::Network => match &args.peer {
-            Some(peer) => network::run(limit, peer, expected, &NoFaults),
-            None => network::without_peer(),
-        },
-        Part::Gpu => {
-            gpu::run(limit, &GpuSource::new(args.cuda.clone(), args.cublas.clone()), expected)
+        for (nth, part) in parts.iter().enumerate() {
+            bar.set_message(part.name());
+            let parts_left = (parts.len() - nth) as u32;
+            let limit = Limit::of(span.saturating_sub(began.elapsed()) / parts_left);
+            done.push((*part, self.one_part(*part, limit)));
+        }
+        bar.finish_and_clear();
+        done.sort_by_key(|(part, _)| *part);
+        done.into_iter().flat_map(|(_, tests)| tests).collect()
+    }
+
+    fn one_part(&self, part: Part, limit: Limit) -> Vec<TestResult> {
+        let Bench { args, expected, faults, .. } = self;
+        match part {
+            Part::Cpu => cpu::run(limit, expected, *faults),
+            Part::Memory => {
+                memory::run(limit, args.memory, expected, &Root::of_this_machine(), &NoFaults)
+            }
+            Part::Disk => disk::run(limit, &args.dir, expected, &NoFaults),
+            Part::Network => match &args.peer {
+                Some(peer) => network::run(limit, peer, expected, *faults),
+                None => {
+                    network::without_peer("no peer: name one with --peer, and run --serve there")
+                }
+            },
+            Part::Gpu => {
+                gpu::run(limit, &GpuSource::new(args.cuda.clone(), args.cublas.clone()), expected)
+            }
         }
     }
 }

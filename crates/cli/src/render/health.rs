@@ -17,6 +17,10 @@ pub fn fleet(health: &FleetHealth, style: &Style) -> String {
         text.push('\n');
         text.push_str(&worst(health, style));
     }
+    if !health.impaired.is_empty() {
+        text.push('\n');
+        text.push_str(&impaired(health, style));
+    }
     for breaker in &health.breakers {
         let (class, until) = (&breaker.class, style.ahead(breaker.until));
         let _ = write!(text, "\n{class} takes no node out: it has condemned too many at once. ");
@@ -80,6 +84,26 @@ fn worst(health: &FleetHealth, style: &Style) -> String {
     let mut text = table.finish();
     if more > 0 {
         let _ = writeln!(text, "and {} more", counted(more as u32, "node"));
+    }
+    text
+}
+
+/// What is left of racks and NVLink domains that have lost nodes.
+fn impaired(health: &FleetHealth, style: &Style) -> String {
+    let header = ["PLACE", "NODES", "LEFT", "LARGEST SEGMENT"];
+    let mut table = Builder::new(style.width, &header).right(&[1, 2, 3]);
+    for place in &health.impaired {
+        table.row([
+            format!("{} {}", place.kind, place.name),
+            place.nodes.to_string(),
+            place.nodes_left.to_string(),
+            place.segment_max.to_string(),
+        ]);
+    }
+    let mut text = table.finish();
+    let more = health.places_impaired as usize - health.impaired.len();
+    if more > 0 {
+        let _ = writeln!(text, "and {} more", counted(more as u32, "place"));
     }
     text
 }
@@ -185,7 +209,8 @@ mod tests {
     use super::super::sample;
     use super::*;
     use lindos_api::health::{
-        BreakerView, ClassHealth, FindingView, HistoryView, NodeFindings, TicketView, TriedView,
+        BreakerView, ClassHealth, FindingView, HistoryView, ImpairedPlace, NodeFindings,
+        TicketView, TriedView,
     };
     use lindos_model::finding::{
         Action, Device, Finding, FindingClass, FindingSource, Severity, Suspect,
@@ -219,6 +244,14 @@ mod tests {
                 findings: 4,
             }],
             worst: vec![worst("n7", Some("repair"), 2), worst("n8", None, 1)],
+            places_impaired: 2,
+            impaired: vec![ImpairedPlace {
+                kind: "NVLink domain".to_string(),
+                name: "hall-1/r17".to_string(),
+                nodes: 18,
+                nodes_left: 16,
+                segment_max: 16,
+            }],
             breakers: vec![BreakerView {
                 class: "nic.link_down".to_string(),
                 until: style.now + 60_000,
@@ -242,6 +275,10 @@ mod tests {
         n7    up, repair   node-fatal  gpu.xid.79 and 1 more  Jan 15 08:00
         n8    up, kept in  node-fatal  gpu.xid.79             Jan 15 08:00
         and 1 node more
+
+        PLACE                     NODES  LEFT  LARGEST SEGMENT
+        NVLink domain hall-1/r17     18    16               16
+        and 1 place more
 
         nic.link_down takes no node out: it has condemned too many at once. It may again in 1m
         ");

@@ -93,7 +93,14 @@ impl Lab {
 
     /// `lindos up`, once it answers.
     pub fn up(&self, words: &[&str]) -> Running {
-        let running = self.start(["up", "--listen", "127.0.0.1:0"].iter().chain(words));
+        self.up_with(words, &[])
+    }
+
+    /// The same with these variables.
+    pub fn up_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Running {
+        let mut command = self.lindos(["up", "--listen", "127.0.0.1:0"].iter().chain(words));
+        command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let running = Running::of(command.spawn().unwrap());
         wait_until("the control plane answers", || {
             let ended = self.output(["nodes", "--json"]);
             let nodes: Value = serde_json::from_str(&ended.stdout).ok()?;

@@ -1,5 +1,6 @@
 //! What people ask: everything here only reads.
 
+pub mod impaired;
 pub mod node;
 pub mod outlook;
 pub mod runtimes;
@@ -80,7 +81,7 @@ impl Core {
 
     /// Classes of findings that condemn no nodes for now, and until when.
     pub fn open_breakers(&self) -> impl Iterator<Item = (&FindingClass, Time)> {
-        let until = |breaker: &Breaker| breaker.open_until.filter(|&until| until > self.now);
+        let until = |breaker: &Breaker| breaker.is_open_until(self.now);
         self.breakers.iter().filter_map(move |(class, breaker)| Some((class, until(breaker)?)))
     }
 

@@ -2,13 +2,16 @@
 //!
 //! A test of two nodes fails when one of them is bad, or the link between them is. First everybody
 //! meets everybody, in rounds in which each node is in one test (the circle method), until a test
-//! fails. Then both of that test are tried again with others that have not failed: who fails again is
-//! bad, and if nobody does, it is the link. With nobody left to try them with, each is tried alone.
+//! fails. A node that fails by itself, whoever it is with, is bad, and explains the failure. Otherwise
+//! both of that test are tried again with others that have not failed: who fails again is bad, and if
+//! nobody does, it is the link. With nobody left to try them with, each is tried alone.
 //!
-//! For N suspects that is at most 2·N + 1 rounds ([`rounds_max`]), and N when nothing is found.
+//! For N suspects that is at most 2·N + 1 rounds, one more for each helper that turns out to be bad
+//! itself ([`rounds_max`]), and N when nothing is found.
 
 use lindos_model::NodeId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One test: of two nodes and their link, or of one alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,10 +30,21 @@ impl Test {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tested {
     pub test: Test,
     pub passed: bool,
+    /// Of a test that failed: those that failed by themselves, whoever they were with. With nobody
+    /// among them it is open whether a node has failed, or the link.
+    pub bad: Vec<NodeId>,
+}
+
+impl Tested {
+    /// What it says of the node that it was for; `None`: the other one explains its failure.
+    fn of_its_node(&self) -> Option<bool> {
+        let tells = self.passed || self.bad.is_empty() || self.bad.contains(&self.test.node);
+        tells.then_some(self.passed)
+    }
 }
 
 /// What comes after some rounds.
@@ -48,9 +62,19 @@ pub struct Found {
     pub links: Vec<(NodeId, NodeId)>,
 }
 
+impl Found {
+    /// Several nodes are found bad by what they carry alone, and no two nodes have passed at all: it
+    /// may as well be the tests that do not work, as when a firewall is between all nodes.
+    pub fn is_doubtful(&self, rounds: &[Vec<Tested>]) -> bool {
+        let mut tests = rounds.iter().flatten();
+        let has_met = |tested: &Tested| tested.test.peer.is_some() && tested.passed;
+        self.nodes.len() > 1 && tests.all(|tested| tested.bad.is_empty() && !has_met(tested))
+    }
+}
+
 /// No plan has more rounds than this.
-pub fn rounds_max(suspects: usize) -> usize {
-    2 * suspects + 1
+pub fn rounds_max(suspects: usize, helpers: usize) -> usize {
+    2 * suspects + helpers + 1
 }
 
 /// What to do after these rounds. `helpers` are nodes that nobody suspects; none is needed. The same
@@ -66,7 +90,7 @@ pub fn next(suspects: &[NodeId], helpers: &[NodeId], rounds: &[Vec<Tested>]) -> 
     };
     let failed: Vec<Test> =
         rounds[at].iter().filter(|tested| !tested.passed).map(|tested| tested.test).collect();
-    again(&table, helpers, &failed, &rounds[at + 1..])
+    again(&table, helpers, &failed, &rounds[at..])
 }
 
 /// Who meets whom: an odd one out has a helper, if there is one.
@@ -99,7 +123,7 @@ fn meeting(table: &[Option<NodeId>], number: usize) -> Option<Vec<Test>> {
     Some((0..table.len() / 2).filter_map(test).collect())
 }
 
-/// Tries those of failed tests again with others.
+/// Tries those of failed tests again with others. `since`: the rounds from that in which they failed.
 fn again(
     table: &[Option<NodeId>],
     helpers: &[NodeId],
@@ -110,10 +134,17 @@ fn again(
     let seated = table.iter().flatten().copied();
     let mut partners: Vec<NodeId> = helpers.to_vec();
     partners.extend(seated.filter(|node| !helpers.contains(node)));
-    partners.retain(|&node| !is_suspect(node));
+    let mut by_themselves: Vec<NodeId> =
+        since.iter().flatten().flat_map(|tested| tested.bad.iter().copied()).collect();
+    by_themselves.sort_unstable();
+    by_themselves.dedup();
+    partners.retain(|&node| !is_suspect(node) && !by_themselves.contains(&node));
     let told = |node: NodeId| {
-        let mut tests = since.iter().flatten();
-        tests.find(|tested| tested.test.node == node).map(|tested| tested.passed)
+        if by_themselves.contains(&node) {
+            return Some(false);
+        }
+        let mut tests = since[1..].iter().flatten().filter(|tested| tested.test.node == node);
+        tests.find_map(Tested::of_its_node)
     };
     let mut round = Vec::new();
     let mut found = Found::default();
@@ -140,20 +171,34 @@ fn again(
             }
         }
     }
-    if round.is_empty() { Next::Over(found) } else { Next::Round(round) }
+    if !round.is_empty() {
+        return Next::Round(round);
+    }
+    // Also those that were only to help.
+    found.nodes.extend(by_themselves);
+    let mut seen = BTreeSet::new();
+    found.nodes.retain(|&node| seen.insert(node));
+    Next::Over(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
-    /// Plays a plan to its end.
+    /// Plays a plan to its end, with tests that say no more than whether they failed.
     fn play(
         suspects: u32,
         helpers: u32,
         fails: impl Fn(Test) -> bool,
+    ) -> (Found, Vec<Vec<Tested>>) {
+        play_with(suspects, helpers, |test| (fails(test), vec![]))
+    }
+
+    fn play_with(
+        suspects: u32,
+        helpers: u32,
+        shows: impl Fn(Test) -> (bool, Vec<NodeId>),
     ) -> (Found, Vec<Vec<Tested>>) {
         let suspects: Vec<NodeId> = (0..suspects).map(NodeId).collect();
         let helpers: Vec<NodeId> = (100..100 + helpers).map(NodeId).collect();
@@ -166,9 +211,13 @@ mod tests {
                     let busy: Vec<NodeId> = tests.iter().flat_map(Test::nodes).collect();
                     let each: BTreeSet<NodeId> = busy.iter().copied().collect();
                     assert_eq!(each.len(), busy.len(), "a node in two tests at once: {tests:?}");
-                    let tested = |test| Tested { test, passed: !fails(test) };
+                    let tested = |test| {
+                        let (fails, bad) = shows(test);
+                        Tested { test, passed: !fails, bad }
+                    };
                     rounds.push(tests.into_iter().map(tested).collect());
-                    assert!(rounds.len() <= rounds_max(suspects.len()), "{rounds:?}");
+                    let most = rounds_max(suspects.len(), helpers.len());
+                    assert!(rounds.len() <= most, "{rounds:?}");
                 }
             }
         }
@@ -216,10 +265,45 @@ mod tests {
             suspects in 1u32..=12, helpers in 0u32..4, says in prop::collection::vec(any::<bool>(), 200),
         ) {
             let asked = std::cell::Cell::new(0);
-            play(suspects, helpers, |_| {
+            let next = || {
                 asked.set(asked.get() + 1);
                 says[asked.get() % says.len()]
+            };
+            play_with(suspects, helpers, |test| {
+                let fails = next();
+                (fails, test.nodes().filter(|_| fails && next()).collect())
             });
+        }
+
+        #[test]
+        fn who_fails_once_by_itself_is_found_and_nobody_else(
+            suspects in 2u32..=12, helpers in 0u32..4, bad in 0u32..12,
+        ) {
+            let bad = NodeId(bad % suspects);
+            let first = std::cell::Cell::new(true);
+            let (found, _) = play_with(suspects, helpers, |test| {
+                let fails = test.has(bad) && first.replace(false);
+                (fails, [bad].into_iter().filter(|_| fails).collect())
+            });
+            prop_assert_eq!(found, Found { nodes: vec![bad], links: vec![] });
+        }
+
+        #[test]
+        fn a_helper_that_is_bad_itself_condemns_nobody_it_was_to_help(
+            suspects in 2u32..=12, helpers in 2u32..4,
+        ) {
+            // The link between the first two that meet is bad, and so is the first helper.
+            let helper = NodeId(100);
+            let link = std::cell::Cell::new(None);
+            let (found, _) = play_with(suspects, helpers, |test| {
+                let with_helper = test.has(helper);
+                if link.get().is_none() && !with_helper {
+                    link.set(Some(test));
+                }
+                let fails = with_helper || link.get() == Some(test);
+                (fails, [helper].into_iter().filter(|_| with_helper).collect())
+            });
+            prop_assert!(found.nodes.iter().all(|&node| node == helper), "{:?}", found);
         }
     }
 
@@ -228,5 +312,18 @@ mod tests {
         let (found, rounds) = play(2, 0, |test| test.peer.is_some());
         assert_eq!(found.links, [(NodeId(0), NodeId(1))]);
         assert_eq!(rounds.len(), 2);
+    }
+
+    #[test]
+    fn where_nothing_is_carried_between_any_two_the_tests_are_doubted() {
+        let (found, rounds) = play(4, 4, |test| test.peer.is_some());
+        assert_eq!(found.nodes.len(), 4);
+        assert!(found.is_doubtful(&rounds));
+        // One that fails with everybody is another matter, and so are two that fail by themselves.
+        let (found, rounds) = play(4, 4, |test| test.has(NodeId(1)));
+        assert!(!found.is_doubtful(&rounds));
+        let (found, rounds) = play_with(2, 0, |test| (true, test.nodes().collect()));
+        assert_eq!(found.nodes.len(), 2);
+        assert!(!found.is_doubtful(&rounds));
     }
 }

@@ -21,6 +21,9 @@ use lindos_model::{
 };
 use serde::{Deserialize, Serialize};
 
+/// From a node that goes out until the queue is passed over for what that changes.
+const REPLAN: Millis = Millis(100);
+
 /// A node that is out by Lindos's own decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
@@ -146,6 +149,13 @@ impl Core {
     ) {
         self.kept_in.remove(&node);
         self.fleet.interrupt(node);
+        // It makes room for nobody: what waits is told anew a little later, once for all nodes that go
+        // in the meantime. Unless somebody counts on this one.
+        if self.fleet.node(node).is_open() {
+            self.wake_by(self.now + REPLAN);
+        } else {
+            self.must_schedule = true;
+        }
         self.last_ticket += 1;
         let number = self.last_ticket;
         let health = self.health.entry(node).or_default();
@@ -159,7 +169,6 @@ impl Core {
         self.may_be_left.insert(node);
         self.fleet.update(node, |node| node.out = Some(Out::Repair));
         self.lose_spare(node);
-        self.must_schedule = true;
         self.note(node, TrailKind::TakenOut { class, ticket: number }, out);
     }
 

@@ -47,8 +47,8 @@ struct Trial {
     /// The present round: asked for, and answered.
     asked: BTreeMap<EffectId, Test>,
     answered: Vec<Tested>,
-    /// What failed, in the words of the last.
-    reason: String,
+    /// How each has failed, in the words of the last test; by itself, if it has.
+    reasons: BTreeMap<NodeId, String>,
     begun: u32,
 }
 
@@ -92,7 +92,7 @@ impl Core {
             rounds: Vec::new(),
             asked: BTreeMap::new(),
             answered: Vec::new(),
-            reason: String::new(),
+            reasons: BTreeMap::new(),
             begun: 1,
         };
         self.trials.open.insert(number, trial);
@@ -195,6 +195,11 @@ impl Core {
         let Some(trial) = self.trials.open.get(&number) else { return };
         match pairs::next(&trial.suspects, &trial.helpers, &trial.rounds) {
             Next::Round(tests) => self.ask_for_round(number, tests, out),
+            Next::Over(found) if found.is_doubtful(&trial.rounds) => {
+                // They would come to the same with the next suspects.
+                self.trials.nobody_can = true;
+                self.call_off(number, CalledOff::Doubtful, out);
+            }
             Next::Over(found) => self.conclude(number, &found, out),
         }
     }
@@ -258,6 +263,11 @@ impl Core {
         }
     }
 
+    fn test_asked(&self, effect: EffectId) -> Option<(u64, Test)> {
+        let mut trials = self.trials.open.iter();
+        trials.find_map(|(&number, trial)| Some((number, *trial.asked.get(&effect)?)))
+    }
+
     /// A test is over; whether it was one of a trial.
     pub(crate) fn on_test_over(
         &mut self,
@@ -265,10 +275,60 @@ impl Core {
         outcome: &Outcome,
         out: &mut Effects,
     ) -> bool {
-        let mut trials = self.trials.open.iter();
-        let of = trials.find(|(_, trial)| trial.asked.contains_key(&effect));
-        let Some((&number, trial)) = of else { return false };
-        let test = trial.asked[&effect];
+        let Some((number, test)) = self.test_asked(effect) else { return false };
+        self.take_test(number, effect, test, outcome, Vec::new(), out);
+        true
+    }
+
+    /// The same of two nodes, of each of which it is known how it did by itself.
+    pub(crate) fn on_pair_tested(
+        &mut self,
+        effect: EffectId,
+        node: &Outcome,
+        peer: &Outcome,
+        link: &Outcome,
+        out: &mut Effects,
+    ) {
+        let Some((number, test)) = self.test_asked(effect) else { return };
+        let Some(other) = test.peer else { return };
+        let name = |node: NodeId| self.fleet.node(node).spec.name.clone();
+        let mut bad = Vec::new();
+        let mut said = Vec::new();
+        for (node, outcome) in [(test.node, node), (other, peer)] {
+            if let Outcome::Failed { reason } = outcome {
+                bad.push(node);
+                said.push((node, format!("{} by itself: {reason}", name(node))));
+            }
+        }
+        let outcome = match (link, node, peer) {
+            _ if !said.is_empty() => {
+                let words: Vec<&str> = said.iter().map(|(_, words)| words.as_str()).collect();
+                Outcome::Failed { reason: words.join("; ") }
+            }
+            (Outcome::Failed { reason }, ..) => {
+                let between = format!("between {} and {}", name(test.node), name(other));
+                Outcome::Failed { reason: format!("{between}: {reason}") }
+            }
+            (_, Outcome::Done, Outcome::Done) => Outcome::Done,
+            _ => Outcome::Unsupported,
+        };
+        if outcome == Outcome::Done && *link == Outcome::Unsupported {
+            let with = name(other);
+            self.note(test.node, TrailKind::LinkNotTested { with }, out);
+        }
+        self.take_test(number, effect, test, &outcome, bad, out);
+    }
+
+    /// `bad`: those that failed by themselves.
+    fn take_test(
+        &mut self,
+        number: u64,
+        effect: EffectId,
+        test: Test,
+        outcome: &Outcome,
+        bad: Vec<NodeId>,
+        out: &mut Effects,
+    ) {
         self.free_helpers(effect, test);
         let with = test.peer.map(|peer| self.fleet.node(peer).spec.name.clone());
         let what = TrailKind::SuspectTested { with, outcome: outcome.clone() };
@@ -276,9 +336,10 @@ impl Core {
         let trial = self.trials.open.get_mut(&number).expect("it was just there");
         trial.asked.remove(&effect);
         if let Outcome::Failed { reason } = outcome {
-            trial.reason.clone_from(reason);
+            let of_whom = test.nodes().filter(|node| bad.is_empty() || bad.contains(node));
+            trial.reasons.extend(of_whom.map(|node| (node, reason.clone())));
         }
-        trial.answered.push(Tested { test, passed: *outcome == Outcome::Done });
+        trial.answered.push(Tested { test, passed: *outcome == Outcome::Done, bad });
         if *outcome == Outcome::Unsupported {
             self.trials.nobody_can = true;
             self.call_off(number, CalledOff::NobodyCan, out);
@@ -288,7 +349,6 @@ impl Core {
             self.timers.cancel(Timer::Trial(number));
             self.go_on_with_trial(number, out);
         }
-        true
     }
 
     pub(crate) fn on_trial_overdue(&mut self, number: u64, out: &mut Effects) {
@@ -344,16 +404,17 @@ impl Core {
                 self.avoid(trial.job, other);
             }
         }
+        let reason = |node: &NodeId| trial.reasons.get(node).cloned().unwrap_or_default();
         for &node in &trial.suspects {
             if found.nodes.contains(&node) {
-                self.convict(node, &trial.reason, out);
+                self.convict(node, &reason(&node), out);
             } else {
                 self.give_back(node, out);
             }
         }
         for &node in found.nodes.iter().filter(|node| !trial.suspects.contains(node)) {
             // One that was to help is itself the bad one.
-            let faults = self.found_bad(node, &trial.reason, out);
+            let faults = self.found_bad(node, &reason(&node), out);
             self.on_faults(faults, out);
         }
     }

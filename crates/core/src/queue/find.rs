@@ -8,6 +8,7 @@ use crate::Core;
 use crate::placement::index::Index;
 use crate::placement::{self, Placement, Request};
 use lindos_model::{JobId, NodeId, WaitReason};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// All that a first look at a job depends on.
@@ -76,11 +77,16 @@ impl Core {
         pass: &mut Pass,
     ) -> Option<Placement> {
         let spec = Arc::clone(&self.jobs[&id].spec);
+        let away = self.names_to_keep_away_from(id);
         let index = self.opened(id, pass);
         let elsewhere = self.fleet.whole_free().saturating_sub(index.whole_open());
         let spares = self.policy.spares.saturating_sub(elsewhere);
         let request = Request { nodes: most, spares, ..Request::of(&spec) };
-        let found = placement::would_go(index, &self.fleet, &request).ok()?;
+        let elsewhere = away.as_ref().and_then(|away| {
+            let request = Request { exclude: away, ..request.clone() };
+            placement::would_go(index, &self.fleet, &request).ok()
+        });
+        let found = elsewhere.or_else(|| placement::would_go(index, &self.fleet, &request).ok())?;
         Some(placement::on_lowest_gpus(&self.fleet, &request, found))
     }
 
@@ -125,6 +131,12 @@ impl Core {
             own,
             ..Request::of(&spec)
         };
+        if let Some(away) = self.names_to_keep_away_from(id)
+            && let Ok(found) =
+                placement::place(&mut self.fleet, &Request { exclude: &away, ..request.clone() })
+        {
+            return Ok(found);
+        }
         let whole = placement::place(&mut self.fleet, &request);
         let makes_do = |reason: &WaitReason| is_restart || self.makes_do(reason);
         if spec.min_nodes == most || !whole.as_ref().is_err_and(makes_do) {
@@ -135,6 +147,17 @@ impl Core {
         let segment = spec.segment.unwrap_or(1);
         let nodes = (open.min(most - 1) / segment * segment).max(spec.min_nodes);
         placement::place(&mut self.fleet, &Request { nodes, ..request })
+    }
+
+    /// What a job excludes and the nodes that it keeps away from, by name; `None`: there is no such node.
+    /// Better there than to wait, which could be for ever: so it is tried without them first, and then
+    /// anyhow.
+    fn names_to_keep_away_from(&self, id: JobId) -> Option<BTreeSet<String>> {
+        let job = &self.jobs[&id];
+        let shunned = job.shunned.nodes.iter();
+        let names = shunned.map(|&node| self.fleet.node(node).spec.name.clone());
+        let all = || names.chain(job.spec.exclude.iter().cloned()).collect();
+        (!job.shunned.nodes.is_empty()).then(all)
     }
 
     /// Whether an elastic job starts with fewer nodes than it wants: not while there are nodes that

@@ -351,4 +351,8 @@ fn an_nvl72_rack_that_has_lost_two_trays_still_serves_segments_of_sixteen() {
     let within = lindos_model::Level::Rack;
     let id = story.submit(JobSpec { within, segment: Some(16), ..job(32) });
     assert_eq!(story.state(id), JobState::Starting, "{:?}", story.core.why(id));
+    let (counts, told) = story.core.impaired(9);
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [("rack", 1)]);
+    assert_eq!((told[0].nodes, told[0].left, told[0].segment_max), (18, 16, 16), "{told:?}");
+    assert!(story.core.impaired(0).1.is_empty());
 }

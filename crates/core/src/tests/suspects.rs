@@ -11,7 +11,7 @@ use lindos_model::finding::{
 };
 use lindos_model::policy::Repair;
 use lindos_model::reason::Charge;
-use lindos_model::trail::SuspectsFound;
+use lindos_model::trail::{CalledOff, SuspectsFound};
 use lindos_model::{
     Activity, AttemptReport, Column, EffectId, Epoch, Exit, JobId, JobState, NodeId, Outcome, Rank,
     ReportedPhase, Stall, Symptom, SymptomKind, TrailKind,
@@ -121,6 +121,82 @@ fn a_link_between_two_that_are_well_with_others_condemns_neither() {
     assert!(before.iter().all(|&node| in_service(&story, node)));
     let shunned = &story.core.job(id).unwrap().shunned.nodes;
     assert!(shunned.contains(&one) != shunned.contains(&other), "one of the two is kept away from");
+}
+
+fn failed(reason: &str) -> Outcome {
+    Outcome::Failed { reason: reason.into() }
+}
+
+/// As [`answer`], by what each of the two comes to by itself, and what is between them.
+fn answer_pairs(
+    story: &mut Story,
+    mut shows: impl FnMut(NodeId, Option<NodeId>) -> [Outcome; 3],
+) -> u32 {
+    let mut rounds = 0;
+    loop {
+        let round = tests(story);
+        if round.is_empty() {
+            return rounds;
+        }
+        rounds += 1;
+        story.after(2 * MINUTE);
+        let mut asked = Vec::new();
+        for (test, node, peer) in round {
+            let [node, peer, link] = shows(node, peer);
+            story.tell(Event::PairTested { test, node, peer, link });
+            asked.append(&mut story.out);
+        }
+        story.out = asked;
+    }
+}
+
+#[test]
+fn a_node_that_fails_by_itself_is_found_though_it_fails_only_once() {
+    let mut story = half_out(&Repair::default(), 9);
+    let id = story.run(job(4));
+    let before = story.gang(id);
+    hangs(&mut story, id);
+    let bad = before[1];
+    let mut first = true;
+    let rounds = answer_pairs(&mut story, |node, peer| {
+        let mut of = |it: Option<NodeId>| {
+            let fails = it == Some(bad) && std::mem::take(&mut first);
+            if fails { failed("cpu.bits: core 3") } else { Outcome::Done }
+        };
+        [of(Some(node)), of(peer), Outcome::Done]
+    });
+    assert_eq!(rounds, 1, "nothing is left to find out");
+    assert_eq!(found(&story), Some(SuspectsFound::Nodes(vec![format!("n{bad}")])));
+    let ticket = story.core.ticket(bad).unwrap();
+    assert!(ticket.detail.contains("by itself: cpu.bits: core 3"), "{}", ticket.detail);
+    assert!(before.iter().all(|&node| in_service(&story, node) != (node == bad)));
+}
+
+#[test]
+fn where_no_two_nodes_carry_anything_the_tests_are_doubted_and_nobody_is_condemned() {
+    let mut story = half_out(&Repair::default(), 12);
+    let id = story.run(job(4));
+    let before = story.gang(id);
+    hangs(&mut story, id);
+    let refused = || [Outcome::Done, Outcome::Done, failed("network.bits: connection refused")];
+    answer_pairs(&mut story, |_, _| refused());
+    assert_eq!(found(&story), Some(SuspectsFound::CalledOff(CalledOff::Doubtful)));
+    assert!(before.iter().all(|&node| in_service(&story, node)));
+    story.all_up(id);
+    story.step(id, 2);
+    hangs(&mut story, id);
+    assert!(tests(&story).is_empty(), "they would come to the same");
+}
+
+#[test]
+fn a_link_that_an_older_agent_cannot_test_is_said_to_be_untested() {
+    let mut story = half_out(&Repair::default(), 9);
+    let id = story.run(job(4));
+    hangs(&mut story, id);
+    answer_pairs(&mut story, |_, _| [Outcome::Done, Outcome::Done, Outcome::Unsupported]);
+    assert_eq!(found(&story), Some(SuspectsFound::Nothing));
+    let untested = |what: &TrailKind| matches!(what, TrailKind::LinkNotTested { .. });
+    assert!(story.core.trail_after(0).any(|entry| untested(&entry.what)));
 }
 
 #[test]
@@ -321,4 +397,22 @@ fn a_suspect_that_a_guardrail_keeps_in_service_is_not_tested() {
     };
     assert!(out.iter().any(stays), "{out:?}");
     assert!(core.ticket(gang[0]).is_none(), "nor is the other");
+}
+
+#[test]
+fn the_queue_keeps_away_from_what_a_job_shuns_unless_there_is_nothing_else() {
+    let mut story = Story::of(6);
+    let id = story.run(job(2));
+    let mut core = Core::restore(&story.core.snapshot()).unwrap();
+    let mut kept_away_from = Vec::new();
+    for _ in 0..2 {
+        let placed = core.place(id, &[], 2).unwrap();
+        let nodes: Vec<NodeId> = placed.nodes.iter().map(|(node, _)| *node).collect();
+        assert!(nodes.iter().all(|node| !kept_away_from.contains(node)), "{nodes:?}");
+        for &node in &nodes {
+            core.avoid(id, node);
+        }
+        kept_away_from.extend(nodes);
+    }
+    assert_eq!(core.place(id, &[], 2).map(|placed| placed.nodes.len()), Ok(2), "better there");
 }

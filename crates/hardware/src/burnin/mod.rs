@@ -13,11 +13,13 @@ mod kernel;
 pub mod machine;
 pub mod memory;
 pub mod network;
+mod planted;
 mod room;
 pub mod seal;
 mod stream;
 
 pub use expected::Expected;
+pub use planted::Planted;
 
 use std::fmt;
 use std::fs::File;
@@ -40,10 +42,13 @@ impl Limit {
         Instant::now() >= self.until
     }
 
+    pub fn left(self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
     /// A part of it, from now on, and never past its end.
     pub fn part(self, share: f64) -> Limit {
-        let left = self.until.saturating_duration_since(Instant::now());
-        Limit::of(self.span.mul_f64(share).min(left))
+        Limit::of(self.span.mul_f64(share).min(self.left()))
     }
 }
 

@@ -6,11 +6,12 @@
 //! does not show, answers what is over, and calls off what is not asked for any more. An answer is
 //! given once, because the core has moved on when its event is durable.
 
+use super::pair::{self, End, Next};
 use super::{Driver, Input, Staged};
 use crate::agents::Agents;
 use crate::mender::{Case, Mender, Way};
 use lindos_api::agent::{Message, Report};
-use lindos_api::work::{Task, Work, WorkOrder, WorkReport, WorkStep};
+use lindos_api::work::{ANSWER_PEER, MEET_PEER, Peer, Task, Work, WorkOrder, WorkReport, WorkStep};
 use lindos_core::health::fleet::NodeState;
 use lindos_core::health::repair::Stage;
 use lindos_core::{Core, Event};
@@ -30,12 +31,17 @@ const HERE_MAX: usize = 64;
 /// What is asked for now.
 enum Asked {
     Remedy(Box<Case>),
-    /// With a peer, on both at once.
-    BurnIn {
-        span: Millis,
-        limit: Millis,
-        peer: Option<NodeId>,
-    },
+    BurnIn { span: Millis, limit: Millis, peer: Option<NodeId> },
+}
+
+/// Two nodes that are to be tested together.
+#[derive(Clone, Copy, Debug)]
+struct Pair {
+    id: EffectId,
+    node: NodeId,
+    peer: NodeId,
+    span: Millis,
+    limit: Millis,
 }
 
 /// What a node said last.
@@ -48,8 +54,12 @@ struct Known {
 }
 
 impl Known {
-    fn can(&self, task: &Task) -> bool {
-        Task::NAMES.iter().zip(self.can).any(|(name, can)| can && *name == task.name())
+    fn can(&self, task: &str) -> bool {
+        Task::NAMES.iter().zip(self.can).any(|(name, can)| can && *name == task)
+    }
+
+    fn work(&self, id: EffectId) -> Option<&WorkReport> {
+        self.works.iter().find(|work| work.id == id.0)
     }
 }
 
@@ -121,17 +131,57 @@ impl Mending {
         (node, id): (NodeId, EffectId),
         work: Work,
     ) -> Option<Outcome> {
-        // Of one that is silent nobody knows; the core waits only so long.
-        let is_up = core.node(node).is_some_and(|node| node.state == NodeState::Up);
-        let known = self.known.get(&node).filter(|_| is_up)?;
-        match known.works.iter().find(|work| work.id == id.0) {
+        let known = self.known_of(core, node)?;
+        match known.work(id) {
             Some(work) => work.outcome.clone(),
-            None if known.can(&work.task) => {
+            None if known.can(work.task.name()) => {
                 self.order(agents, core, node, id.0, WorkStep::Begin(work));
                 None
             }
             None => Some(Outcome::Unsupported),
         }
+    }
+
+    /// Of one that is silent nobody knows; the core waits only so long.
+    fn known_of(&self, core: &Core, node: NodeId) -> Option<&Known> {
+        let is_up = core.node(node).is_some_and(|node| node.state == NodeState::Up);
+        self.known.get(&node).filter(|_| is_up)
+    }
+
+    /// Takes a test of two nodes a step further; `Some`: it is over.
+    fn test_pair(&mut self, agents: &mut Agents, core: &Core, pair: Pair) -> Option<Event> {
+        let Pair { id, node, peer, span, limit } = pair;
+        let end = |of: NodeId, task: &str| {
+            let known = self.known_of(core, of)?;
+            let can_burn_in = known.can(Task::BurnIn { span }.name());
+            Some(End { can_test: known.can(task), can_burn_in, work: known.work(id) })
+        };
+        let next = pair::next(end(node, MEET_PEER)?, end(peer, ANSWER_PEER)?);
+        let spec = |node: NodeId| core.node(node).map(|node| &node.spec);
+        let mut order = |to: NodeId, task: Task| {
+            self.order(agents, core, to, id.0, WorkStep::Begin(Work { task, limit }));
+        };
+        match next {
+            Next::Wait => {}
+            Next::Answer => {
+                let address = spec(peer)?.address.clone();
+                order(peer, Task::AnswerPeer { span, address });
+            }
+            Next::Meet(address) => {
+                let name = spec(peer)?.name.clone();
+                order(node, Task::MeetPeer { span, peer: Peer { name, address } });
+            }
+            Next::BurnIn { node: own, peer: other } => {
+                for (to, _) in [(node, own), (peer, other)].into_iter().filter(|(_, is_to)| *is_to)
+                {
+                    order(to, Task::BurnIn { span });
+                }
+            }
+            Next::Over { node, peer, link } => {
+                return Some(Event::PairTested { test: id, node, peer, link });
+            }
+        }
+        None
     }
 
     /// How a remedy stands that is carried out beside the control plane.
@@ -165,6 +215,26 @@ impl Mending {
             Err(error) => tracing::error!(%error, "no thread for a remedy; it is tried again"),
         }
         None
+    }
+
+    /// A remedy beside the control plane is over. When it has done its work and no burn-in follows, which
+    /// tells the node's agent, the agent is told of it first: what it found before would be reason to take
+    /// the node out again, as long as it tells of that.
+    fn told_of(
+        &mut self,
+        agents: &mut Agents,
+        core: &Core,
+        (node, id): (NodeId, EffectId),
+        outcome: Outcome,
+    ) -> Option<Outcome> {
+        let is_open = outcome == Outcome::Done && core.policy().repair.burn_in_ms == 0;
+        let can = self.known.get(&node).is_some_and(|known| known.can(Task::Mended.name()));
+        if !(is_open && can) {
+            return Some(outcome);
+        }
+        let limit = Millis(core.policy().repair.remedy_timeout_ms);
+        let work = Work { task: Task::Mended, limit };
+        self.on_node(agents, core, (node, id), work).map(|_| outcome)
     }
 
     /// Ends what nobody asks for any more.
@@ -222,19 +292,6 @@ fn outstanding(core: &Core) -> Vec<(NodeId, EffectId, Asked)> {
     asked.chain(trials).collect()
 }
 
-/// What two works of one test come to: one that failed is enough, and nothing is known before both
-/// are over.
-fn together(one: Option<Outcome>, other: Option<Outcome>) -> Option<Outcome> {
-    let is_failed = |it: &Option<Outcome>| matches!(it, Some(Outcome::Failed { .. }));
-    match (one, other) {
-        (one, _) if is_failed(&one) => one,
-        (_, other) if is_failed(&other) => other,
-        (Some(Outcome::Done), other) => other,
-        (one, Some(Outcome::Done)) => one,
-        (one, other) => one.and(other),
-    }
-}
-
 impl<D: Disk> Driver<D> {
     /// Compares what is asked for with what is under way, and stages what is over.
     pub(super) fn mend(&mut self, staged: &mut Staged) {
@@ -244,20 +301,23 @@ impl<D: Disk> Driver<D> {
         for (node, id, asked) in outstanding(core) {
             ids.insert((node, id));
             let outcome = match asked {
-                Asked::BurnIn { span, limit, peer } => {
+                Asked::BurnIn { span, limit, peer: None } => {
                     let work = Work { task: Task::BurnIn { span }, limit };
-                    let own = mending.on_node(agents, core, (node, id), work.clone());
-                    match peer {
-                        None => own,
-                        Some(peer) => {
-                            ids.insert((peer, id));
-                            together(own, mending.on_node(agents, core, (peer, id), work))
-                        }
-                    }
+                    mending.on_node(agents, core, (node, id), work)
+                }
+                Asked::BurnIn { span, limit, peer: Some(peer) } => {
+                    ids.insert((peer, id));
+                    let pair = Pair { id, node, peer, span, limit };
+                    let over = mending.test_pair(agents, core, pair);
+                    staged.events.extend(over.map(|event| (event, None)));
+                    None
                 }
                 Asked::Remedy(case) => match self.mender.way(&case) {
                     Way::Nowhere => Some(Outcome::Unsupported),
-                    Way::Here => mending.beside(&self.mender, &self.sender, &case),
+                    Way::Here => {
+                        let over = mending.beside(&self.mender, &self.sender, &case);
+                        over.and_then(|over| mending.told_of(agents, core, (node, id), over))
+                    }
                     Way::Node(work) => mending.on_node(agents, core, (node, id), work),
                 },
             };
@@ -306,24 +366,5 @@ mod tests {
         assert_eq!(tell(&mut core, 600_002, started).len(), 1, "the next one asks for it, too");
         let over = Event::RemedyOver { node, remedy: id, outcome: Outcome::Done };
         assert!(tell(&mut core, 1_200_002, over).is_empty());
-    }
-
-    #[test]
-    fn a_test_of_two_is_over_when_one_has_failed_or_both_are() {
-        let failed = || Some(Outcome::Failed { reason: "bits differ".into() });
-        let (done, unsupported) = (|| Some(Outcome::Done), || Some(Outcome::Unsupported));
-        for (one, other, expected) in [
-            (failed(), None, failed()),
-            (failed(), done(), failed()),
-            (unsupported(), failed(), failed()),
-            (done(), None, None),
-            (unsupported(), None, None),
-            (done(), done(), done()),
-            (done(), unsupported(), unsupported()),
-            (None, None, None),
-        ] {
-            assert_eq!(together(one.clone(), other.clone()), expected, "{one:?} {other:?}");
-            assert_eq!(together(other.clone(), one.clone()), expected, "{other:?} {one:?}");
-        }
     }
 }

@@ -11,6 +11,7 @@
 mod commit;
 mod handle;
 mod mending;
+mod pair;
 mod stage;
 
 pub(crate) use handle::{Ask, DriverHandle, Shared};

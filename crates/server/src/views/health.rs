@@ -2,9 +2,10 @@
 
 use super::{View, node_view, why_node};
 use lindos_api::health::{
-    BreakerView, ClassHealth, FindingView, FleetHealth, HistoryView, KeptInView, NodeFindings,
-    NodeHealth, Repairs, TicketView, TriedView,
+    BreakerView, ClassHealth, FindingView, FleetHealth, HistoryView, ImpairedPlace, KeptInView,
+    NodeFindings, NodeHealth, Repairs, TicketView, TriedView,
 };
+use lindos_core::explain::impaired::Impaired;
 use lindos_core::health::fleet::Out;
 use lindos_core::health::record::{Health, Open};
 use lindos_core::health::repair::{Stage, Ticket};
@@ -134,7 +135,10 @@ pub fn fleet_health(view: &View<'_>, limit: usize) -> FleetHealth {
             findings: health.open.len() as u32,
         }
     };
+    let (impaired, places) = view.core.impaired(limit);
     let mut answer = FleetHealth {
+        places_impaired: impaired.values().sum(),
+        impaired: places.into_iter().map(impaired_place).collect(),
         nodes_with_findings: with_findings.len() as u32,
         nodes_kept_in: kept.len() as u32,
         waiting_for_person: view.core.repairs().filter(|(_, t)| waits_for_person(t)).count() as u32,
@@ -159,6 +163,16 @@ fn count_nodes(view: &View<'_>, with_findings: &BTreeSet<NodeId>, answer: &mut F
         answer.nodes_in_burn_in += u32::from(node.out == Some(Out::BurnIn));
         let has_findings = with_findings.contains(&NodeId(index as u32));
         answer.nodes_well += u32::from(node.in_service() && !has_findings);
+    }
+}
+
+fn impaired_place(place: Impaired) -> ImpairedPlace {
+    ImpairedPlace {
+        kind: place.kind.to_string(),
+        name: place.name,
+        nodes: place.nodes,
+        nodes_left: place.left,
+        segment_max: place.segment_max,
     }
 }
 

@@ -162,6 +162,13 @@ fn findings(view: &View<'_>, page: &mut Page) {
     page.gauges("findings", "Findings that hold, by class", own.chain(other));
     let with_findings = health.nodes_with_findings.into();
     page.gauge("nodes_with_findings", "Nodes where something is found", with_findings);
+    let (impaired, _) = view.core.impaired(0);
+    let rows = ["NVLink domain", "rack"].map(|kind| {
+        let count = impaired.get(kind).copied().unwrap_or(0);
+        labelled("kind", &kind.replace(' ', "_").to_lowercase(), count.into())
+    });
+    let about = "NVLink domains, and other racks, of which not all nodes can take work";
+    page.gauges("places_impaired", about, rows);
 }
 
 fn jobs(view: &View<'_>, tally: &Tally, page: &mut Page) {

@@ -487,6 +487,16 @@ fn a_dry_run_says_what_would_be() {
 }
 
 #[test]
+fn an_idle_node_that_is_burnt_in_says_so() {
+    let repair =
+        lindos_model::policy::Repair { idle_burn_in_every_ms: MINUTE, ..Default::default() };
+    let mut told = Told::under(Policy { repair, ..Policy::default() }, nodes(1));
+    told.now = told.now + Millis(2 * MINUTE);
+    told.tell(&Event::Tick);
+    insta::assert_snapshot!(told.why_node("n0"), @"n0 is idle: no job waits; it is burnt in meanwhile, and whoever wants it has it at once");
+}
+
+#[test]
 fn a_node_says_what_it_does_and_why_the_rest_is_idle() {
     let spec = |name: &str, platform: &str| NodeSpec { platform: platform.into(), ..node(name) };
     let fleet = vec![node("n0"), node("n1"), spec("old", "dgx-a100")];

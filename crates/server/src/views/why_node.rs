@@ -89,6 +89,10 @@ fn answer(view: &View<'_>, id: NodeId, node: &Node, outlook: &NodeOutlook) -> St
         };
     };
     let because = because(view, node, idle);
+    if node.burn_in.is_some() {
+        let meanwhile = "it is burnt in meanwhile, and whoever wants it has it at once";
+        return format!("{name} is idle: {because}; {meanwhile}");
+    }
     if outlook.work.is_empty() {
         return format!("{name} is idle: {because}");
     }

@@ -244,7 +244,7 @@ impl FakeAgent {
                 break (order, work);
             }
         };
-        self.report.works.push(WorkReport { id: order.id, outcome: None });
+        self.report.works.push(WorkReport::new(order.id, None));
         self.say().await;
         (order.id, work.task)
     }

@@ -8,6 +8,7 @@
 
 mod decisions;
 mod durable;
+mod health;
 mod history;
 mod queue;
 mod samples;
@@ -17,6 +18,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use health::{HealthMeasures, health};
 pub use samples::{Figure, Unit};
 
 use history::History;

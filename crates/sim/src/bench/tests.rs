@@ -67,3 +67,11 @@ fn an_aged_fleet_is_fragmented_and_keeps_every_invariant() {
     history.end_all(&mut world, &mut |_, _| {});
     world.core.check();
 }
+
+#[test]
+fn every_node_that_is_condemned_is_out_and_every_one_that_is_mended_is_back() {
+    let measures = health(100, 3, &Counting::default(), &mut |_, _| {}).unwrap();
+    assert_eq!((measures.nodes, measures.cordons), (100, 6));
+    assert!(measures.busy > 0 && measures.busy < measures.cordons, "{measures:?}");
+    assert!(measures.figures.iter().all(|figure| figure.median().is_some()), "{measures:?}");
+}

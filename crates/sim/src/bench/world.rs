@@ -66,6 +66,11 @@ pub struct World {
 impl World {
     /// A fleet of `gpus` GPUs, all nodes up, without jobs.
     pub fn new(gpus: u64) -> Result<World, String> {
+        World::under(Policy::default(), gpus)
+    }
+
+    /// The same under this policy, with teams.
+    pub fn under(policy: Policy, gpus: u64) -> Result<World, String> {
         let mut world = World {
             core: Core::new(),
             now: Time(1_000_000_000_000),
@@ -78,7 +83,7 @@ impl World {
         let team = |name: String, share| Team { name, parent: String::new(), share, limit: None };
         let mut teams: Vec<Team> = (0..TEAMS).map(|index| team(team_name(index), share)).collect();
         teams.push(team(BENCH_TEAM.to_string(), 0));
-        let policy = Policy { teams, ..Policy::default() };
+        let policy = Policy { teams, ..policy };
         world.tell(&Event::ControlPlaneStarted { policy: Box::new(policy) });
         for (index, spec) in topology::nodes(gpus)?.into_iter().enumerate() {
             let is_some = spec.platform == SOME;

@@ -73,6 +73,8 @@ impl Watch {
             Event::RemedyOver { node, remedy, outcome } => {
                 self.on_answer(*node, *remedy, outcome);
             }
+            // A node that is lived again answers for itself how it does with others.
+            Event::PairTested { test, .. } => drop(self.repairs.orders.remove(test)),
             Event::NodeMended { node, how, .. } if is_done => self.on_said(seq, *node, *how),
             _ => {}
         }

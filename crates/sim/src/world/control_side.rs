@@ -108,6 +108,11 @@ impl World {
                     self.take(Event::RemedyOver { node, remedy, outcome });
                 }
             }
+            ToControl::PairTested(test, [node, peer, link]) => {
+                if self.control.is_some() {
+                    self.take(Event::PairTested { test, node, peer, link });
+                }
+            }
             ToControl::NodeFenced(node, fence) => {
                 let name = &self.setup.nodes[node].name;
                 if let Some(node) = self.control.as_ref().and_then(|c| c.core.node_by_name(name)) {

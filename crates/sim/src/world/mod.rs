@@ -189,6 +189,8 @@ enum ToControl {
     Ask(usize),
     NodeFenced(usize, EffectId),
     RemedyOver(usize, EffectId, RemedyOutcome),
+    /// Of the node, its peer and the link between them.
+    PairTested(EffectId, [RemedyOutcome; 3]),
 }
 
 /// A request of a user, repeated until it is answered.

@@ -470,7 +470,9 @@ impl World {
         self.send(&Happening::ToControl(ToControl::RemedyOver(node, effect, outcome)));
     }
 
-    /// A test of a node, or of two and their link, is over. It says the truth, or that nobody can.
+    /// A test of a node, or of two and their link, is over. It says the truth, or that nobody can. A node
+    /// that is bad shows by itself, or only in what it carries; with an older agent there is one word
+    /// about all of it, or none about the link.
     pub(super) fn on_tested(&mut self, node: usize, peer: Option<usize>, effect: EffectId) {
         let nodes: Vec<usize> = std::iter::once(node).chain(peer).collect();
         let is_under_way =
@@ -483,17 +485,32 @@ impl World {
             assert!(!alive, "violation: a node is tested while ranks run there");
         }
         let link = peer.map(|peer| (node.min(peer), node.max(peer)));
-        let is_weak = nodes.iter().any(|&node| self.nodes[node].is_weak)
-            || link.is_some_and(|link| self.weak_links.contains(&link));
-        let fails = is_weak != self.is_planted(Plant::TestsLie);
-        let outcome = if self.chances.chance(10_000) {
-            Outcome::Unsupported
-        } else if fails {
-            Outcome::Failed { reason: "not the same, bit for bit".into() }
-        } else {
-            Outcome::Done
+        let is_weak = nodes.iter().any(|&node| self.nodes[node].is_weak);
+        let is_weak_link = link.is_some_and(|link| self.weak_links.contains(&link));
+        let lies = self.is_planted(Plant::TestsLie);
+        let failed = || Outcome::Failed { reason: "not the same, bit for bit".into() };
+        let told = |fails: bool| if fails { failed() } else { Outcome::Done };
+        let chance = self.chances.between(0, 99);
+        let Some(peer) = peer.filter(|_| chance >= 10) else {
+            let outcome = match chance {
+                0 => Outcome::Unsupported,
+                _ => told((is_weak || is_weak_link) != lies),
+            };
+            return self.send(&Happening::ToControl(ToControl::RemedyOver(node, effect, outcome)));
         };
-        self.send(&Happening::ToControl(ToControl::RemedyOver(node, effect, outcome)));
+        let outcomes = match chance {
+            // Burnt in at once: nobody looks at what is carried.
+            10..20 => {
+                let [node, peer] = [node, peer].map(|it| told(self.nodes[it].is_weak != lies));
+                [node, peer, Outcome::Unsupported]
+            }
+            20..60 => [Outcome::Done, Outcome::Done, told((is_weak || is_weak_link) != lies)],
+            _ => {
+                let [node, peer] = [node, peer].map(|it| told(self.nodes[it].is_weak));
+                [node, peer, told(is_weak_link != lies)]
+            }
+        };
+        self.send(&Happening::ToControl(ToControl::PairTested(effect, outcomes)));
     }
 
     pub(super) fn on_fenced(&mut self, node: usize, fence: EffectId) {

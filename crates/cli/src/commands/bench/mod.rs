@@ -1,6 +1,7 @@
 //! `lindos bench`: the figures that we quote, each with the command that makes it.
 
 mod agent;
+mod health;
 mod recover;
 mod report;
 mod schedule;
@@ -19,6 +20,8 @@ pub struct BenchArgs {
 enum BenchCommand {
     /// Measure an idle agent with every check of the machine's health on
     Agent(agent::AgentBenchArgs),
+    /// Time how nodes are taken out of service and come back, on fleets of up to 125,000 nodes
+    Health(health::HealthBenchArgs),
     /// Do faults of several kinds to a real job, and time each phase of its recovery
     Recover(recover::RecoverArgs),
     /// Time the scheduler's decisions on an aged fleet of up to a million GPUs
@@ -30,6 +33,7 @@ enum BenchCommand {
 pub async fn run(args: BenchArgs) -> Result<(), Failure> {
     match args.command {
         BenchCommand::Agent(args) => agent::agent(args).await,
+        BenchCommand::Health(args) => health::health(&args),
         BenchCommand::Recover(args) => recover::recover(args).await,
         BenchCommand::Schedule(args) => schedule::schedule(&args),
         BenchCommand::Sim(args) => sim::sim(&args),

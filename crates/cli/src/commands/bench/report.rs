@@ -41,8 +41,14 @@ pub fn object(measures: &Measures) -> Value {
     object.insert("occupancy".into(), json!(rounded(measures.occupancy)));
     object.insert("whole_free_nodes".into(), json!(measures.whole_free_nodes));
     object.insert("build_s".into(), json!(rounded(measures.build_s)));
+    put_figures(&mut object, &measures.figures);
+    Value::Object(object)
+}
+
+/// Medians by key, and then what they are worth.
+pub fn put_figures(object: &mut Map<String, Value>, figures: &[Figure]) {
     let by_key = |value: fn(&Figure) -> Value| {
-        measures.figures.iter().map(move |figure| (figure.key.to_string(), value(figure)))
+        figures.iter().map(move |figure| (figure.key.to_string(), value(figure)))
     };
     object.extend(by_key(|figure| json!(figure.median().map(rounded))));
     object.insert("p95".into(), by_key(|figure| json!(figure.p95().map(rounded))).collect());
@@ -51,10 +57,9 @@ pub fn object(measures: &Measures) -> Value {
     object.insert("goals".into(), goals.collect());
     let met = by_key(|figure| json!(figure.is_met())).filter(|(_, met)| !met.is_null());
     object.insert("met".into(), met.collect());
-    Value::Object(object)
 }
 
-fn rounded(value: f64) -> f64 {
+pub fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
@@ -118,21 +123,28 @@ fn in_full(told: &Value, is_verbose: bool) -> String {
 /// All fleets side by side; the verdict is on the largest.
 fn growth(all: &[Value]) -> String {
     let Some(largest) = all.last() else { return String::new() };
-    let fleet = |told: &Value| format!("{} GPUs", rate(told["gpus"].as_f64().unwrap_or(0.0)));
+    let with_goals: Vec<(&str, &str, &str)> =
+        FIGURES.into_iter().filter(|(key, ..)| !largest["goals"][*key].is_null()).collect();
+    side_by_side(all, ("gpus", "GPUs"), &with_goals)
+}
+
+/// Fleets of several sizes, a column each, told apart by `size` and counted in what stands beside it.
+pub fn side_by_side(all: &[Value], size: (&str, &str), figures: &[(&str, &str, &str)]) -> String {
+    let Some(largest) = all.last() else { return String::new() };
+    let fleet = |told: &Value| format!("{} {}", rate(told[size.0].as_f64().unwrap_or(0.0)), size.1);
     let mut header = vec!["medians".to_string()];
     header.extend(all.iter().map(fleet));
     header.extend(["goal".to_string(), String::new()]);
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let numbers: Vec<usize> = (1..=all.len() + 1).collect();
     let mut table = Builder::new(output::width(), &header).right(&numbers);
-    for (key, name, unit) in FIGURES {
-        let goal = &largest["goals"][key];
-        if !goal.is_null() {
-            let mut row = vec![name.to_string()];
-            row.extend(all.iter().map(|told| said(&told[key], unit)));
-            row.extend([said(goal, unit), verdict(largest, key).to_string()]);
-            table.row(row);
-        }
+    for (key, name, unit) in figures {
+        let goal = &largest["goals"][*key];
+        let mut row = vec![(*name).to_string()];
+        row.extend(all.iter().map(|told| said(&told[*key], unit)));
+        row.push(if goal.is_null() { String::new() } else { said(goal, unit) });
+        row.push(verdict(largest, key).to_string());
+        table.row(row);
     }
     table.finish()
 }

@@ -77,7 +77,7 @@ fn measure_apart(args: &ScheduleArgs, gpus: u64) -> Result<Value, Failure> {
 }
 
 /// The clock and the memory of this process.
-struct ThisMachine(Instant);
+pub(super) struct ThisMachine(pub(super) Instant);
 
 impl Machine for ThisMachine {
     fn nanos(&self) -> u64 {

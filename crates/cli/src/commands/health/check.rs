@@ -20,6 +20,9 @@ pub struct CheckArgs {
     /// Another library in place of libnvidia-ml.so.1
     #[arg(long, value_name = "FILE", env = "LINDOS_NVML")]
     nvml: Option<PathBuf>,
+    /// Look at a machine whose /dev, /proc and /sys are below this folder
+    #[arg(long, value_name = "DIR", env = "LINDOS_HEALTH_ROOT", hide = true)]
+    root: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,7 +55,8 @@ fn expectations(path: Option<&PathBuf>) -> Result<Expectations, Failure> {
 pub fn check(args: &CheckArgs) -> Result<(), Failure> {
     let expected = expectations(args.expect.as_ref())?;
     let nvml = args.nvml.clone().map_or_else(NvmlSource::of_the_driver, NvmlSource::at);
-    let checks = health::checks(&Root::of_this_machine(), &expected, From::Boot, nvml);
+    let root = args.root.as_deref().map_or_else(Root::of_this_machine, Root::at);
+    let checks = health::checks(&root, &expected, From::Boot, nvml);
     let count = checks.len();
     // A single look takes what it sees at its word.
     let mut monitor = Monitor::new(checks.into_iter().map(Once::wrap).collect());

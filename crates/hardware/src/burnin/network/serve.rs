@@ -1,17 +1,19 @@
 //! The end that answers.
 
-use super::wire::{Blocks, Head, Kind, Received, greet};
+use super::wire::{Blocks, Head, Kind, PATIENCE, Received, greet};
 use crate::burnin::kernel::{Path, digest_of_all};
 use crate::burnin::{Faults, Limit};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Connections at a time: a test has one more than its streams.
 const CONNECTIONS_MAX: usize = 16;
 /// However long the other end asks for.
 const SENDING_MAX: Duration = Duration::from_secs(3600);
+/// Between looks for a peer that is waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub struct Server {
@@ -44,7 +46,8 @@ impl Server {
                 }
                 let open = &open;
                 scope.spawn(move || {
-                    if let Err(error) = answer(&stream, faults) {
+                    let answered = greet(&stream).and_then(|()| answer(&stream, faults));
+                    if let Err(error) = answered {
                         told(format!("{peer}: {error}"));
                     }
                     open.fetch_sub(1, Ordering::Relaxed);
@@ -52,11 +55,56 @@ impl Server {
             }
         })
     }
+
+    /// Answers one peer, until its test is over: it holds the first of its connections from the beginning
+    /// to the end. Whether one came within the limit. Whoever connects and is no peer is sent away.
+    pub fn answer_one(
+        &self,
+        limit: Limit,
+        faults: &dyn Faults,
+        told: &(dyn Fn(String) + Sync),
+    ) -> io::Result<bool> {
+        self.listener.set_nonblocking(true)?;
+        let (has_come, is_over, open) =
+            (AtomicBool::new(false), AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            while !is_over.load(Ordering::Acquire) && !limit.is_over() {
+                let (stream, peer) = match self.listener.accept() {
+                    Ok(accepted) => accepted,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        std::thread::sleep(LOOK_INTERVAL);
+                        continue;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                    Err(error) => return Err(error),
+                };
+                if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+                    open.fetch_sub(1, Ordering::Relaxed);
+                    continue;
+                }
+                let (has_come, is_over, open) = (&has_come, &is_over, &open);
+                scope.spawn(move || {
+                    let greeted = stream.set_nonblocking(false).and_then(|()| greet(&stream));
+                    let is_first = greeted.is_ok() && !has_come.swap(true, Ordering::AcqRel);
+                    let answered = greeted.and_then(|()| {
+                        // It is silent for as long as its others carry blocks.
+                        stream.set_read_timeout(Some(limit.left().max(PATIENCE)))?;
+                        answer(&stream, faults)
+                    });
+                    if let Err(error) = answered {
+                        told(format!("{peer}: {error}"));
+                    }
+                    open.fetch_sub(1, Ordering::Relaxed);
+                    is_over.fetch_or(is_first, Ordering::AcqRel);
+                });
+            }
+            Ok(has_come.load(Ordering::Acquire))
+        })
+    }
 }
 
-/// One connection, until the other end closes it.
+/// One connection that has been greeted, until the other end closes it.
 fn answer(stream: &TcpStream, faults: &dyn Faults) -> io::Result<()> {
-    greet(stream)?;
     let mut received = Received::new();
     loop {
         let head = match Head::read(stream) {

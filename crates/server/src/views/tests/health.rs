@@ -2,6 +2,7 @@
 
 use super::super::{fleet_health, node_health, nodes as all_nodes, repairs};
 use super::*;
+use lindos_api::health::ImpairedPlace;
 use lindos_model::finding::{Action, Device, Finding, FindingClass};
 use lindos_model::finding::{FindingSource, Severity, Suspect};
 use lindos_model::policy::Repair;
@@ -132,6 +133,30 @@ fn one_that_is_kept_in_says_what_keeps_it() {
 }
 
 #[test]
+fn what_a_domain_that_has_lost_nodes_can_still_serve_is_told_once_and_the_worst_first() {
+    let mut all = nodes(9);
+    for (index, node) in all.iter_mut().enumerate() {
+        let domain = ["a", "b", ""][index / 3];
+        node.location.rack = format!("r{}", index / 3);
+        node.location.nvlink = domain.to_string();
+    }
+    all[4].platform = "dgx-a100".to_string();
+    let mut told = Told::under(half_may_be_out(), all);
+    for node in [3, 7, 8] {
+        told.drain(node, "later");
+    }
+    let health = fleet_health(&told.view(), 9);
+    let one = |kind: &str, name: &str, nodes_left, segment_max| {
+        let (kind, name) = (kind.to_string(), name.to_string());
+        ImpairedPlace { kind, name, nodes: 3, nodes_left, segment_max }
+    };
+    let expected = [one("rack", "r2", 1, 1), one("NVLink domain", "b", 2, 1)];
+    assert_eq!(health.impaired, expected, "of two designs no segment is made");
+    let first = fleet_health(&told.view(), 1);
+    assert_eq!((first.places_impaired, &first.impaired[..]), (2, &expected[..1]));
+}
+
+#[test]
 fn the_fleet_at_a_glance_names_its_worst_nodes_first() {
     let mut told = Told::under(half_may_be_out(), nodes(6));
     told.find(3, finding("disk.slow", Severity::Warning, Action::Inspect));
@@ -201,6 +226,8 @@ fn the_fleet_at_a_glance_names_its_worst_nodes_first() {
           "findings": 2
         }
       ],
+      "places_impaired": 0,
+      "impaired": [],
       "breakers": []
     }
     "#);
