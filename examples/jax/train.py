@@ -8,6 +8,7 @@ goes on from the newest; otherwise it keeps none.
 import argparse
 import os
 import re
+import sys
 from functools import partial
 
 import jax
@@ -90,7 +91,10 @@ def save(folder, step, state):
 
 def load_newest(folder, state):
     """(steps done, state): the given state if there is no checkpoint."""
+    # What was saved after this step was saved with a broken loss.
+    newest = int(os.environ.get("LINDOS_RESUME_STEP", sys.maxsize))
     names = sorted(n for n in os.listdir(folder) if re.fullmatch(r"step-\d+\.npz", n))
+    names = [name for name in names if int(name[5:-4]) <= newest]
     if not names:
         return 0, state
     with np.load(os.path.join(folder, names[-1])) as arrays:

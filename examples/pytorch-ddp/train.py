@@ -8,6 +8,7 @@ and goes on from the newest; otherwise it keeps none.
 import argparse
 import os
 import re
+import sys
 
 import torch
 import torch.distributed as dist
@@ -49,7 +50,10 @@ def save(folder, step, model, optimizer):
 
 def load_newest(folder, model, optimizer):
     """The step to go on from: 0 if there is no checkpoint."""
+    # What was saved after this step was saved with a broken loss.
+    newest = int(os.environ.get("LINDOS_RESUME_STEP", sys.maxsize))
     names = sorted(n for n in os.listdir(folder) if re.fullmatch(r"step-\d+\.pt", n))
+    names = [name for name in names if int(name[5:-3]) <= newest]
     if not names:
         return 0
     state = torch.load(os.path.join(folder, names[-1]))

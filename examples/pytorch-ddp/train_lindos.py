@@ -37,6 +37,8 @@ def main():
     args = parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(1)
+    # All above needs no rank. On a warm spare it is done, and here the process waits for its rank.
+    lindos.stand_by()
     dist.init_process_group("gloo")
     rank = dist.get_rank()
 

@@ -28,6 +28,9 @@ def latest_checkpoint(pattern: str = "*", folder: Optional[str] = None) -> Optio
     Newest is by the last number in the name, so `step-90.pt` comes before `step-100.pt`; names
     without a number are not checkpoints. `pattern` is that of `fnmatch`, over names. A folder
     counts like a file. What `atomic_save` has not finished is never returned.
+
+    In the folder that Lindos keeps, one that was saved after the step that Lindos says to go on from
+    (`LINDOS_RESUME_STEP`) is passed over: it was saved with a broken loss.
     """
     found = _numbered(pattern, folder)
     return found[1] if found else None
@@ -44,7 +47,9 @@ def resume(pattern: str = "*", folder: Optional[str] = None) -> Tuple[int, Optio
 
 
 def _numbered(pattern: str, folder: Optional[str]) -> Optional[Tuple[int, str]]:
-    folder = folder or os.environ.get("LINDOS_CHECKPOINT_DIR")
+    lent = os.environ.get("LINDOS_CHECKPOINT_DIR")
+    newest = _resume_step() if folder in (None, "", lent) else None
+    folder = folder or lent
     try:
         names = os.listdir(folder) if folder else []
     except OSError:
@@ -55,7 +60,16 @@ def _numbered(pattern: str, folder: Optional[str]) -> Optional[Tuple[int, str]]:
         unfinished = name.startswith(".") or name.endswith(_PARTIAL)
         if numbers and not unfinished and fnmatch.fnmatch(name, pattern):
             found.append((int(numbers[-1]), os.path.join(folder, name)))
+    if newest is not None:
+        found = [(step, path) for step, path in found if step <= newest]
     return max(found) if found else None
+
+
+def _resume_step() -> Optional[int]:
+    try:
+        return int(os.environ["LINDOS_RESUME_STEP"])
+    except (KeyError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

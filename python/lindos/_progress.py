@@ -70,6 +70,12 @@ def checkpoint(step: int, path: Any, seconds: Optional[float] = None) -> None:
         _send({"checkpoint": what})
 
 
+def offer() -> None:
+    """This program can wait for its rank."""
+    if os.environ.get("LINDOS_SOCKET"):
+        _send({"stand_by": True})
+
+
 def _add(message: dict, name: str, value: Any) -> None:
     if value is not None:
         message[name] = value

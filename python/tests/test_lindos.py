@@ -166,7 +166,64 @@ class Stacks(Case):
             reader.settimeout(10)
 
 
+class StandBy(Case):
+    def wait_for_rank(self, script="import lindos, os\nlindos.stand_by()\nprint(os.environ['RANK'])"):
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.settimeout(20)
+        listener.bind(self.path("s0.sock"))
+        listener.listen()
+        env = {**os.environ, "PYTHONPATH": str(PACKAGE), "LINDOS_STANDBY": self.path("s0.sock")}
+        process = subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.kill)
+        connection, _ = listener.accept()
+        self.addCleanup(connection.close)
+        return process, connection
+
+    def test_who_has_its_rank_offers_to_wait_and_goes_on(self):
+        reader = self.listen()
+        self.assertFalse(lindos.stand_by())
+        self.assertEqual(json.loads(reader.recv(4096)), {"stand_by": True})
+
+    def test_outside_lindos_nobody_waits(self):
+        self.assertFalse(lindos.stand_by())
+
+    def test_who_waits_goes_on_with_its_rank(self):
+        script = (
+            "import lindos, os\nassert 'RANK' not in os.environ\nassert lindos.stand_by()\n"
+            "assert 'LINDOS_STANDBY' not in os.environ\n"
+            "print(os.environ['RANK'], os.environ['ODD'])"
+        )
+        process, connection = self.wait_for_rank(script)
+        # In pieces, as a stream may bring it.
+        for part in (b"RANK=3\nODD=a=b", b" c\x0bd\n", b"\n"):
+            connection.sendall(part)
+        self.assertEqual(process.stdout.read(), b"3 a=b c\x0bd\n")
+        self.assertEqual(process.wait(20), 0)
+
+    def test_who_is_not_wanted_any_more_ends_quietly(self):
+        for said in (b"", b"RANK=3\n"):
+            process, connection = self.wait_for_rank()
+            connection.sendall(said)
+            connection.close()
+            self.assertEqual((process.stdout.read(), process.wait(20)), (b"", 0))
+            os.unlink(self.path("s0.sock"))
+
+
 class Checkpoints(Case):
+    def test_what_was_saved_after_the_step_to_go_on_from_is_passed_over(self):
+        self.write("step-10.pt", "step-20.pt", "step-30.pt")
+        os.environ["LINDOS_CHECKPOINT_DIR"] = self.folder
+        self.assertEqual(lindos.resume()[0], 30)
+        for said, expected in (("20", 20), ("25", 20), ("0", 0), ("soon", 30)):
+            os.environ["LINDOS_RESUME_STEP"] = said
+            self.assertEqual(lindos.resume()[0], expected, said)
+        os.environ["LINDOS_RESUME_STEP"] = "10"
+        with tempfile.TemporaryDirectory() as other:
+            pathlib.Path(other, "step-40.pt").write_text("x")
+            self.assertEqual(lindos.resume(folder=other)[0], 40)
+
     def test_the_folder_is_made(self):
         self.assertIsNone(lindos.checkpoint_dir())
         self.assertEqual(lindos.checkpoint_dir(self.path("mine")), self.path("mine"))

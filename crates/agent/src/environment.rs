@@ -59,15 +59,53 @@ pub fn launch_env(
     for (name, value) in defaults {
         environment.entry(name.into()).or_insert_with(|| value.into());
     }
-    let contract = Contract { plan, local, nvidia };
-    contract.lindos(&mut environment);
-    contract.replica(&mut environment);
-    match plan.launch.spec.launch {
-        LaunchMode::Torchrun => contract.torchrun(&mut environment),
-        LaunchMode::Jax => contract.jax(&mut environment),
-        LaunchMode::Slurm => contract.slurm(&mut environment),
-        LaunchMode::Plain => {}
+    Contract { plan, local, nvidia }.apply(&mut environment);
+    environment
+}
+
+/// What this contract sets of it, and nothing else.
+pub fn contract_env(plan: &Plan, local: u32, nvidia: bool) -> Environment {
+    let mut environment = Environment::new();
+    Contract { plan, local, nvidia }.apply(&mut environment);
+    environment
+}
+
+/// Where processes that wait for a rank say so.
+const STANDBY: &str = "LINDOS_STANDBY";
+/// Set where ranks of the job have the GPUs meanwhile.
+const STANDBY_BESIDE: &str = "LINDOS_STANDBY_BESIDE";
+/// What of the contract is the same whatever rank it will be.
+const KNOWN_BEFORE: [&str; 12] = [
+    "LINDOS_JOB",
+    "LINDOS_JOB_NAME",
+    "LINDOS_NODE",
+    "LINDOS_LOCAL_RANK",
+    "LINDOS_LOCAL_WORLD_SIZE",
+    "LINDOS_GPUS",
+    "LINDOS_ARRAY_INDEX",
+    "LINDOS_ARRAY_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "CUDA_VISIBLE_DEVICES",
+    COOKIE,
+];
+
+/// The environment of a process that waits for a rank. What its rank decides is missing: it is told
+/// later, as [`contract_env`] of the attempt.
+pub fn standby_env(
+    plan: &Plan,
+    local: u32,
+    inherited: impl IntoIterator<Item = (OsString, OsString)>,
+    nvidia: bool,
+) -> Environment {
+    let mut environment = launch_env(plan, local, inherited, nvidia);
+    for name in contract_env(plan, local, nvidia).into_keys() {
+        if KNOWN_BEFORE.iter().all(|known| name != *known) {
+            environment.remove(&name);
+        }
     }
+    set(&mut environment, STANDBY, plan.standby_socket(local).display());
+    set_or_remove(&mut environment, STANDBY_BESIDE, plan.beside.then_some(1));
     environment
 }
 
@@ -101,6 +139,17 @@ fn host_and_port(host: &str, port: u16) -> String {
 }
 
 impl Contract<'_> {
+    fn apply(&self, environment: &mut Environment) {
+        self.lindos(environment);
+        self.replica(environment);
+        match self.plan.launch.spec.launch {
+            LaunchMode::Torchrun => self.torchrun(environment),
+            LaunchMode::Jax => self.jax(environment),
+            LaunchMode::Slurm => self.slurm(environment),
+            LaunchMode::Plain => {}
+        }
+    }
+
     /// Counted over the whole job, as in reports and logs.
     fn job_rank(&self) -> u32 {
         self.plan.launch.first_rank.0 + self.local
@@ -301,6 +350,8 @@ pub(crate) mod tests {
             log_dir: "/logs/7-3".into(),
             socket_dir: "/a/7-3".into(),
             cgroup: None,
+            standby: None,
+            beside: false,
         }
     }
 
@@ -336,6 +387,43 @@ pub(crate) mod tests {
 
     fn env(mode: LaunchMode) -> Environment {
         launch_env(&plan(mode), 1, Vec::new(), false)
+    }
+
+    #[test]
+    fn a_process_that_waits_knows_nothing_of_its_rank() {
+        let own = |name: &str, value: &str| (OsString::from(name), OsString::from(value));
+        let inherited = vec![own("HOME", "/root"), own("RANK", "9")];
+        for mode in [LaunchMode::Torchrun, LaunchMode::Jax, LaunchMode::Slurm, LaunchMode::Plain] {
+            let mut plan = plan(mode);
+            (plan.epoch, plan.beside) = (Epoch(0), true);
+            let waits = standby_env(&plan, 1, inherited.clone(), true);
+            let expected = [
+                "LINDOS_ATTEMPT=cookie",
+                "LINDOS_GPUS=2,3",
+                "LINDOS_JOB=7",
+                "LINDOS_JOB_NAME=demo",
+                "LINDOS_LOCAL_RANK=1",
+                "LINDOS_LOCAL_WORLD_SIZE=2",
+                "LINDOS_NODE=n1",
+                "LINDOS_STANDBY=/a/7-3/s1.sock",
+                "LINDOS_STANDBY_BESIDE=1",
+            ];
+            assert_eq!(lines(&waits, &["LINDOS_"]), expected);
+            assert_eq!(
+                lines(&waits, &["HOME", "CUDA_"]),
+                ["CUDA_VISIBLE_DEVICES=2,3", "HOME=/root"]
+            );
+            let of_rank = ["RANK", "WORLD", "GROUP", "ROLE", "MASTER", "TORCHE", "JAX_", "SLURM"];
+            assert_eq!(lines(&waits, &of_rank), Vec::<String>::new());
+            // With what it is told later it has all that a rank has.
+            let full = launch_env(&plan, 1, inherited.clone(), true);
+            let mut told = waits;
+            told.extend(contract_env(&plan, 1, true));
+            for name in [STANDBY, STANDBY_BESIDE] {
+                told.remove(OsStr::new(name));
+            }
+            assert_eq!(told, full);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::files::{self, NodeDir};
 use crate::node::lock::NodeLock;
-use crate::plan::{Key, Plan, State};
+use crate::plan::{Plan, State};
 use crate::{sweep, work};
 use anyhow::{Context as _, bail};
 use lindos_hardware::process::{self, ProcessId};
@@ -37,8 +37,12 @@ pub fn fence(dir: &Path) -> anyhow::Result<()> {
         }
     };
     for key in node.keys() {
-        fence_attempt(&node, key, deadline)
+        fence_attempt(&node.attempt(key), deadline)
             .with_context(|| format!("cannot fence attempt {key}"))?;
+    }
+    for id in node.standby_ids() {
+        fence_attempt(&node.standby(id), deadline)
+            .with_context(|| format!("cannot fence what waits for a rank ({id})"))?;
     }
     for id in work::numbers(&node.works()) {
         work::stop(&node.works().join(id.to_string()))?;
@@ -46,12 +50,11 @@ pub fn fence(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn fence_attempt(node: &NodeDir, key: Key, deadline: Instant) -> anyhow::Result<()> {
-    let attempt = node.attempt(key);
-    let plan: Option<Plan> = files::read_json(&files::spec_file(&attempt)).ok();
+fn fence_attempt(attempt: &Path, deadline: Instant) -> anyhow::Result<()> {
+    let plan: Option<Plan> = files::read_json(&files::spec_file(attempt)).ok();
     loop {
         // Read again and again: a shim that had only just been started may write more.
-        let state: Option<State> = files::read_json(&files::state_file(&attempt)).ok();
+        let state: Option<State> = files::read_json(&files::state_file(attempt)).ok();
         let listens = plan.as_ref().is_some_and(|plan| {
             // Connected, or refused for now because its queue is full: in both cases it lives.
             match UnixStream::connect(plan.shim_socket()) {
@@ -59,7 +62,7 @@ fn fence_attempt(node: &NodeDir, key: Key, deadline: Instant) -> anyhow::Result<
                 Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
             }
         });
-        let mut left = shims(&attempt, state.as_ref());
+        let mut left = shims(attempt, state.as_ref());
         for &shim in &left {
             process::kill_verified(shim).context("cannot kill the shim")?;
         }

@@ -2,6 +2,7 @@
 
 use crate::plan::Key;
 use anyhow::Context as _;
+use lindos_model::EffectId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, DirBuilder, File};
@@ -21,7 +22,7 @@ impl NodeDir {
     /// Makes what is missing. Nobody but this user can look inside: whoever can write to a
     /// rank's socket can invent its progress.
     pub fn create(&self) -> anyhow::Result<()> {
-        for dir in [self.0.clone(), self.attempts(), self.logs(), self.works()] {
+        for dir in [self.0.clone(), self.attempts(), self.logs(), self.works(), self.standbys()] {
             private_dir(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
         Ok(())
@@ -57,6 +58,25 @@ impl NodeDir {
 
     pub fn works(&self) -> PathBuf {
         self.0.join("works")
+    }
+
+    /// Processes that wait for a rank, a folder each; those that went on as ranks keep theirs until
+    /// their attempt is forgotten.
+    pub fn standbys(&self) -> PathBuf {
+        self.0.join("standbys")
+    }
+
+    pub fn standby(&self, id: EffectId) -> PathBuf {
+        self.standbys().join(id.to_string())
+    }
+
+    pub fn standby_ids(&self) -> Vec<EffectId> {
+        let Ok(entries) = fs::read_dir(self.standbys()) else { return Vec::new() };
+        let number =
+            |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+        let mut ids: Vec<EffectId> = entries.filter_map(number).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// The attempts that have a folder, in order.

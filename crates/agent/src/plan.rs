@@ -7,8 +7,8 @@ use lindos_hardware::cgroup::Place;
 use lindos_hardware::process::ProcessId;
 use lindos_model::report::Refusal;
 use lindos_model::{
-    Activity, AttemptReport, Epoch, JobId, Rank, RankExit, RankPace, RankReport, RankStack,
-    ReportedPhase, Symptom,
+    Activity, AttemptReport, EffectId, Epoch, JobId, Rank, RankExit, RankPace, RankReport,
+    RankStack, ReportedPhase, Symptom,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -52,6 +52,13 @@ pub struct Plan {
     /// Holds `shim.sock` and the ranks' `rRANK.sock`: short enough for a socket's path.
     pub socket_dir: PathBuf,
     pub cgroup: Option<Place>,
+    /// Processes that wait for a rank: of this plan, when its epoch is 0; otherwise those that go on
+    /// as its ranks, and whose cookie, control group and sockets it has.
+    #[serde(default)]
+    pub standby: Option<EffectId>,
+    /// Of processes that wait for a rank: whether ranks of the job have the GPUs meanwhile.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 impl Plan {
@@ -62,6 +69,16 @@ impl Plan {
     pub fn ranks(&self) -> impl Iterator<Item = Rank> + use<> {
         let first = self.launch.first_rank.0;
         (first..first.saturating_add(self.launch.rank_count)).map(Rank)
+    }
+
+    /// Whether its processes wait for a rank.
+    pub fn is_standby(&self) -> bool {
+        self.epoch == Epoch(0)
+    }
+
+    /// Where the process that will be this node's rank number `local` says that it waits.
+    pub fn standby_socket(&self, local: u32) -> PathBuf {
+        self.socket_dir.join(format!("s{local}.sock"))
     }
 
     pub fn shim_socket(&self) -> PathBuf {
@@ -84,6 +101,9 @@ pub struct State {
     pub shim: Option<ProcessId>,
     #[serde(default)]
     pub ranks: Vec<RankState>,
+    /// Of processes that wait for a rank: whether all of them do. `None` of an attempt.
+    #[serde(default)]
+    pub ready: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -128,21 +148,25 @@ pub struct Reading {
     pub checkpoint_blocked_ms: u64,
     /// The first step of those whose told losses were no numbers, without one since that was.
     pub loss_broken_from: Option<u64>,
+    /// Its program can wait for its rank.
+    pub stands_by: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// SIGTERM now, SIGKILL after the grace; asked again, the earlier end counts.
     Stop { grace_ms: u64 },
     /// Nobody needs to know how it ended: a shim that only waits to write that down may go.
     Release,
+    /// The processes that wait go on as the ranks of the attempt in this folder.
+    Launch { attempt: PathBuf },
 }
 
 impl State {
     /// Of an attempt that never ran here.
     pub fn without_ranks(phase: ReportedPhase) -> State {
-        State { phase, boot: String::new(), shim: None, ranks: Vec::new() }
+        State { phase, boot: String::new(), shim: None, ranks: Vec::new(), ready: None }
     }
 
     pub fn refused(refusal: Refusal) -> State {
@@ -168,6 +192,7 @@ impl State {
             boot: lindos_hardware::process::boot_id(),
             shim: None,
             ranks: plan.ranks().map(rank).collect(),
+            ready: plan.is_standby().then_some(false),
         }
     }
 
@@ -209,6 +234,7 @@ impl State {
                 activity: rank.activity,
                 stack: rank.stack.clone(),
                 pace: rank.pace,
+                stands_by: reading.stands_by,
             }
         })
     }

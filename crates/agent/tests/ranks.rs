@@ -91,6 +91,19 @@ fn what_a_rank_leaves_behind_is_killed() {
 }
 
 #[test]
+fn a_shim_whose_folder_is_gone_ends_with_its_ranks() {
+    let mut node = Node::start();
+    node.launch(1, 1, node.script("exec sleep 1000"));
+    let rank = node.wait_started(1).ranks[0].pid;
+    let shim = node.shim_pid(1, 1);
+    node.kill_agent();
+    std::fs::remove_dir_all(node.dir()).unwrap();
+    kill(rank, Signal::KILL);
+    // There is nowhere to keep the final state, and nobody who will ask for it.
+    until("the shim to end", || !is_alive(shim));
+}
+
+#[test]
 fn progress_comes_over_the_socket() {
     let node = Node::start();
     let script = r#"exec python3 -c '

@@ -11,7 +11,8 @@ use crate::work::{WorkOrder, WorkReport};
 use lindos_model::Finding;
 use lindos_model::report::AttemptReport;
 use lindos_model::{
-    Activity, Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank, RankPace, RankStack, Symptom,
+    Activity, EffectId, Epoch, GpuSet, JobId, JobSpec, Millis, NodeSpec, Rank, RankPace, RankStack,
+    StandbyReport, Symptom,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -47,6 +48,9 @@ pub struct Report {
     /// Works that were begun here and are not forgotten.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub works: Vec<WorkReport>,
+    /// Processes here that wait for a rank. An older agent does not say: it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standbys: Vec<StandbyReport>,
 }
 
 /// Findings of one report; of more, the first are told.
@@ -79,6 +83,10 @@ pub struct RankProgress {
     /// How it spends its time. An older agent does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pace: Option<RankPace>,
+    /// Its program can be started before its rank is known, and wait for it. An older agent does not
+    /// say.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stands_by: bool,
 }
 
 /// What the end of a rank's output says of why it failed.
@@ -126,8 +134,30 @@ pub struct Command {
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     Launch(Box<Launch>),
-    Stop { grace: Millis },
+    Stop {
+        grace: Millis,
+    },
     Forget,
+    /// Start the job's processes, which then wait for a rank. An older agent ignores it.
+    StandBy(Box<StandBy>),
+    /// End those of this number, if they wait still, and report them no more.
+    StandDown {
+        standby: EffectId,
+    },
+}
+
+/// What processes that wait for a rank can be told before they have one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandBy {
+    pub id: EffectId,
+    pub spec: Arc<JobSpec>,
+    /// What they will have.
+    pub gpus: GpuSet,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array_index: Option<u32>,
+    /// Ranks of the job have these GPUs meanwhile.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 /// One node's part of a launch: all that its ranks need to know.

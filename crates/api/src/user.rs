@@ -242,6 +242,30 @@ pub struct AttemptSummary {
     /// Free nodes that are kept for it, should it lose some of its own.
     #[serde(default)]
     pub spares: Vec<String>,
+    /// Processes of it that wait for a rank, so that its next start is a short one. Of the present
+    /// attempt of a job that asks for such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<WarmView>,
+}
+
+/// Where processes of a job wait for a rank.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+pub struct WarmView {
+    /// Whether its program has said that it can wait. Until then none is started.
+    pub offered: bool,
+    /// Of its spares, those on which they wait or are started.
+    pub spares: Vec<WarmSpare>,
+    /// On so many nodes of its gang they wait beside its ranks, or are started …
+    pub beside: u32,
+    /// … and on so many of these all of them wait.
+    pub beside_ready: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, Default)]
+pub struct WarmSpare {
+    pub node: String,
+    /// Whether all of them wait.
+    pub ready: bool,
 }
 
 /// A part of a gang that can be lost and come back while the others go on.

@@ -5,7 +5,7 @@ mod support;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use support::{Lab, kill};
+use support::{Lab, Running, kill, repository};
 
 /// Four ranks that step one after the other, as a token goes round; whoever waits for it sleeps.
 const RING: &str = "r=$LINDOS_RANK; d=$LINDOS_CHECKPOINT_DIR/$LINDOS_EPOCH; mkdir -p $d; \
@@ -31,6 +31,100 @@ fn a_rank_that_is_stopped_is_a_hang_within_seconds() {
     // Five seconds, the interval of progress, and what a machine under tests takes.
     assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(12), "{took:?}");
     run.wait_for("progress", |line| line["epoch"] == 2);
+    run.signal(Signal::INT);
+    assert_eq!(run.end().code, 130);
+    assert_eq!(lab.processes(), Vec::<i32>::new());
+}
+
+/// The same, with a rank that has more to do in each step than the others, by itself.
+fn ring_with_slow(rank: u32) -> String {
+    let busy =
+        format!("if [ $r = {rank} ]; then j=0; while [ $j -lt 100000 ]; do j=$((j+1)); done; fi; ");
+    RING.replace("sleep 0.02; ", &format!("sleep 0.02; {busy}"))
+}
+
+#[test]
+fn the_rank_that_the_others_wait_for_is_named_and_no_other() {
+    let lab = Lab::new();
+    let job = lab.job("ring", 4, &ring_with_slow(2), "");
+    let mut command = lab.lindos(["run", job.to_str().unwrap(), "--json"]);
+    // Two readings: shorter windows would say it sooner, of nothing.
+    command.env("LINDOS_STRAGGLER_WINDOW_MS", "8000");
+    let mut run = Running::start(command);
+    let rank = run.wait_for("rank_started", |line| line["rank"] == 2);
+    // Three windows, and those in which this machine had no time for any rank.
+    let seen = run.wait_for_long("straggler_seen", |_| true);
+    assert_eq!((&seen["straggler"]["rank"], &seen["node"]), (&2.into(), &rank["node"]), "{seen}");
+    assert_eq!(seen["straggler"]["sign"], "waits_least", "{seen}");
+    assert!(seen["text"].as_str().unwrap().contains("slows its job down"), "{seen}");
+    // It is shown, and stays the only one.
+    let job = lab.json(["job", "1"]);
+    assert_eq!(job["straggler"]["node"], rank["node"], "{job}");
+    let step = job["step"].as_u64().unwrap();
+    run.wait_for("progress", |line| line["step"].as_u64() > Some(step));
+    run.signal(Signal::INT);
+    let ended = run.end();
+    assert_eq!(ended.code, 130, "{ended:?}");
+    assert_eq!(ended.stdout.matches("\"straggler_seen\"").count(), 1, "{}", ended.stdout);
+    assert_eq!(lab.processes(), Vec::<i32>::new());
+}
+
+/// Four ranks that meet in each step; after the tenth one does not come, and all of them sleep.
+const MEETS: &str = r#"
+import os, time
+import lindos
+
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+folder = os.environ["LINDOS_CHECKPOINT_DIR"]
+
+def at(other):
+    try:
+        with open(f"{folder}/{lindos.epoch()}-{other}") as file:
+            return int(file.read() or 0)
+    except FileNotFoundError:
+        return 0
+
+def all_reduce(step):
+    mine = f"{folder}/{lindos.epoch()}-{rank}"
+    with open(mine + ".new", "w") as file:
+        file.write(str(step))
+    os.replace(mine + ".new", mine)
+    while any(at(other) < step for other in range(world)):
+        time.sleep(0.02)
+
+def shuffle(step):
+    while rank == 2 and step == 11 and lindos.epoch() == 1:
+        time.sleep(0.02)
+
+for step in range(1, 1000):
+    shuffle(step)
+    all_reduce(step)
+    lindos.step(step, loss=1.5)
+    time.sleep(0.05)
+"#;
+
+#[test]
+fn in_a_hang_the_rank_that_is_not_where_the_others_are_is_blamed() {
+    let lab = Lab::new();
+    let script = lab.write("meets.py", MEETS);
+    let package = repository().join("python");
+    let command = format!("PYTHONPATH={} exec python3 {}", package.display(), script.display());
+    let job = lab.job("meets", 4, &command, "");
+    // The package tells steps; there is no pattern.
+    let text = std::fs::read_to_string(&job).unwrap();
+    let job = lab.write("meets.toml", text.split("[progress]").next().unwrap());
+    let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
+    let rank = run.wait_for("rank_started", |line| line["rank"] == 2);
+    let fault = run.wait_for_long("fault", |_| true);
+    assert!(fault["reason"]["hang"].is_object(), "{fault}");
+    run.wait_for("progress", |line| line["epoch"] == 2);
+    let job = lab.json(["job", "1"]);
+    let blame = &job["attempts"][0]["blame"];
+    assert_eq!(blame["culprit"]["node"], rank["node"], "{blame}");
+    let clues = blame["clues"].as_array().unwrap();
+    let outside = clues.iter().find_map(|clue| clue["sign"].get("outside_collective"));
+    let outside = outside.unwrap_or_else(|| panic!("no word of stacks: {blame}"));
+    assert_eq!((&outside["rank"], &outside["place"]), (&2.into(), &"elsewhere".into()), "{blame}");
     run.signal(Signal::INT);
     assert_eq!(run.end().code, 130);
     assert_eq!(lab.processes(), Vec::<i32>::new());

@@ -66,6 +66,23 @@ pub enum Order {
     Stop { grace: Millis },
     /// The core knows all about this attempt: its `Gone` need not be reported any more.
     Forget,
+    /// Start the job's processes, which then wait for a rank. Those that wait on a node when an
+    /// attempt of their job is launched there go on as its ranks. Nothing is started where processes
+    /// of the job wait already, and what works there for anybody else goes first.
+    StandBy(Arc<StandBy>),
+    /// End those that this effect asked for, and report them no more. Not when they have become ranks.
+    StandDown { standby: EffectId },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandBy {
+    /// The first effect that asked for them: an order that is given again has another.
+    pub id: EffectId,
+    pub spec: Arc<JobSpec>,
+    /// Which job of its array it is.
+    pub array_index: Option<u32>,
+    /// They wait beside ranks that have the node's GPUs.
+    pub beside: bool,
 }
 
 /// The launch of a gang, or of one replica of it; the same for all its nodes.

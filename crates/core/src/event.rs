@@ -8,7 +8,7 @@ use lindos_model::finding::{Device, Finding, FindingClass};
 use lindos_model::reservation::Reservation;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, JobId, JobSpec, Mended, NodeId, NodeSpec, Outcome, Policy,
-    Rank, RequestId, Stacks, Stall, Straggler, Symptom, Time,
+    Rank, RequestId, Stacks, Stall, StandbyReport, Straggler, Symptom, Time,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -177,6 +177,18 @@ pub enum Event {
         epoch: Epoch,
         stacks: Box<Stacks>,
     },
+    /// A rank says that its program can be started before its rank is known, and wait for it.
+    StandbyOffered {
+        job: JobId,
+    },
+    /// Response to `StandBy` and `StandDown`: all processes on a node that wait for a rank. Of the
+    /// report of this number.
+    StandbysReported {
+        node: NodeId,
+        incarnation: u64,
+        seq: u64,
+        standbys: Vec<StandbyReport>,
+    },
     /// A test of two nodes is over: what each of them came to by itself, and what was carried between
     /// them. `Unsupported`: nobody there can try that, or it is not told. A test that says no more than
     /// whether it failed is answered by `RemedyOver`.
@@ -231,6 +243,8 @@ impl Event {
             | Event::StragglerSeen { .. }
             | Event::StragglerGone { .. }
             | Event::StacksSeen { .. }
+            | Event::StandbyOffered { .. }
+            | Event::StandbysReported { .. }
             | Event::Tick => false,
         }
     }
@@ -260,6 +274,8 @@ impl Event {
             Event::StragglerSeen { .. } => "straggler_seen",
             Event::StragglerGone { .. } => "straggler_gone",
             Event::StacksSeen { .. } => "stacks_seen",
+            Event::StandbyOffered { .. } => "standby_offered",
+            Event::StandbysReported { .. } => "standbys_reported",
             Event::PairTested { .. } => "pair_tested",
             Event::StepReached { .. } => "step_reached",
             Event::CheckpointSaved { .. } => "checkpoint_saved",

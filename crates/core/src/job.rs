@@ -54,6 +54,8 @@ pub struct Job {
     pub was_slow: Option<(Rank, NodeId)>,
     /// Whether any attempt has ever told a step.
     pub reports_steps: bool,
+    /// Whether its program has said that it can wait for its rank.
+    pub stands_by: bool,
     /// As the last attempt showed it.
     pub step_ms: Option<u64>,
     /// The longest silence that any attempt has shown.

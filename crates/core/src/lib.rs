@@ -93,6 +93,10 @@ pub struct Core {
     spares_turn: JobId,
     /// Nodes, and their GPUs, that are kept for running gangs.
     spares: (u32, u64),
+    /// Jobs that may want processes to wait for a rank somewhere, in this step.
+    short_of_standbys: BTreeSet<JobId>,
+    /// Processes that need not wait any more, where: nobody was told so yet, in this step.
+    unwanted_standbys: Vec<(JobId, NodeId, EffectId)>,
     /// By node, where anything is known.
     health: BTreeMap<NodeId, Health>,
     /// Those of them that may be a clue in a fault.
@@ -278,6 +282,10 @@ impl Core {
             Event::StacksSeen { job, epoch, stacks } => {
                 self.on_stacks_seen(*job, *epoch, stacks);
             }
+            Event::StandbyOffered { job } => self.on_standby_offered(*job),
+            Event::StandbysReported { node, incarnation, seq, standbys } => {
+                self.on_standbys_reported(*node, (*incarnation, *seq), standbys, out);
+            }
             Event::PairTested { test, node, peer, link } => {
                 self.on_pair_tested(*test, node, peer, link, out);
             }
@@ -305,6 +313,7 @@ impl Core {
                 self.wake_by(at);
             }
         }
+        self.keep_standbys(out);
         self.settle_ledger();
     }
 
@@ -400,6 +409,7 @@ impl Core {
             Timer::Kept => self.must_look_at_kept = true,
             Timer::Trial(trial) => self.on_trial_overdue(trial, out),
             Timer::Idle => self.burn_in_idle(out),
+            Timer::Standby(job) => self.on_standbys_overdue(job, out),
         }
     }
 
@@ -446,6 +456,7 @@ impl Core {
         self.check_holds();
         self.check_reservations();
         self.check_spares();
+        self.check_standbys();
         self.check_repairs();
         self.check_trials();
         self.check_idle();
@@ -524,6 +535,9 @@ impl Core {
         let mut core: Core =
             postcard::from_bytes(bytes).map_err(|error| SnapshotError(error.to_string()))?;
         core.fleet.restore_index();
+        for attempt in core.jobs.values_mut().filter_map(|job| job.attempt.as_mut()) {
+            attempt.restore_failed();
+        }
         core.conspicuous = Conspicuous::among(&core.health);
         let policy = core.policy.clone();
         core.teams.rule_by(&policy);

@@ -15,6 +15,7 @@ mod repairs;
 mod replicas;
 mod slow;
 mod spares;
+mod standbys;
 mod story;
 mod suspects;
 

@@ -30,6 +30,8 @@ pub enum Timer {
     Trial(u64),
     /// Idle nodes may be due for a burn-in, or one of theirs should be over.
     Idle,
+    /// Nodes that have not said that a job's processes wait there are asked again.
+    Standby(JobId),
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

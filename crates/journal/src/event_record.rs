@@ -6,15 +6,18 @@
 //! Version 2 differs from version 1 in one event: the policy that a control plane starts under has
 //! more keys, at its end ([`Repair::later_keys`]). What they rule did not exist under version 1, so a
 //! policy of that has it switched off.
+//!
+//! Version 3 differs from version 2 in one event, too: the job that is submitted has more keys, at its
+//! end ([`JobSpec::later_keys`]). A job of an earlier version asks for nothing by them.
 
 use crate::record::{DecodeError, Record};
 use lindos_core::Event;
-use lindos_model::Time;
 use lindos_model::policy::Repair;
+use lindos_model::{JobSpec, Time};
 use serde::{Deserialize, Serialize};
 
 /// The newest version that this program reads, as it stands in a record's first byte.
-const NEWEST_TAG: u8 = 1;
+const NEWEST_TAG: u8 = 2;
 
 /// One record of the journal, in postcard. A record of an older version is written again as it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +27,12 @@ pub enum EventRecord {
         at: Time,
         event: Event,
     },
+    /// Read, and no longer written.
     V2 {
+        at: Time,
+        event: Event,
+    },
+    V3 {
         at: Time,
         event: Event,
     },
@@ -33,16 +41,20 @@ pub enum EventRecord {
 impl EventRecord {
     /// A record of the newest version.
     pub fn new(at: Time, event: Event) -> EventRecord {
-        EventRecord::V2 { at, event }
+        EventRecord::V3 { at, event }
     }
 
     pub fn parts(&self) -> (Time, &Event) {
-        let (EventRecord::V1 { at, event } | EventRecord::V2 { at, event }) = self;
+        let (EventRecord::V1 { at, event }
+        | EventRecord::V2 { at, event }
+        | EventRecord::V3 { at, event }) = self;
         (*at, event)
     }
 
     pub fn into_parts(self) -> (Time, Event) {
-        let (EventRecord::V1 { at, event } | EventRecord::V2 { at, event }) = self;
+        let (EventRecord::V1 { at, event }
+        | EventRecord::V2 { at, event }
+        | EventRecord::V3 { at, event }) = self;
         (at, event)
     }
 }
@@ -57,19 +69,37 @@ fn off() -> Repair {
     Repair { pair_test_ms: 0, idle_burn_in_every_ms: 0, ..Repair::default() }
 }
 
-/// Whether a record of version 1 holds a policy: its tag, its time, and then the event's number.
-fn has_policy(bytes: &[u8]) -> bool {
-    let Some((0, rest)) = bytes.split_first() else { return false };
-    let after_time = postcard::take_from_bytes::<u64>(rest);
-    after_time.is_ok_and(|(_, rest)| rest.first() == Some(&0))
+/// The end of a job that versions 1 and 2 do not have.
+fn later_keys_of_job(spec: &JobSpec) -> Vec<u8> {
+    postcard::to_stdvec(&spec.later_keys()).expect("numbers are plain data")
+}
+
+/// The bytes that a record of an older version lacks at its end: after its tag and its time stands
+/// the event's number.
+fn missing(bytes: &[u8]) -> Vec<u8> {
+    let Some((&tag, rest)) = bytes.split_first() else { return Vec::new() };
+    let Ok((_, rest)) = postcard::take_from_bytes::<u64>(rest) else { return Vec::new() };
+    match (tag, rest.first()) {
+        (0, Some(0)) => later_keys(&off()),
+        (0 | 1, Some(7)) => later_keys_of_job(&lindos_model::job::sample("none", 1, 1)),
+        _ => Vec::new(),
+    }
 }
 
 impl Record for EventRecord {
     fn encode(&self, out: &mut Vec<u8>) {
         let mut bytes = postcard::to_stdvec(self).expect("an event is plain data");
-        if let EventRecord::V1 { event: Event::ControlPlaneStarted { policy }, .. } = self {
-            bytes.truncate(bytes.len() - later_keys(&policy.repair).len());
-        }
+        let later = match self {
+            EventRecord::V1 { event: Event::ControlPlaneStarted { policy }, .. } => {
+                later_keys(&policy.repair).len()
+            }
+            EventRecord::V1 { event: Event::JobSubmitted { spec, .. }, .. }
+            | EventRecord::V2 { event: Event::JobSubmitted { spec, .. }, .. } => {
+                later_keys_of_job(spec).len()
+            }
+            _ => 0,
+        };
+        bytes.truncate(bytes.len() - later);
         out.extend_from_slice(&bytes);
     }
 
@@ -79,13 +109,9 @@ impl Record for EventRecord {
             let reason = format!("it has version {version}, this program reads up to {newest}");
             return Err(DecodeError(reason));
         }
-        let converted;
-        let bytes = if has_policy(bytes) {
-            converted = [bytes, &later_keys(&off())].concat();
-            &converted
-        } else {
-            bytes
-        };
+        let missing = missing(bytes);
+        let converted = if missing.is_empty() { None } else { Some([bytes, &missing].concat()) };
+        let bytes = converted.as_deref().unwrap_or(bytes);
         let (record, rest) =
             postcard::take_from_bytes(bytes).map_err(|error| DecodeError(error.to_string()))?;
         if rest.is_empty() {
@@ -127,7 +153,7 @@ mod tests {
         Action, Activity, Apart, AttemptReport, Device, EffectId, Epoch, Exit, Finding,
         FindingClass, FindingSource, JobId, Mended, NodeId, NodeSpec, Outcome, Policy, Rank,
         RankExit, RankReport, ReportedPhase, RequestId, Severity, SlowBy, SlowSign, StackPlace,
-        Stacks, Stall, Straggler, Suspect, Symptom, SymptomKind, job,
+        Stacks, Stall, StandbyReport, StandbyState, Straggler, Suspect, Symptom, SymptomKind, job,
     };
     use std::sync::Arc;
 
@@ -139,9 +165,10 @@ mod tests {
         })
     }
 
-    const GOLDEN: [&str; 2] = [
+    const GOLDEN: [&str; 3] = [
         include_str!("../tests/golden/record-v1.txt"),
         include_str!("../tests/golden/record-v2.txt"),
+        include_str!("../tests/golden/record-v3.txt"),
     ];
 
     fn attempts() -> Vec<AttemptReport> {
@@ -295,6 +322,19 @@ mod tests {
                     outside: vec![(Rank(300), StackPlace::Data)],
                 }),
             },
+            Event::StandbyOffered { job: JobId(9) },
+            Event::StandbysReported {
+                node,
+                incarnation: 3,
+                seq: 1000,
+                standbys: [
+                    StandbyState::Starting,
+                    StandbyState::Ready,
+                    StandbyState::Ended { reason: "exit status 1".into() },
+                ]
+                .map(|state| StandbyReport { job: JobId(9), id: EffectId(70_002), state })
+                .into(),
+            },
             Event::PairTested {
                 test: EffectId(70_002),
                 node: Outcome::Done,
@@ -378,7 +418,17 @@ mod tests {
             }
             other => other,
         };
-        hold_against(2, events.map(of_version_2).map(|event| EventRecord::new(at, event)));
+        let records = events.map(of_version_2);
+        hold_against(2, records.clone().map(|event| EventRecord::V2 { at, event }));
+        let of_version_3 = |event| match event {
+            Event::JobSubmitted { request, user, spec } => {
+                let spec =
+                    JobSpec { spares: 2, warm_spares: 300, warm_restarts: true, ..(*spec).clone() };
+                Event::JobSubmitted { request, user, spec: Arc::new(spec) }
+            }
+            other => other,
+        };
+        hold_against(3, records.map(of_version_3).map(|event| EventRecord::new(at, event)));
     }
 
     #[test]
@@ -387,8 +437,8 @@ mod tests {
         EventRecord::V1 { at: Time(1), event: Event::Tick }.encode(&mut bytes);
         bytes.push(0);
         assert!(EventRecord::decode(&bytes).unwrap_err().0.contains("left over"));
-        bytes[0] = 2;
-        assert!(EventRecord::decode(&bytes).unwrap_err().0.contains("version 3"));
+        bytes[0] = 3;
+        assert!(EventRecord::decode(&bytes).unwrap_err().0.contains("version 4"));
         assert!(EventRecord::decode(&[]).is_err());
     }
 }

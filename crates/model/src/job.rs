@@ -98,6 +98,12 @@ pub struct JobSpec {
     pub stop_grace: Millis,
     pub log_bytes_max: u64,
     pub log_files_max: u32,
+    /// On so many of the spares its processes are started, and wait for a rank.
+    #[serde(default)]
+    pub warm_spares: u32,
+    /// So they are on each node of the gang, beside its ranks, for the next start.
+    #[serde(default)]
+    pub warm_restarts: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,6 +230,11 @@ impl JobSpec {
 }
 
 impl JobSpec {
+    /// The keys that jobs in older journals do not have, in their order there.
+    pub fn later_keys(&self) -> (u32, bool) {
+        (self.warm_spares, self.warm_restarts)
+    }
+
     fn checkpoint_given(&self) -> Option<Millis> {
         match self.checkpoint_every? {
             CheckpointEvery::Auto => None,
@@ -247,6 +258,10 @@ impl JobSpec {
         }
         if self.spares > self.nodes {
             return bad("gang.spares", format!("at most one for each of {} nodes", self.nodes));
+        }
+        if self.warm_spares > self.spares {
+            let message = format!("they are among the {} spares (gang.spares)", self.spares);
+            return bad("gang.warm_spares", message);
         }
         Ok(())
     }
@@ -394,8 +409,12 @@ pub struct GangTable {
     pub segment: Option<u32>,
     pub replicas: Option<u32>,
     pub min_replicas: Option<u32>,
+    /// Default: the warm ones.
+    pub spares: Option<u32>,
     #[serde(default)]
-    pub spares: u32,
+    pub warm_spares: u32,
+    #[serde(default)]
+    pub warm_restarts: bool,
     #[serde(default)]
     pub platforms: Vec<String>,
     #[serde(default)]
@@ -503,7 +522,7 @@ impl JobFile {
             replicas: self.gang.replicas.unwrap_or(1),
             // Those that are left of more than half are never two parties.
             replicas_min: self.gang.min_replicas.unwrap_or(most_of(self.gang.replicas)),
-            spares: self.gang.spares,
+            spares: self.gang.spares.unwrap_or(self.gang.warm_spares),
             platforms: self.gang.platforms,
             labels: self.gang.labels,
             exclude: self.gang.exclude,
@@ -523,6 +542,8 @@ impl JobFile {
             stop_grace: span(self.stop.grace).unwrap_or(STOP_GRACE),
             log_bytes_max: self.logs.bytes_max.unwrap_or(LOG_BYTES_MAX),
             log_files_max: self.logs.files_max.unwrap_or(LOG_FILES_MAX),
+            warm_spares: self.gang.warm_spares,
+            warm_restarts: self.gang.warm_restarts,
         }
     }
 }
@@ -579,6 +600,8 @@ pub fn sample(name: &str, nodes: u32, gpus_per_node: u16) -> JobSpec {
         stop_grace: STOP_GRACE,
         log_bytes_max: LOG_BYTES_MAX,
         log_files_max: LOG_FILES_MAX,
+        warm_spares: 0,
+        warm_restarts: false,
     }
 }
 
@@ -610,6 +633,17 @@ mod tests {
     }
 
     #[test]
+    fn spares_are_as_many_as_are_warm_unless_more_are_asked_for() {
+        let spares = |more: &str| {
+            let spec = parse(&format!("{MINIMAL}{more}")).unwrap();
+            (spec.spares, spec.warm_spares, spec.warm_restarts)
+        };
+        assert_eq!(spares(""), (0, 0, false));
+        assert_eq!(spares("warm_spares = 1\n"), (1, 1, false));
+        assert_eq!(spares("spares = 2\nwarm_spares = 1\nwarm_restarts = true\n"), (2, 1, true));
+    }
+
+    #[test]
     fn folders_are_relative_to_the_file() {
         let text = format!("workdir = \"../run\"\n{MINIMAL}[checkpoint]\ndir = \"ckpt\"\n");
         let spec = parse(&text).unwrap();
@@ -635,6 +669,8 @@ mod tests {
             (format!("{MINIMAL}[progress]\npattern = \"(\"\n"), "progress.pattern"),
             (format!("{MINIMAL}[progress]\npattern = \"x\"\n"), "no group named `step`"),
             (format!("{MINIMAL}min_nodes = 3\n"), "min_nodes is 1 to nodes (2)"),
+            (format!("{MINIMAL}spares = 1\nwarm_spares = 2\n"), "among the 1 spares"),
+            (format!("{MINIMAL}warm_spares = 3\n"), "at most one for each of 2 nodes"),
         ];
         for (text, expected) in cases {
             let error = parse(&text).unwrap_err();

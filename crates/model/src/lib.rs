@@ -2,7 +2,7 @@
 //!
 //! Ids and time ([`id`], [`time`]), the machines ([`node`], [`fleet`]), what a user asks for
 //! ([`job`]), what an agent reports ([`report`]), where GPU-time goes ([`column`]), why a job
-//! waits or an attempt ended ([`reason`]), what a check found ([`finding`]), what a burn-in found
+//! waits or an attempt ended ([`reason`]), which processes wait for a rank ([`standby`]), what a check found ([`finding`]), what a burn-in found
 //! ([`burnin`]), how ranks spend their time ([`pace`]), what is seen of those in trouble ([`witness`])
 //! and who is to blame for it ([`blame`]), what happened ([`trail`]), and the settings that the core
 //! decides by ([`policy`]).
@@ -23,6 +23,7 @@ pub mod reason;
 pub mod repair;
 pub mod report;
 pub mod reservation;
+pub mod standby;
 pub mod time;
 pub mod topology;
 pub mod trail;
@@ -40,6 +41,7 @@ pub use policy::Policy;
 pub use reason::{EndReason, WaitReason};
 pub use repair::{Mended, Outcome, Remedy};
 pub use report::{AttemptReport, Exit, RankExit, RankReport, ReportedPhase};
+pub use standby::{StandbyReport, StandbyState};
 pub use time::{Millis, Time};
 pub use topology::Level;
 pub use trail::{TrailEntry, TrailKind};

@@ -288,6 +288,26 @@ pub enum TrailKind {
     StragglerGone {
         rank: Rank,
     },
+    /// Its processes are started, to wait for a rank: on these spares, and beside its ranks on so many
+    /// nodes.
+    StandbyBegun {
+        spares: Vec<String>,
+        beside: u32,
+    },
+    /// They all wait: on a spare, or on so many nodes beside its ranks.
+    StandbyReady {
+        beside: u32,
+        after: Millis,
+    },
+    /// Those that waited on a node, or were to wait there, have ended by themselves.
+    StandbyEnded {
+        reason: String,
+    },
+    /// On so many of the nodes on which it was just launched, processes waited for that.
+    StartedWarm {
+        warm: u32,
+        nodes: u32,
+    },
     /// Two suspects were tested, but not the link between them: their agents, or one of them, are of a
     /// version that cannot.
     LinkNotTested {
@@ -424,9 +444,17 @@ impl TrailKind {
             TrailKind::CheckpointsSpoilt { .. } => "checkpoints_spoilt",
             TrailKind::StragglerSeen { .. } => "straggler_seen",
             TrailKind::StragglerGone { .. } => "straggler_gone",
+            TrailKind::StandbyBegun { .. } => "standby_begun",
+            TrailKind::StandbyReady { .. } => "standby_ready",
+            TrailKind::StandbyEnded { .. } => "standby_ended",
+            TrailKind::StartedWarm { .. } => "started_warm",
             TrailKind::LinkNotTested { .. } => "link_not_tested",
         }
     }
+}
+
+fn nodes(count: u32) -> String {
+    format!("{count} {}", if count == 1 { "node" } else { "nodes" })
 }
 
 impl fmt::Display for TrailKind {
@@ -596,6 +624,34 @@ impl fmt::Display for TrailKind {
             }
             TrailKind::StragglerGone { rank } => {
                 write!(f, "rank {rank} keeps up with the others again")
+            }
+            TrailKind::StandbyBegun { spares, beside } => {
+                f.write_str("its processes are started, to wait for a rank, ")?;
+                match (&spares[..], beside) {
+                    ([], _) => write!(f, "beside its ranks on {}", nodes(*beside)),
+                    (spares, 0) => write!(f, "on {}", spares.join(", ")),
+                    (spares, _) => {
+                        let beside = nodes(*beside);
+                        write!(f, "on {} and beside its ranks on {beside}", spares.join(", "))
+                    }
+                }
+            }
+            TrailKind::StandbyReady { beside: 0, after } => {
+                write!(
+                    f,
+                    "warm: its processes wait for a rank there, {after} after they were asked for"
+                )
+            }
+            TrailKind::StandbyReady { beside, after } => write!(
+                f,
+                "warm: its processes wait beside its ranks on {}, {after} after they were asked for",
+                nodes(*beside)
+            ),
+            TrailKind::StandbyEnded { reason } => {
+                write!(f, "not warm: its processes that were to wait there have ended: {reason}")
+            }
+            TrailKind::StartedWarm { warm, nodes: all } => {
+                write!(f, "goes on warm on {warm} of {}", nodes(*all))
             }
             TrailKind::SuspectsOut { nodes } => write!(
                 f,

@@ -108,6 +108,10 @@ impl Agents {
             },
             effect::Order::Stop { grace } => Order::Same(agent::Order::Stop { grace: *grace }),
             effect::Order::Forget => Order::Same(agent::Order::Forget),
+            effect::Order::StandBy(order) => Order::StandBy(order),
+            effect::Order::StandDown { standby } => {
+                Order::Same(agent::Order::StandDown { standby: *standby })
+            }
         }
     }
 
@@ -136,6 +140,7 @@ enum Order<'a> {
         gang: Arc<Vec<agent::GangNode>>,
         replica: Option<agent::LaunchReplica>,
     },
+    StandBy(&'a effect::StandBy),
     Same(agent::Order),
 }
 
@@ -144,6 +149,15 @@ impl Order<'_> {
         let (launch, gang, replica) = match self {
             Order::Launch { launch, gang, replica } => (launch, gang, replica),
             Order::Same(order) => return order.clone(),
+            Order::StandBy(order) => {
+                return agent::Order::StandBy(Box::new(agent::StandBy {
+                    id: order.id,
+                    spec: Arc::clone(&order.spec),
+                    gpus: target.gpus,
+                    array_index: order.array_index,
+                    beside: order.beside,
+                }));
+            }
         };
         let rank_count = launch.ranks_per_node();
         agent::Order::Launch(Box::new(agent::Launch {

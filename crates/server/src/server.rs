@@ -9,8 +9,9 @@ use crate::location::Location;
 use crate::mender::Mender;
 use crate::open::{self, journal_folder};
 use crate::token::{Token, random_u128};
+use lindos_core::edges::StragglerWatch;
 use lindos_journal::{Disk, RealDisk};
-use lindos_model::Policy;
+use lindos_model::{Millis, Policy};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -37,6 +38,8 @@ pub struct ServerConfig {
     pub mender: Arc<dyn Mender>,
     /// Whom to tell what happens, over webhooks.
     pub alerts: Option<Alerts>,
+    /// How long windows are in which ranks are compared, at least; `None`: as long as usual.
+    pub straggler_window: Option<Millis>,
     /// Of the program, for [`Location`] and the status.
     pub version: String,
 }
@@ -63,7 +66,16 @@ pub async fn start_on<D: Disk + Send + 'static>(
     config: ServerConfig,
     disk: impl FnMut() -> io::Result<D> + Send + 'static,
 ) -> Result<ServerHandle, StartError> {
-    let ServerConfig { state_dir, listen, policy, fencer, mender, alerts, version } = config;
+    let ServerConfig {
+        state_dir,
+        listen,
+        policy,
+        fencer,
+        mender,
+        alerts,
+        straggler_window,
+        version,
+    } = config;
     make_private(&state_dir)?;
     let folder = journal_folder(&state_dir);
     let urandom = |source| StartError::Io { action: "read", path: "/dev/urandom".into(), source };
@@ -83,8 +95,10 @@ pub async fn start_on<D: Disk + Send + 'static>(
         tracing::warn!(%address, "listening beyond this machine, and without TLS");
     }
 
-    let starting =
-        move || Driver::start(journal, replayed.core, policy, fencer, mender, replayed.records);
+    let watch = straggler_window.map_or_else(StragglerWatch::default, StragglerWatch::with_window);
+    let starting = move || {
+        Driver::start(journal, replayed.core, policy, fencer, mender, watch, replayed.records)
+    };
     let (driver, handle) = blocking(starting).await??;
     let thread = spawn(driver, Arc::clone(handle.shared()))?;
 

@@ -148,6 +148,7 @@ mod tests {
             activity: None,
             pace: None,
             stack: None,
+            stands_by: false,
         }
     }
 

@@ -5,12 +5,12 @@
 //! the core says `Forget`.
 
 use crate::fault::Plant;
-use lindos_core::effect::{Command, Launch, Order, Target};
+use lindos_core::effect::{Command, Launch, Order, StandBy, Target};
 use lindos_model::finding::Finding;
 use lindos_model::report::Refusal;
 use lindos_model::{
     AttemptReport, EffectId, Epoch, Exit, GpuSet, JobId, Rank, RankExit, RankPace, RankReport,
-    ReportedPhase, Time,
+    ReportedPhase, StandbyReport, StandbyState, Time,
 };
 use std::collections::BTreeMap;
 
@@ -40,9 +40,21 @@ pub struct SimNode {
     pub remedy: Option<EffectId>,
     /// It fails every test, and nothing else shows it.
     pub is_weak: bool,
+    /// Processes that wait for a rank, by job.
+    pub standbys: BTreeMap<JobId, LocalStandby>,
     next_pid: u32,
     /// A bug that is put into its agent.
     pub plant: Option<Plant>,
+}
+
+/// Processes of a job that wait for a rank, or will.
+#[derive(Clone, Debug)]
+pub struct LocalStandby {
+    pub id: EffectId,
+    pub gpus: GpuSet,
+    pub state: StandbyState,
+    /// Their process numbers, which stay when they become ranks.
+    pub pids: Vec<u32>,
 }
 
 /// An order as one agent hears it.
@@ -62,6 +74,7 @@ impl Told {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 pub struct LocalAttempt {
     pub gpus: GpuSet,
     /// Which replica of its job it is a part of; 0 of a job that is one.
@@ -73,6 +86,8 @@ pub struct LocalAttempt {
     pub stopping: bool,
     /// Its ranks came to a bug of their own, and say so.
     pub came_to_bug: bool,
+    /// Its ranks had waited for it.
+    pub was_warm: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -105,6 +120,8 @@ pub enum Doing {
     Nothing,
     /// Ranks started: the node has its part of the attempt.
     Started,
+    /// Processes were started that are to wait for a rank.
+    StandingBy,
     /// Ranks are to be gone after the grace time.
     Stopping {
         grace_ms: u64,
@@ -140,7 +157,33 @@ impl SimNode {
                 }
                 Doing::Nothing
             }
+            Order::StandBy(order) => self.on_stand_by(key, order, &command.to),
+            Order::StandDown { .. } if self.plant == Some(Plant::StandbyDeaf) => Doing::Nothing,
+            Order::StandDown { standby } => {
+                self.standbys.retain(|_, waiting| waiting.id != *standby);
+                Doing::Nothing
+            }
         }
+    }
+
+    fn on_stand_by(&mut self, (job, epoch): (JobId, Epoch), order: &StandBy, to: &Target) -> Doing {
+        let is_late = self.floors.get(&job).is_some_and(|&floor| floor > epoch);
+        let is_taken = self.attempts.iter().any(|((other, _), attempt)| {
+            let is_beside = order.beside && *other == job;
+            attempt.is_alive() && !is_beside && attempt.gpus.intersects(to.gpus)
+        });
+        if is_late || is_taken || self.standbys.contains_key(&job) {
+            return Doing::Nothing;
+        }
+        let pids = (0..order.spec.ranks_per_node).map(|_| self.new_pid()).collect();
+        let state = StandbyState::Starting;
+        self.standbys.insert(job, LocalStandby { id: order.id, gpus: to.gpus, state, pids });
+        Doing::StandingBy
+    }
+
+    fn new_pid(&mut self) -> u32 {
+        self.next_pid += 1;
+        1000 + self.next_pid
     }
 
     fn on_launch(&mut self, key: (JobId, Epoch), launch: &Launch, to: &Target) -> Doing {
@@ -155,6 +198,7 @@ impl SimNode {
             ranks: Vec::new(),
             stopping: false,
             came_to_bug: false,
+            was_warm: false,
         };
         if let Some(&newest) = self.floors.get(&key.0).filter(|&&floor| floor >= key.1) {
             attempt.refused = Some(Refusal::StaleEpoch { newest });
@@ -162,10 +206,20 @@ impl SimNode {
             return Doing::Nothing;
         }
         self.floors.insert(key.0, key.1);
+        // What waits for others gives way.
+        let is_in_the_way =
+            |job: JobId, waiting: &LocalStandby| job != key.0 && waiting.gpus.intersects(to.gpus);
+        if self.plant != Some(Plant::StandbyInTheWay) {
+            self.standbys.retain(|&job, waiting| !is_in_the_way(job, waiting));
+        }
+        let mut waiting = self.standbys.remove(&key.0).filter(|it| it.gpus == to.gpus);
+        attempt.was_warm =
+            waiting.as_ref().is_some_and(|waiting| waiting.state == StandbyState::Ready);
         for index in 0..launch.ranks_per_node() {
-            self.next_pid += 1;
             let rank = Rank(launch.first_rank(to.member).0 + index);
-            let (pid, pace) = (1000 + self.next_pid, RankPace::default());
+            let kept = waiting.as_mut().filter(|_| attempt.was_warm).and_then(|it| it.pids.pop());
+            let pid = kept.unwrap_or_else(|| self.new_pid());
+            let pace = RankPace::default();
             attempt.ranks.push(LocalRank { rank, pid, exit: None, pace, pace_at: Time::ZERO });
         }
         self.attempts.insert(key, attempt);
@@ -190,6 +244,7 @@ impl SimNode {
                     ranks: Vec::new(),
                     stopping: true,
                     came_to_bug: false,
+                    was_warm: false,
                 };
                 self.attempts.insert(key, tombstone);
                 Doing::Nothing
@@ -201,6 +256,7 @@ impl SimNode {
     pub fn power_off(&mut self, at: Time) {
         self.powered = false;
         self.agent_alive = false;
+        self.standbys.clear();
         for attempt in self.attempts.values_mut() {
             attempt.end(&Exit::Lost, at);
         }
@@ -220,6 +276,16 @@ impl SimNode {
     pub fn found(&mut self, now: Time) -> Vec<Finding> {
         self.findings.retain(|(until, _)| *until > now);
         self.findings.iter().map(|(_, finding)| finding.clone()).collect()
+    }
+
+    /// All that waits here for a rank.
+    pub fn standby_reports(&self) -> Vec<StandbyReport> {
+        let report = |(&job, waiting): (&JobId, &LocalStandby)| StandbyReport {
+            job,
+            id: waiting.id,
+            state: waiting.state.clone(),
+        };
+        self.standbys.iter().map(report).collect()
     }
 
     pub fn report(&mut self) -> (u64, Vec<AttemptReport>) {

@@ -3,6 +3,8 @@
 //! | checker | looks at |
 //! |---|---|
 //! | no GPU is given twice | the processes that live on a node, when new ones start there |
+//! | what waits for a rank is in nobody's way | what waits on a node, when ranks start there |
+//! | nothing waits for a rank for ever | all nodes, once every job is over (in `world`) |
 //! | no two epochs of a job alive together | the processes of a job on all nodes, likewise |
 //! | no acknowledged submission is lost | what users were told, after every restart and at the end |
 //! | the ledger is exact | fleet size × time, summed here on its own |
@@ -58,6 +60,13 @@ impl Checker {
                 *other == key || other.0 == key.0 || !overlaps,
                 "violation: a GPU of node {node} is given twice, to job {} and to job {}",
                 other.0,
+                key.0
+            );
+        }
+        for (job, waiting) in &nodes[node].standbys {
+            assert!(
+                *job != key.0 && !waiting.gpus.intersects(new.gpus),
+                "violation: what is to be a rank of job {job} waits on GPUs of job {} on node {node}",
                 key.0
             );
         }

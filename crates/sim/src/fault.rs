@@ -202,10 +202,14 @@ pub enum Plant {
     TestsLie,
     /// A rank is counted as one that never waits.
     PaceMiscounted,
+    /// Agents launch ranks beside what waits for a rank of somebody else.
+    StandbyInTheWay,
+    /// They do not end what is to wait no more.
+    StandbyDeaf,
 }
 
 impl Plant {
-    pub const ALL: [(Plant, &'static str); 17] = [
+    pub const ALL: [(Plant, &'static str); 19] = [
         (Plant::FenceLies, "two epochs"),
         (Plant::AckEarly, "acknowledged"),
         (Plant::ForgetToJournal, "replay came out differently"),
@@ -223,5 +227,7 @@ impl Plant {
         (Plant::ResumesNewest, "goes on from the spoilt checkpoint"),
         (Plant::TestsLie, "was found bad by a test"),
         (Plant::PaceMiscounted, "is called slow"),
+        (Plant::StandbyInTheWay, "waits on GPUs"),
+        (Plant::StandbyDeaf, "waits for a rank for ever"),
     ];
 }

@@ -24,4 +24,4 @@ pub mod world;
 
 pub use fault::Plant;
 pub use scenario::Scenario;
-pub use world::{Outcome, Setup, run};
+pub use world::{Outcome, Setup, Violation, play, run};

@@ -41,3 +41,12 @@ impl Stream {
         u128::from(self.0.next_u64()) << 64 | u128::from(self.0.next_u64())
     }
 }
+
+/// A number that looks like chance and is always the same of a number: where so many are wanted that a
+/// stream would cost more than all else, or where streams must stay what they were.
+pub fn scatter(of: u64) -> u64 {
+    let mut mixed = of.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

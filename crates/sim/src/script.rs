@@ -7,6 +7,10 @@ use lindos_model::{Millis, Time};
 pub struct Script {
     /// From the start of the last rank to the first step.
     pub startup: Millis,
+    /// So much of it needs no rank: processes that waited for theirs have done it.
+    pub saved_warm: Millis,
+    /// Whether its program can wait for its rank.
+    pub stands_by: bool,
     pub steps: u64,
     pub step: Millis,
     /// A checkpoint after every so many steps; 0 for none.
@@ -36,6 +40,8 @@ pub struct Training {
     pub ended: Option<Time>,
     /// What it went on from was saved with a broken loss.
     pub is_spoilt: bool,
+    /// All its ranks had waited for theirs.
+    pub is_warm: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -51,10 +57,14 @@ impl Script {
         (self.checkpoint_every > 0).then(|| self.checkpoint_every * self.step.0 + self.checkpoint.0)
     }
 
+    fn starts_in(&self, training: &Training) -> Millis {
+        if training.is_warm { self.startup - self.saved_warm } else { self.startup }
+    }
+
     /// How far the training is at `now`.
     pub fn at(&self, training: &Training, now: Time) -> Position {
         let now = training.ended.map_or(now, |ended| ended.min(now));
-        let first_step = training.began + self.startup;
+        let first_step = training.began + self.starts_in(training);
         if now < first_step {
             return Position::default();
         }
@@ -102,7 +112,8 @@ impl Script {
     pub fn reaches(&self, training: &Training, step: u64) -> Time {
         let steps = step.saturating_sub(training.from_step);
         let checkpoints = steps.checked_div(self.checkpoint_every).unwrap_or(0);
-        training.began + self.startup + self.step.times(steps) + self.checkpoint.times(checkpoints)
+        let first_step = training.began + self.starts_in(training);
+        first_step + self.step.times(steps) + self.checkpoint.times(checkpoints)
     }
 
     /// When all is done, the last checkpoint too.
@@ -112,7 +123,13 @@ impl Script {
 
     /// From its start to its end, if nothing stops it.
     pub fn alone(&self) -> Millis {
-        let training = Training { began: Time::ZERO, from_step: 0, ended: None, is_spoilt: false };
+        let training = Training {
+            began: Time::ZERO,
+            from_step: 0,
+            ended: None,
+            is_spoilt: false,
+            is_warm: false,
+        };
         Millis(self.finishes(&training).0)
     }
 }
@@ -124,6 +141,8 @@ mod tests {
     fn script() -> Script {
         Script {
             startup: Millis(1000),
+            saved_warm: Millis(600),
+            stands_by: true,
             steps: 25,
             step: Millis(100),
             checkpoint_every: 10,
@@ -137,7 +156,13 @@ mod tests {
     #[test]
     fn steps_and_checkpoints_follow_the_clock() {
         let script = script();
-        let training = Training { began: Time(0), from_step: 0, ended: None, is_spoilt: false };
+        let training = Training {
+            began: Time(0),
+            from_step: 0,
+            ended: None,
+            is_spoilt: false,
+            is_warm: false,
+        };
         assert_eq!(script.at(&training, Time(999)), Position::default());
         assert_eq!(script.at(&training, Time(1000)).step, Some(0));
         assert_eq!(script.at(&training, Time(1950)).step, Some(9));
@@ -154,9 +179,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_done_while_it_waited_is_saved() {
+        let training =
+            Training { began: Time(0), from_step: 0, ended: None, is_spoilt: false, is_warm: true };
+        assert_eq!(script().at(&training, Time(399)), Position::default());
+        assert_eq!(script().at(&training, Time(400)).step, Some(0));
+    }
+
+    #[test]
     fn a_training_that_ended_stays_where_it_was() {
         let ended = Some(Time(1250));
-        let training = Training { began: Time(0), from_step: 10, ended, is_spoilt: false };
+        let training =
+            Training { began: Time(0), from_step: 10, ended, is_spoilt: false, is_warm: false };
         assert_eq!(script().at(&training, Time(99_000)).step, Some(12));
     }
 }

@@ -138,6 +138,16 @@ impl Store {
         Ok(())
     }
 
+    /// Checkpoints after this step are spoilt. Gone, they are neither loaded nor kept instead of those
+    /// that come now.
+    pub fn drop_after(&self, step: u64) -> Result<(), Failure> {
+        for (_, path) in self.numbered()?.into_iter().filter(|(saved, _)| *saved > step) {
+            eprintln!("tiny-gpt: removed {}: it is spoilt", path.display());
+            remove(&path)?;
+        }
+        Ok(())
+    }
+
     /// The newest checkpoint that verifies. `skipped` hears of the others.
     pub fn load(
         &self,
@@ -172,6 +182,10 @@ impl Store {
 
     /// Oldest first.
     fn checkpoints(&self) -> Result<Vec<PathBuf>, Failure> {
+        Ok(self.numbered()?.into_iter().map(|(_, path)| path).collect())
+    }
+
+    fn numbered(&self) -> Result<Vec<(u64, PathBuf)>, Failure> {
         let failed = |error| failure("cannot list", &self.folder, &error);
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
@@ -183,7 +197,7 @@ impl Store {
             }
         }
         found.sort();
-        Ok(found.into_iter().map(|(_, path)| path).collect())
+        Ok(found)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, Failure> {
@@ -381,6 +395,22 @@ mod tests {
         let names: Vec<_> = fixture.store().checkpoints().unwrap();
         let names: Vec<_> = names.iter().map(|p| p.file_name().unwrap()).collect();
         assert_eq!(names, ["step-90000000.safetensors", "step-1000000000.safetensors"]);
+    }
+
+    #[test]
+    fn spoilt_ones_are_gone_before_anything_is_loaded() {
+        let fixture = Fixture::new();
+        for step in [10, 20] {
+            fixture.save(step);
+        }
+        fixture.store().drop_after(20).unwrap();
+        assert_eq!(fixture.load().0, Some(20));
+        fixture.store().drop_after(15).unwrap();
+        assert_eq!(fixture.load().0, Some(10));
+        fixture.save(15);
+        assert_eq!(fixture.load().0, Some(15));
+        fixture.store().drop_after(0).unwrap();
+        assert_eq!(fixture.load().0, None);
     }
 
     /// Every byte of the header, many of the tensors, and many lengths short of the whole.

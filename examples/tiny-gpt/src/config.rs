@@ -6,6 +6,7 @@ use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::launch::Launch;
 
 /// Train a small byte-level GPT, on one rank or on several that exchange gradients.
 ///
@@ -106,9 +107,9 @@ impl Default for Config {
 const SIZE_MAX: usize = 65_536;
 
 impl Args {
-    pub fn checkpoint_dir(&self) -> Option<PathBuf> {
-        let lent = || std::env::var_os("LINDOS_CHECKPOINT_DIR").filter(|dir| !dir.is_empty());
-        self.checkpoint_dir.clone().or_else(|| lent().map(PathBuf::from))
+    /// Where checkpoints are kept.
+    pub fn checkpoint_dir(&self, launch: &Launch) -> Option<PathBuf> {
+        self.checkpoint_dir.clone().or_else(|| launch.checkpoint_dir.clone())
     }
 
     /// The flags that decide the losses, checked.

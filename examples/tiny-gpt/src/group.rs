@@ -500,7 +500,9 @@ mod tests {
 
     fn launch(rank: usize, world: usize, port: u16) -> Launch {
         let master = ("127.0.0.1".to_owned(), port);
-        Launch { rank, world, master, job: "job".to_owned(), epoch: 2, replica: None }
+        let (replica, checkpoint_dir, resume_step) = (None, None, None);
+        let job = "job".to_owned();
+        Launch { rank, world, master, job, epoch: 2, replica, checkpoint_dir, resume_step }
     }
 
     fn free_port() -> u16 {

@@ -1,7 +1,10 @@
 //! The launch contract: who this process is, by the variables that torchrun and Lindos set.
 
+use std::path::PathBuf;
+
 use crate::failure::Failure;
 use crate::replicas::Place;
+use crate::standby::Environment;
 
 /// One rank of one attempt, or of one launch of a replica: then all but `replica` speaks of
 /// the replica alone.
@@ -15,20 +18,32 @@ pub struct Launch {
     pub epoch: u64,
     /// Which replica this rank is of, where the job is made of replicas.
     pub replica: Option<Place>,
+    /// The folder for checkpoints that Lindos lends.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// No checkpoint that was saved after this step is to be gone on from.
+    pub resume_step: Option<u64>,
 }
 
 impl Launch {
     /// From the environment, or alone where it has neither RANK nor WORLD_SIZE.
-    pub fn from_env() -> Result<Self, Failure> {
-        Self::from_lookup(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    pub fn from(environment: &Environment) -> Result<Self, Failure> {
+        Self::from_lookup(|name| environment.get(name))
     }
 
     fn from_lookup(get: impl Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let job = get("LINDOS_JOB").unwrap_or_default();
         let epoch = number(&get, "LINDOS_EPOCH")?.unwrap_or(1);
         let replica = Place::from_lookup(&get)?;
-        let mut launch =
-            Self { rank: 0, world: 1, master: ("127.0.0.1".to_owned(), 0), job, epoch, replica };
+        let mut launch = Self {
+            rank: 0,
+            world: 1,
+            master: ("127.0.0.1".to_owned(), 0),
+            job,
+            epoch,
+            replica,
+            checkpoint_dir: get("LINDOS_CHECKPOINT_DIR").map(PathBuf::from),
+            resume_step: number(&get, "LINDOS_RESUME_STEP")?,
+        };
         match (number(&get, "RANK")?, number(&get, "WORLD_SIZE")?) {
             (None, None) => return Ok(launch),
             (Some(rank), Some(world)) if rank < world => {
@@ -101,6 +116,8 @@ mod tests {
             ("MASTER_PORT", "29500"),
             ("LINDOS_JOB", "job-7"),
             ("LINDOS_EPOCH", "3"),
+            ("LINDOS_CHECKPOINT_DIR", "/ckpt"),
+            ("LINDOS_RESUME_STEP", "40"),
         ])
         .unwrap();
         let expected = Launch {
@@ -110,6 +127,8 @@ mod tests {
             job: "job-7".to_owned(),
             epoch: 3,
             replica: None,
+            checkpoint_dir: Some(PathBuf::from("/ckpt")),
+            resume_step: Some(40),
         };
         assert_eq!(launch, expected);
     }

@@ -18,6 +18,7 @@ mod optimizer;
 mod progress;
 mod random;
 mod replicas;
+mod standby;
 mod start;
 mod train;
 mod tree;
@@ -31,6 +32,7 @@ use crate::config::Args;
 use crate::failure::Failure;
 use crate::launch::Launch;
 use crate::progress::Progress;
+use crate::standby::Environment;
 
 /// candle and its matrix products read the number of their threads here.
 const THREADS: &str = "RAYON_NUM_THREADS";
@@ -38,9 +40,20 @@ const THREADS: &str = "RAYON_NUM_THREADS";
 fn main() -> ExitCode {
     let args = Args::parse();
     one_thread();
-    let result = Launch::from_env()
+    // All that needs no rank is done: a warm spare waits here.
+    let environment = match Environment::of_rank() {
+        Ok(Some(environment)) => environment,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tiny-gpt: error: nobody gives this process a rank: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let progress = Progress::from(&environment);
+    progress.offer_to_stand_by();
+    let result = Launch::from(&environment)
         .map_err(anyhow::Error::from)
-        .and_then(|launch| train::run(&args, &launch, &Progress::from_env()));
+        .and_then(|launch| train::run(&args, &launch, &progress));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

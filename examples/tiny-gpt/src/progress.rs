@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::standby::Environment;
+
 /// Where progress goes; nowhere outside Lindos.
 #[derive(Debug)]
 pub struct Progress {
@@ -21,8 +23,13 @@ impl Progress {
         Self { socket: path.and_then(|path| Some((open()?, path))) }
     }
 
-    pub fn from_env() -> Self {
-        Self::to(std::env::var_os("LINDOS_SOCKET").filter(|p| !p.is_empty()).map(PathBuf::from))
+    pub fn from(environment: &Environment) -> Self {
+        Self::to(environment.get("LINDOS_SOCKET").map(PathBuf::from))
+    }
+
+    /// This program can be started before it has a rank, and wait for it.
+    pub fn offer_to_stand_by(&self) {
+        self.send(&json!({"stand_by": true}));
     }
 
     /// A step is done; `tokens` counts the whole job's, from its first step.

@@ -32,8 +32,13 @@ impl<'a> Beginning<'a> {
         config: &'a Config,
         layout: &'a Layout,
     ) -> Result<Self, Failure> {
-        let store = args.checkpoint_dir().map(|folder| match &launch.replica {
-            None => Store::open(&folder, config),
+        // Of a folder that is not lent, Lindos knows nothing; replicas may have saved more since.
+        let spoilt_after = launch.resume_step.filter(|_| args.checkpoint_dir.is_none());
+        let store = args.checkpoint_dir(launch).map(|folder| match &launch.replica {
+            None => {
+                let store = Store::open(&folder, config)?;
+                spoilt_after.map_or(Ok(()), |step| store.drop_after(step)).map(|()| store)
+            }
             Some(place) => {
                 let store =
                     Store::open_beside_others(&folder, config, place.replica, launch.epoch)?;

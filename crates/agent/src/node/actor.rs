@@ -6,7 +6,8 @@ use super::housekeeping;
 use super::launch::{self, NotLaunched};
 use super::read_log::read_log;
 use super::reporter::Standing;
-use super::shim_link::{self, ShimEvent};
+use super::shim_link::{self, ShimEvent, Whose};
+use super::standbys::Standbys;
 use super::works::Works;
 use crate::config::AgentConfig;
 use crate::files::{self, NodeDir};
@@ -14,7 +15,7 @@ use crate::plan::{Key, Plan, Request, State};
 use crate::sweep;
 use lindos_api::agent::{Command, LOG_CHUNK_PATH, Launch, Message, Order, ReadLog};
 use lindos_model::report::Refusal;
-use lindos_model::{Exit, JobId, RankExit, ReportedPhase};
+use lindos_model::{EffectId, Exit, JobId, RankExit, ReportedPhase};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ const SHIM_EVENTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) state: State,
-    plan: Option<Plan>,
+    pub(super) plan: Option<Plan>,
     /// To its shim, while one may live.
     requests: Option<mpsc::UnboundedSender<Request>>,
     warned: bool,
@@ -41,14 +42,15 @@ pub struct Actor {
     pub(super) dir: NodeDir,
     pub(super) incarnation: u64,
     control: Arc<Control>,
-    floors: Floors,
+    pub(super) floors: Floors,
     pub(super) attempts: BTreeMap<Key, Attempt>,
     pub(super) works: Works,
+    pub(super) standbys: Standbys,
     standing: watch::Sender<Arc<Standing>>,
-    shim_events: mpsc::Sender<(Key, ShimEvent)>,
-    shim_events_read: mpsc::Receiver<(Key, ShimEvent)>,
-    swept: mpsc::UnboundedSender<Key>,
-    swept_read: mpsc::UnboundedReceiver<Key>,
+    shim_events: mpsc::Sender<(Whose, ShimEvent)>,
+    shim_events_read: mpsc::Receiver<(Whose, ShimEvent)>,
+    swept: mpsc::UnboundedSender<Whose>,
+    swept_read: mpsc::UnboundedReceiver<Whose>,
 }
 
 impl Actor {
@@ -70,6 +72,7 @@ impl Actor {
             control,
             attempts: BTreeMap::new(),
             works: Works::new(mended),
+            standbys: Standbys::default(),
             standing,
             shim_events,
             shim_events_read,
@@ -100,6 +103,7 @@ impl Actor {
             }
         }
         self.adopt_works();
+        self.adopt_standbys();
         self.publish();
     }
 
@@ -110,8 +114,14 @@ impl Actor {
                     Some(message) => self.on_message(message),
                     None => return,
                 },
-                Some((key, event)) = self.shim_events_read.recv() => self.on_shim(key, event),
-                Some(key) = self.swept_read.recv() => self.on_swept(key),
+                Some((whose, event)) = self.shim_events_read.recv() => match whose {
+                    Whose::Attempt(key) => self.on_shim(key, event),
+                    Whose::Standby(id) => self.on_standby_shim(id, event),
+                },
+                Some(whose) = self.swept_read.recv() => match whose {
+                    Whose::Attempt(key) => self.on_swept(key),
+                    Whose::Standby(id) => self.on_standby_swept(id),
+                },
                 Some(news) = self.works.news_read.recv() => self.on_work_news(news),
             }
             self.publish();
@@ -136,10 +146,12 @@ impl Actor {
             Order::Launch(launch) => self.on_launch(key, *launch),
             Order::Stop { grace } => self.on_stop(key, grace.0),
             Order::Forget => self.on_forget(key),
+            Order::StandBy(order) => self.on_stand_by(key, &order),
+            Order::StandDown { standby } => self.on_stand_down(standby),
         }
     }
 
-    fn on_launch(&mut self, key: Key, launch: Launch) {
+    pub(super) fn on_launch(&mut self, key: Key, launch: Launch) {
         if self.attempts.contains_key(&key) {
             return; // Again.
         }
@@ -165,12 +177,25 @@ impl Actor {
             }
             return;
         }
+        // So must what waits in vain for a rank: once it is gone, this is looked at again.
+        if self.makes_room(key, &launch) {
+            self.standbys.postponed.insert(key, launch);
+            return;
+        }
         if let Err(error) = self.floors.raise(key.job, key.epoch, &self.alive()) {
             let reason = format!("{} cannot be written: {error}", self.dir.floors().display());
             self.refuse(key, Refusal::Node { reason });
             return;
         }
-        match launch::launch(&self.config, &self.dir, key, launch) {
+        let launched = match self.take_standby(key.job) {
+            Some(waiting) => launch::go_on(&self.config, &self.dir, key, launch, &waiting),
+            None => launch::launch(&self.config, &self.dir, key, launch),
+        };
+        self.on_launched(key, launched);
+    }
+
+    fn on_launched(&mut self, key: Key, launched: Result<Plan, NotLaunched>) {
+        match launched {
             Ok(plan) => {
                 let state = State::starting(&plan);
                 let attempt = Attempt { state, plan: Some(plan), requests: None, warned: false };
@@ -182,6 +207,7 @@ impl Actor {
     }
 
     fn on_stop(&mut self, key: Key, grace_ms: u64) {
+        self.standbys.postponed.remove(&key);
         match self.attempts.get(&key) {
             Some(attempt) if attempt.state.is_running() => {
                 self.request(key, Request::Stop { grace_ms });
@@ -209,6 +235,9 @@ impl Actor {
         {
             files::remove_sockets(&plan.socket_dir, &self.dir.attempt(key));
             sweep::remove_cgroup(&plan);
+            if let Some(id) = plan.standby {
+                let _ = std::fs::remove_dir_all(self.dir.standby(id));
+            }
         }
         if let Err(error) = std::fs::remove_dir_all(self.dir.attempt(key))
             && error.kind() != std::io::ErrorKind::NotFound
@@ -235,8 +264,9 @@ impl Actor {
     fn on_shim(&mut self, key: Key, event: ShimEvent) {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
         match event {
+            // What still waits for the rank that this attempt gives it is none yet.
             ShimEvent::State(state) => {
-                if attempt.state.is_running() {
+                if attempt.state.is_running() && state.ready.is_none() {
                     attempt.state = *state;
                     warn_once(key, attempt);
                 }
@@ -262,18 +292,23 @@ impl Actor {
         }
         tracing::warn!("the shim of {key} is gone; making sure that nothing of it lives");
         let (plan, state) = (attempt.plan.clone(), attempt.state.clone());
+        self.sweep(Whose::Attempt(key), plan, Some(state));
+    }
+
+    /// Says so when nothing of it lives.
+    pub(super) fn sweep(&self, whose: Whose, plan: Option<Plan>, state: Option<State>) {
         let swept = self.swept.clone();
         tokio::spawn(async move {
             let mut interval = SWEEP_INTERVAL_MIN;
             loop {
-                let left = sweep::sweep(plan.as_ref(), Some(&state));
+                let left = sweep::sweep(plan.as_ref(), state.as_ref());
                 if left.is_empty() {
                     break;
                 }
                 tokio::time::sleep(interval).await;
                 interval = (interval * 2).min(SWEEP_INTERVAL_MAX);
             }
-            let _ = swept.send(key);
+            let _ = swept.send(whose);
         });
     }
 
@@ -282,6 +317,16 @@ impl Actor {
         let Some(attempt) = self.attempts.get_mut(&key) else { return };
         if let Some(plan) = &attempt.plan {
             sweep::remove_cgroup(plan);
+        }
+        if let Some(plan) = attempt.plan.take_if(|plan| plan.standby.is_some())
+            && !files::state_file(&self.dir.attempt(key)).exists()
+        {
+            // What waited was gone before it became a rank: nothing of this attempt has ever run.
+            tracing::warn!("what was to go on as {key} was gone; its ranks are started instead");
+            self.drop_standby_folder(&plan);
+            let launched = launch::launch(&self.config, &self.dir, key, plan.launch);
+            self.on_launched(key, launched);
+            return;
         }
         let mut state = attempt.state.clone();
         let at = crate::shim::now();
@@ -334,7 +379,23 @@ impl Actor {
         };
         let (requests, requests_read) = mpsc::unbounded_channel();
         attempt.requests = Some(requests);
-        tokio::spawn(async move { shim_link::run(&plan, key, events, requests_read).await });
+        // Processes that wait may not have heard of it yet.
+        let first = plan.standby.map(|_| Request::Launch { attempt: self.dir.attempt(key) });
+        let whose = Whose::Attempt(key);
+        tokio::spawn(
+            async move { shim_link::run(&plan, whose, first, events, requests_read).await },
+        );
+    }
+
+    /// Connects to the shim of processes that wait for a rank.
+    pub(super) fn link_standby(&self, id: EffectId, plan: Plan) -> mpsc::UnboundedSender<Request> {
+        let events = self.shim_events.clone();
+        let (requests, requests_read) = mpsc::unbounded_channel();
+        let whose = Whose::Standby(id);
+        tokio::spawn(
+            async move { shim_link::run(&plan, whose, None, events, requests_read).await },
+        );
+        requests
     }
 
     fn alive(&self) -> BTreeSet<JobId> {
@@ -347,6 +408,7 @@ impl Actor {
             progress: self.attempts.iter().flat_map(|(key, it)| it.state.progress(*key)).collect(),
             symptoms: self.attempts.iter().flat_map(|(key, it)| it.state.symptoms(*key)).collect(),
             works: self.works.reports(),
+            standbys: self.standbys.reports(),
         };
         self.standing.send_if_modified(|current| {
             let changed = **current != standing;

@@ -3,10 +3,10 @@
 use crate::config::AgentConfig;
 use crate::files::{self, NodeDir};
 use crate::plan::{Key, Plan};
-use lindos_api::agent::Launch;
+use lindos_api::agent::{GangNode, Launch, StandBy};
 use lindos_hardware::cgroup::Hierarchies;
-use lindos_model::LaunchMode;
 use lindos_model::report::Refusal;
+use lindos_model::{Epoch, JobId, LaunchMode, Rank};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::TcpListener;
@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 /// Nothing was started, and nothing will be.
 #[derive(Debug)]
@@ -26,6 +27,86 @@ fn node(reason: String) -> NotLaunched {
 /// Starts the shim of an attempt. When this returns a plan, somebody listens on its socket until
 /// nothing of the attempt lives.
 pub fn launch(
+    config: &AgentConfig,
+    dir: &NodeDir,
+    key: Key,
+    launch: Launch,
+) -> Result<Plan, NotLaunched> {
+    let attempt = dir.attempt(key);
+    let plan = with_cgroup(plan(config, dir, key, launch)?);
+    start_shim(config, &attempt, &plan).map_err(|error| {
+        crate::sweep::remove_cgroup(&plan);
+        node(format!("the attempt could not be started: {error}"))
+    })?;
+    Ok(plan)
+}
+
+/// Writes down that the processes of another plan, which wait, go on as the ranks of an attempt.
+pub fn go_on(
+    config: &AgentConfig,
+    dir: &NodeDir,
+    key: Key,
+    launch: Launch,
+    waiting: &Plan,
+) -> Result<Plan, NotLaunched> {
+    let plan = Plan {
+        cookie: waiting.cookie.clone(),
+        socket_dir: waiting.socket_dir.clone(),
+        cgroup: waiting.cgroup.clone(),
+        standby: waiting.standby,
+        ..plan(config, dir, key, launch)?
+    };
+    let spec = files::spec_file(&dir.attempt(key));
+    files::replace_json(&spec, &plan, true)
+        .and_then(|()| files::sync_parent(&dir.attempt(key)))
+        .map_err(|error| node(format!("{}: {error}", spec.display())))?;
+    Ok(plan)
+}
+
+/// Starts the shim of processes that are to wait for a rank.
+pub fn stand_by(
+    config: &AgentConfig,
+    dir: &NodeDir,
+    job: JobId,
+    order: &StandBy,
+) -> io::Result<Plan> {
+    let folder = dir.standby(order.id);
+    files::private_dir(&folder)?;
+    let rank_count = u32::from(order.spec.ranks_per_node);
+    let node = config.node.clone();
+    let plan = Plan {
+        job,
+        epoch: Epoch(0),
+        node: node.name.clone(),
+        // As if there were nobody else: what of it depends on a rank is not told.
+        launch: Launch {
+            spec: Arc::clone(&order.spec),
+            gpus: order.gpus,
+            first_rank: Rank(0),
+            rank_count,
+            world_size: rank_count,
+            node_rank: 0,
+            gang: Arc::new(vec![GangNode { name: node.name, address: node.address }]),
+            master_port: 0,
+            resume_step: None,
+            save_every: None,
+            array_index: order.array_index,
+            replica: None,
+        },
+        cookie: cookie(&format!("{job}-standby"))?,
+        checkpoint_dir: PathBuf::new(),
+        log_dir: folder.join("logs"),
+        socket_dir: files::socket_dir(&folder)?,
+        cgroup: None,
+        standby: Some(order.id),
+        beside: order.beside,
+    };
+    let plan = with_cgroup(plan);
+    start_shim(config, &folder, &plan).inspect_err(|_| crate::sweep::remove_cgroup(&plan))?;
+    Ok(plan)
+}
+
+fn plan(
     config: &AgentConfig,
     dir: &NodeDir,
     key: Key,
@@ -45,23 +126,20 @@ pub fn launch(
         files::private_dir(folder).map_err(|error| cannot(folder, &error))?;
     }
     let socket_dir = files::socket_dir(&attempt).map_err(|error| cannot(&attempt, &error))?;
-    let plan = Plan {
+    Ok(Plan {
         job: key.job,
         epoch: key.epoch,
         node: config.node.name.clone(),
         launch,
-        cookie: cookie(key).map_err(|error| cannot(Path::new("/dev/urandom"), &error))?,
+        cookie: cookie(&key.to_string())
+            .map_err(|error| cannot(Path::new("/dev/urandom"), &error))?,
         checkpoint_dir,
         log_dir: dir.log(key),
         socket_dir,
         cgroup: None,
-    };
-    let plan = with_cgroup(plan);
-    start_shim(config, &attempt, &plan).map_err(|error| {
-        crate::sweep::remove_cgroup(&plan);
-        node(format!("the attempt could not be started: {error}"))
-    })?;
-    Ok(plan)
+        standby: None,
+        beside: false,
+    })
 }
 
 /// On the first node, rank 0 will listen there. That it is free now is no promise, but that it is
@@ -108,10 +186,10 @@ fn check_checkpoint_dir(dir: &Path) -> Result<(), String> {
     written.map_err(|error| cannot("cannot be written", error))
 }
 
-fn cookie(key: Key) -> io::Result<String> {
+fn cookie(name: &str) -> io::Result<String> {
     let mut random = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(format!("{key}-{:032x}", u128::from_ne_bytes(random)))
+    Ok(format!("{name}-{:032x}", u128::from_ne_bytes(random)))
 }
 
 /// A control group where this user may make one. Without one, sessions and the cookie must do;
@@ -151,8 +229,7 @@ mod tests {
     use super::*;
     use crate::config::ServerLocation;
     use crate::environment::tests::plan;
-    use lindos_api::agent::{GangNode, LaunchReplica, Peer};
-    use std::sync::Arc;
+    use lindos_api::agent::{LaunchReplica, Peer};
     use std::time::Duration;
 
     #[test]

@@ -14,6 +14,7 @@ mod messages;
 mod read_log;
 mod reporter;
 mod shim_link;
+mod standbys;
 mod works;
 
 use crate::config::AgentConfig;

@@ -4,7 +4,7 @@
 use super::control::{Backoff, Control};
 use lindos_api::agent::{REPORT_PATH, RankProgress, RankSymptom, Report, ReportAck};
 use lindos_api::work::{Task, WorkReport};
-use lindos_model::{AttemptReport, Finding, NodeSpec};
+use lindos_model::{AttemptReport, Finding, NodeSpec, StandbyReport};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -20,6 +20,7 @@ pub struct Standing {
     pub progress: Vec<RankProgress>,
     pub symptoms: Vec<RankSymptom>,
     pub works: Vec<WorkReport>,
+    pub standbys: Vec<StandbyReport>,
 }
 
 #[derive(Debug)]
@@ -98,6 +99,7 @@ impl Reporter {
             None => Instant::now(),
             Some(sent) if sent.standing.attempts != standing.attempts => Instant::now(),
             Some(sent) if sent.standing.works != standing.works => Instant::now(),
+            Some(sent) if sent.standing.standbys != standing.standbys => Instant::now(),
             Some(sent) if sent.findings != *findings => Instant::now(),
             Some(sent) if sent.standing.progress != standing.progress => {
                 sent.at + PROGRESS_INTERVAL.min(self.heartbeat)
@@ -123,6 +125,7 @@ impl Reporter {
             findings: findings.to_vec(),
             can: Task::NAMES.map(String::from).into(),
             works: standing.works.clone(),
+            standbys: standing.standbys.clone(),
         };
         let ack: ReportAck = self.control.post(REPORT_PATH, &report).await?.json().await?;
         anyhow::ensure!(ack.seq >= seq, "report {seq} was answered as {}", ack.seq);

@@ -1,6 +1,8 @@
 //! The agent's end of a shim's socket.
 
 use crate::plan::{Key, Plan, Request, State};
+use lindos_model::EffectId;
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -18,22 +20,35 @@ pub enum ShimEvent {
     Ended,
 }
 
+/// Whose shim it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Attempt(Key),
+    /// Of processes that wait for a rank.
+    Standby(EffectId),
+}
+
 /// Passes on what the shim says, until it is no more. Requests that come while it cannot be
-/// reached wait.
+/// reached wait. `first` is asked of it whenever it is reached.
 pub async fn run(
     plan: &Plan,
-    key: Key,
-    events: mpsc::Sender<(Key, ShimEvent)>,
+    whose: Whose,
+    first: Option<Request>,
+    events: mpsc::Sender<(Whose, ShimEvent)>,
     mut requests: mpsc::UnboundedReceiver<Request>,
 ) {
     let socket = plan.shim_socket();
-    let mut unsent: Option<Request> = None;
+    let mut unsent: VecDeque<Request> = VecDeque::new();
     while let Some(stream) = connect(&socket).await {
-        if serve(stream, key, &events, &mut requests, &mut unsent).await.is_err() {
-            return; // The agent itself ends.
+        if unsent.front() != first.as_ref() {
+            unsent.extend(first.clone());
+            unsent.rotate_right(usize::from(first.is_some()));
+        }
+        if serve(stream, whose, &events, &mut requests, &mut unsent).await.is_err() {
+            return; // The agent itself ends, or cares no more.
         }
     }
-    let _ = events.send((key, ShimEvent::Ended)).await;
+    let _ = events.send((whose, ShimEvent::Ended)).await;
 }
 
 /// `None`: nobody listens. The kernel refuses only when no process holds the listening end, and
@@ -59,35 +74,35 @@ async fn connect(socket: &Path) -> Option<UnixStream> {
 /// `Ok`: the connection is over. `Err`: the agent is.
 async fn serve(
     stream: UnixStream,
-    key: Key,
-    events: &mpsc::Sender<(Key, ShimEvent)>,
+    whose: Whose,
+    events: &mpsc::Sender<(Whose, ShimEvent)>,
     requests: &mut mpsc::UnboundedReceiver<Request>,
-    unsent: &mut Option<Request>,
+    unsent: &mut VecDeque<Request>,
 ) -> Result<(), ()> {
     let (reading, mut writing) = stream.into_split();
     let mut lines = BufReader::new(reading).lines();
     loop {
-        if let Some(request) = unsent {
+        while let Some(request) = unsent.front() {
             let mut line = serde_json::to_vec(request).map_err(drop)?;
             line.push(b'\n');
             if writing.write_all(&line).await.is_err() {
                 return Ok(());
             }
-            *unsent = None;
+            unsent.pop_front();
         }
         tokio::select! {
             line = lines.next_line() => match line {
                 Ok(Some(line)) => match serde_json::from_str(&line) {
                     Ok(state) => {
                         let event = ShimEvent::State(Box::new(state));
-                        events.send((key, event)).await.map_err(drop)?;
+                        events.send((whose, event)).await.map_err(drop)?;
                     }
-                    Err(error) => tracing::warn!("shim {key} says nonsense: {error}"),
+                    Err(error) => tracing::warn!("the shim of {whose:?} says nonsense: {error}"),
                 },
                 Ok(None) | Err(_) => return Ok(()),
             },
             request = requests.recv() => match request {
-                Some(request) => *unsent = Some(request),
+                Some(request) => unsent.push_back(request),
                 None => return Err(()),
             },
         }

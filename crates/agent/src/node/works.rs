@@ -80,7 +80,11 @@ impl Actor {
 
     fn on_begin(&mut self, id: u64, work: Work) {
         // It is asked for again when what is in the way is gone.
-        if self.works.all.contains_key(&id) || self.has_ranks() || !self.works.are_over() {
+        if self.end_standbys()
+            || self.works.all.contains_key(&id)
+            || self.has_ranks()
+            || !self.works.are_over()
+        {
             return;
         }
         // Left of a fleet whose numbers began anew.

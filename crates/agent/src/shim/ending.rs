@@ -101,6 +101,10 @@ impl Shim {
         rank.read_output(&mut self.buffer);
         rank.end(exit, self.stopping);
         self.news = News::Exit;
+        if self.plan.is_standby() {
+            // One of them is missing: the others wait in vain.
+            self.begin_stop(Duration::ZERO);
+        }
     }
 
     /// Whether the kernel has killed one for memory that is not yet some rank's exit.
@@ -126,8 +130,9 @@ impl Shim {
         let state = State { phase: ReportedPhase::Gone, ..self.state() };
         let mut saved = self.save_state(&state, true);
         self.publish(&state);
-        // On a full disk, this process is where the truth is kept.
-        while !saved && !self.released {
+        // On a full disk, this process is where the truth is kept. Where the folder itself is gone,
+        // nobody will ever ask for it.
+        while !saved && !self.released && self.dir.exists() {
             self.wait_for_agent();
             saved = self.save_state(&state, true);
             self.publish(&state);
@@ -158,7 +163,7 @@ impl Shim {
                     Source::Signals => drop(self.signals.pending()),
                     Source::Listener => self.on_connection(),
                     Source::Client(index) => self.on_client(index, flags),
-                    Source::Output(_) | Source::Messages(_) => {}
+                    Source::Output(_) | Source::Messages(_) | Source::Waiter(_) => {}
                 }
             }
             self.clients.retain(|client| !client.is_closed());

@@ -13,6 +13,7 @@ mod pace;
 mod progress;
 mod rank;
 mod stacks;
+mod standby;
 
 pub use rank::now;
 
@@ -41,6 +42,8 @@ const SIGNAL_CHLD: i32 = 17;
 
 /// Readings are passed on at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// What waits for a rank ends when no agent has been there for so long: nobody else would end it.
+const ALONE_MAX: Duration = Duration::from_secs(60);
 /// SIGKILL is sent again to whatever is left, at first and at most this often.
 const KILL_INTERVAL_MIN: Duration = Duration::from_millis(20);
 const KILL_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -59,6 +62,9 @@ pub fn run(dir: &Path) -> anyhow::Result<()> {
         .context("cannot wait for signals")?;
     let plan: Plan = files::read_json(&files::spec_file(dir))?;
     let mut shim = Shim::new(dir, plan, listener, signals)?;
+    if shim.plan.is_standby() {
+        shim.bind_standby_sockets().context("no sockets for processes that are to wait")?;
+    }
     shim.start_ranks();
     while !shim.is_over() {
         shim.wait_and_act();
@@ -97,6 +103,7 @@ enum News {
     Exit,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is so or not, whatever the others are")]
 struct Shim {
     dir: PathBuf,
     plan: Plan,
@@ -120,6 +127,11 @@ struct Shim {
     stacks: stacks::Watch,
     childless: bool,
     released: bool,
+    /// Those that wait for a rank, or did.
+    waiters: Vec<standby::Waiter>,
+    /// Since when no agent is there that could give what waits a rank.
+    alone_since: Option<Instant>,
+    has_nvidia: bool,
     buffer: Vec<u8>,
 }
 
@@ -131,6 +143,8 @@ enum Source {
     Client(usize),
     Output(usize),
     Messages(usize),
+    /// One that waits for a rank: it connects, or hangs up.
+    Waiter(usize),
 }
 
 impl Shim {
@@ -163,16 +177,17 @@ impl Shim {
             stacks: stacks::Watch::default(),
             childless: false,
             released: false,
+            waiters: Vec::new(),
+            alone_since: None,
+            has_nvidia: Path::new("/dev/nvidia0").exists(),
             buffer: vec![0; 64 << 10],
         })
     }
 
     fn start_ranks(&mut self) {
         self.save(false);
-        let surroundings = Surroundings {
-            inherited: std::env::vars_os().collect(),
-            nvidia: Path::new("/dev/nvidia0").exists(),
-        };
+        let surroundings =
+            Surroundings { inherited: std::env::vars_os().collect(), nvidia: self.has_nvidia };
         for local in 0..self.plan.launch.rank_count {
             let entrances =
                 self.cgroup.as_ref().and_then(|group| group.entrances().ok()).unwrap_or_default();
@@ -189,6 +204,7 @@ impl Shim {
             boot: self.boot.clone(),
             shim: Some(self.own),
             ranks: self.ranks.iter().map(|rank| self.rank_state(rank)).collect(),
+            ready: self.is_ready(),
         }
     }
 
@@ -225,9 +241,11 @@ impl Shim {
                     self.note_step(index, before);
                     self.on_readings(changed);
                 }
+                Source::Waiter(index) => self.on_waiter(index),
             }
         }
         self.clients.retain(|client| !client.is_closed());
+        self.look_whether_alone();
         self.on_time();
         self.look_at_activity();
         self.settle();
@@ -252,6 +270,14 @@ impl Shim {
             if let Some(socket) = &rank.socket {
                 sources.push(Source::Messages(index));
                 fds.push(PollFd::new(socket, PollFlags::IN));
+            }
+        }
+        for (index, waiter) in self.waiters.iter().enumerate() {
+            sources.push(Source::Waiter(index));
+            fds.push(PollFd::new(&waiter.listener, PollFlags::IN));
+            if let Some(connection) = &waiter.connection {
+                sources.push(Source::Waiter(index));
+                fds.push(PollFd::new(connection, PollFlags::IN));
             }
         }
         let timeout = self.wakeup().map(|at| {
@@ -281,12 +307,15 @@ impl Shim {
         };
         let progress = (self.news == News::Readings).then(|| self.progress_due());
         let look = self.watches_activity().then(|| self.activity.due().min(self.pace.due()));
-        stop.into_iter().chain(progress).chain(look).min()
+        let alone = self.alone_since.map(|since| since + ALONE_MAX);
+        stop.into_iter().chain(progress).chain(look).chain(alone).min()
     }
 
     /// What ranks that end anyway do is of no interest.
     fn watches_activity(&self) -> bool {
-        self.stop == Stop::No && !self.ranks.iter().all(RankProcess::has_ended)
+        self.stop == Stop::No
+            && !self.plan.is_standby()
+            && !self.ranks.iter().all(RankProcess::has_ended)
     }
 
     fn look_at_activity(&mut self) {
@@ -373,6 +402,7 @@ impl Shim {
                     self.begin_stop(Duration::from_millis(grace_ms));
                 }
                 Request::Release => self.released = true,
+                Request::Launch { attempt } => self.go_on(&attempt),
             }
         }
     }

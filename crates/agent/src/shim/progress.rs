@@ -24,6 +24,10 @@ pub fn apply_message(message: &[u8], reading: &mut Reading) -> bool {
     let Some(Value::Object(fields)) = parsed else { return false };
     let step = fields.get("step").and_then(whole);
     let checkpoint = fields.get("checkpoint").and_then(checkpoint);
+    if fields.get("stand_by") == Some(&Value::Bool(true)) {
+        reading.stands_by = true;
+        return true;
+    }
     if step.is_none() && checkpoint.is_none() {
         return false;
     }
@@ -187,6 +191,7 @@ mod tests {
             checkpoint: Some(CheckpointNote { step: 2, path: "/b".into() }),
             checkpoint_blocked_ms: 500,
             loss_broken_from: None,
+            stands_by: false,
         };
         assert_eq!(reading, expected);
     }

@@ -3,7 +3,7 @@
 use super::last_words::Tail;
 use super::progress::{self, OutputScanner};
 use super::stacks::{self, Listener};
-use crate::environment::launch_env;
+use crate::environment::{launch_env, standby_env};
 use crate::logs::LogWriter;
 use crate::plan::{Plan, RankState, Reading};
 use lindos_hardware::child;
@@ -60,7 +60,8 @@ impl RankProcess {
             process: None,
             exit: None,
             output: None,
-            socket: bind_socket(&plan.rank_socket(rank)),
+            // One that waits for a rank has nothing to tell.
+            socket: if plan.is_standby() { None } else { bind_socket(&plan.rank_socket(rank)) },
             log: LogWriter::new(&plan.log_dir, rank, spec.log_bytes_max, spec.log_files_max),
             tail: Tail::default(),
             symptom: None,
@@ -93,8 +94,12 @@ impl RankProcess {
         };
         let (reader, writer) = io::pipe().map_err(|_| Exit::Lost)?;
         rustix::fs::fcntl_setfl(&reader, rustix::fs::OFlags::NONBLOCK).map_err(|_| Exit::Lost)?;
-        let environment =
-            launch_env(plan, local, surroundings.inherited.iter().cloned(), surroundings.nvidia);
+        let (inherited, nvidia) = (surroundings.inherited.iter().cloned(), surroundings.nvidia);
+        let environment = if plan.is_standby() {
+            standby_env(plan, local, inherited, nvidia)
+        } else {
+            launch_env(plan, local, inherited, nvidia)
+        };
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -109,6 +114,16 @@ impl RankProcess {
         self.process = ProcessId::of(child.id());
         self.output = Some(reader);
         Ok(())
+    }
+
+    /// What waited goes on as rank number `local` of an attempt on this node. It learns of it later.
+    pub fn go_on(&mut self, plan: &Plan, local: u32) {
+        let spec = &plan.launch.spec;
+        self.rank = Rank(plan.launch.first_rank.0 + local);
+        self.socket = bind_socket(&plan.rank_socket(self.rank));
+        self.log = LogWriter::new(&plan.log_dir, self.rank, spec.log_bytes_max, spec.log_files_max);
+        self.scanner = spec.progress_pattern.as_deref().and_then(OutputScanner::new);
+        self.reading = Reading::default();
     }
 
     pub fn pid(&self) -> Option<u32> {

@@ -21,6 +21,7 @@ mod reserve;
 mod run;
 mod shim;
 mod sim;
+mod stand_by;
 mod submit;
 mod teams;
 mod undrain;
@@ -89,6 +90,8 @@ pub enum Command {
     Whatif(Box<whatif::WhatifArgs>),
     /// Measure the control plane
     Bench(bench::BenchArgs),
+    /// In a job's script: wait for a rank, and print its variables
+    StandBy(stand_by::StandByArgs),
     /// Watch one node and run its ranks
     #[command(hide = true)]
     Agent(Box<agent::AgentArgs>),
@@ -128,6 +131,7 @@ pub fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Sim(args) => sim::run(args),
         Command::Whatif(args) => whatif::run(&args),
         Command::Bench(args) => block_on(bench::run(args)),
+        Command::StandBy(args) => stand_by::run(&args),
         Command::Agent(args) => agent::run(*args),
         Command::Shim(args) => shim::run(&args),
         Command::Work(args) => work::run(&args),

@@ -16,9 +16,10 @@ use crate::output;
 use clap::{Args, Subcommand};
 use lindos_api::user::{EventView, LedgerView};
 use lindos_model::Column;
-use lindos_sim::Outcome;
 use lindos_sim::scenario::{Scenario, transcript};
 use lindos_sim::twin::scenario::FleetScenario;
+use lindos_sim::world::Line;
+use lindos_sim::{Outcome, Violation};
 use serde::Serialize;
 use std::any::Any;
 use std::path::{Path, PathBuf};
@@ -105,19 +106,35 @@ fn run_scenario(args: &SimRunArgs) -> Result<(), Failure> {
     }
     let (scenario, mut setup) = Scenario::parse(&args.scenario, &text)?;
     setup.seed = args.seed.unwrap_or(setup.seed);
-    let outcome = quietly(|| lindos_sim::run(setup)).map_err(|violation| {
-        Failure::new(
-            Exit::Failed,
-            violation,
-            "a job that cannot end by `limit` needs more time, or `heal`; anything else is a bug \
-             of Lindos: please report it with the scenario",
-        )
-    })?;
+    let played = quietly(|| lindos_sim::play(setup)).expect("a run's panic is its result");
+    let outcome = match played {
+        Ok(outcome) => outcome,
+        Err(violation) => {
+            if args.json {
+                let Violation { what: violation, before } = violation.clone();
+                output::json(&ScenarioFailed { violation, before })?;
+            }
+            return Err(Failure::new(
+                Exit::Failed,
+                violation.to_string(),
+                "a job that cannot end by `limit` needs more time, or `heal`; anything else is a \
+                 bug of Lindos: please report it with the scenario",
+            ));
+        }
+    };
     if args.json {
         output::json(&ScenarioResult::new(&outcome))
     } else {
         output::data(&transcript(&scenario.about, &outcome))
     }
+}
+
+/// A run that came to no end.
+#[derive(Serialize)]
+struct ScenarioFailed {
+    violation: String,
+    /// What happened last before it.
+    before: Vec<Line>,
 }
 
 #[derive(Serialize)]

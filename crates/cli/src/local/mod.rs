@@ -15,7 +15,7 @@ pub use lock::holder;
 use agents::{Agents, Fencing};
 use lindos_api::client::Client;
 use lindos_api::user::NodeView;
-use lindos_model::{NodeSpec, Policy};
+use lindos_model::{Millis, NodeSpec, Policy};
 use lindos_server::alerts::Alerts;
 use lindos_server::remedies::Remedies;
 use lindos_server::{Fencer, ServerConfig, ServerHandle, StartError};
@@ -96,6 +96,7 @@ impl Local {
             }),
             fencer: Arc::new(fencer),
             alerts: options.alerts,
+            straggler_window: straggler_window()?,
             version: env!("CARGO_PKG_VERSION").to_string(),
         };
         let server =
@@ -151,6 +152,21 @@ impl Local {
     /// Tells the agents to stop and waits for nobody: for whoever is in a hurry.
     pub fn abandon(&self) {
         self.agents.abandon();
+    }
+}
+
+/// For whoever wants stragglers named sooner, or surer: `LINDOS_STRAGGLER_WINDOW_MS`.
+fn straggler_window() -> Result<Option<Millis>, Failure> {
+    const NAME: &str = "LINDOS_STRAGGLER_WINDOW_MS";
+    let Some(text) = std::env::var_os(NAME) else { return Ok(None) };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    // Agents tell every five seconds; a window longer than half an hour is none that ends.
+    match number.filter(|ms| (5_000..=1_800_000).contains(ms)) {
+        Some(ms) => Ok(Some(Millis(ms))),
+        None => Err(Failure::bad_input(
+            format!("{NAME} is {}", text.display()),
+            "give milliseconds, from 5000 to 1800000, or leave it out: 15000",
+        )),
     }
 }
 

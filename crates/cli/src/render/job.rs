@@ -6,7 +6,8 @@ use super::table::{Builder, pairs};
 use super::time::span;
 use super::{ledger, number};
 use lindos_api::user::{
-    AttemptSummary, DryRun, JobDetail, JobSummary, RankView, ReplicaView, StragglerView, Why,
+    AttemptSummary, DryRun, JobDetail, JobSummary, RankView, ReplicaView, StragglerView, WarmSpare,
+    WarmView, Why,
 };
 use lindos_model::Column;
 use lindos_model::blame::{Blame, Culprit};
@@ -69,6 +70,7 @@ pub fn detail(job: &JobDetail, style: &Style) -> String {
     if !spares.is_empty() {
         rows.push(("spares", first_of(spares)));
     }
+    rows.extend(job.attempts.last().and_then(|newest| newest.warm.as_ref()).map(warm));
     let mut text = pairs(&rows);
     if !job.attempts.is_empty() {
         text.push('\n');
@@ -136,6 +138,32 @@ fn state(job: &JobDetail) -> String {
 }
 
 /// Productive ÷ the time in which the job held its gang.
+/// Where its processes wait for a rank.
+fn warm(warm: &WarmView) -> (&'static str, String) {
+    let ready: Vec<String> = named(&warm.spares, true);
+    let starting: Vec<String> = named(&warm.spares, false);
+    let mut said = Vec::new();
+    if !ready.is_empty() {
+        said.push(first_of(&ready));
+    }
+    if !starting.is_empty() {
+        said.push(format!("{} (starting)", first_of(&starting)));
+    }
+    if warm.beside > 0 {
+        said.push(format!("beside its ranks on {} of {} nodes", warm.beside_ready, warm.beside));
+    }
+    let text = match (said.is_empty(), warm.offered) {
+        (false, _) => said.join("; "),
+        (true, true) => "nothing".to_string(),
+        (true, false) => "nothing: its program has not called lindos.stand_by".to_string(),
+    };
+    ("warm", text)
+}
+
+fn named(spares: &[WarmSpare], ready: bool) -> Vec<String> {
+    spares.iter().filter(|it| it.ready == ready).map(|it| it.node.clone()).collect()
+}
+
 fn ettr(job: &JobDetail) -> String {
     match job.ledger.columns.get(Column::Productive.name()) {
         Some(_) if job.ledger.total_gpu_ms > 0 => ledger::percent(&job.ledger),

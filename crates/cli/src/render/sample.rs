@@ -73,6 +73,7 @@ pub fn detail() -> JobDetail {
                 blame: Some(blame()),
                 replicas: Vec::new(),
                 spares: Vec::new(),
+                warm: None,
             },
             AttemptSummary {
                 epoch: 2,
@@ -86,6 +87,7 @@ pub fn detail() -> JobDetail {
                 blame: None,
                 replicas: Vec::new(),
                 spares: Vec::new(),
+                warm: None,
             },
         ],
         ranks: (0..4)

@@ -88,9 +88,7 @@ impl Lab {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
-        let mut command = self.lindos(words);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Running::of(command.spawn().unwrap())
+        Running::start(self.lindos(words))
     }
 
     /// `lindos up`, once it answers.
@@ -218,6 +216,11 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn start(mut command: Command) -> Running {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running::of(command.spawn().unwrap())
+    }
+
     fn of(mut child: Child) -> Running {
         let lines = read_lines(child.stdout.take().unwrap());
         let (sender, stderr) = channel();
@@ -237,9 +240,25 @@ impl Running {
     /// Reads lines of JSON until one of this type is as wanted.
     #[track_caller]
     pub fn wait_for(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_within(BOUND, kind, wanted)
+    }
+
+    /// For what takes half a minute on a machine that has nothing else to do.
+    #[track_caller]
+    pub fn wait_for_long(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.wait_within(BOUND * 4, kind, wanted)
+    }
+
+    #[track_caller]
+    fn wait_within(
+        &mut self,
+        bound: Duration,
+        kind: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
         let began = Instant::now();
-        while began.elapsed() < BOUND {
-            match self.lines.recv_timeout(BOUND.saturating_sub(began.elapsed())) {
+        while began.elapsed() < bound {
+            match self.lines.recv_timeout(bound.saturating_sub(began.elapsed())) {
                 Ok(line) => {
                     let value: Value = serde_json::from_str(&line)
                         .unwrap_or_else(|error| panic!("not JSON ({error}): {line}"));

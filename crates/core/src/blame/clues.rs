@@ -8,7 +8,6 @@ use super::answer::SharedPlace;
 use super::weigh::{Scales, WELL_COUNTED};
 use crate::Core;
 use crate::gang::attempt::Attempt;
-use crate::health::fleet::{Allocation, NodeState};
 use crate::health::places::shared_at;
 use crate::health::record::Open;
 use crate::job::{Job, PastAttempt};
@@ -16,9 +15,11 @@ use crate::recovery::rules;
 use lindos_model::blame::{Blame, Clue, Culprit, Sign};
 use lindos_model::finding::{Severity, Suspect};
 use lindos_model::{
-    Activity, Apart, EndReason, Exit, Millis, NodeId, Rank, StackPlace, Stall, SymptomKind, Time,
+    Activity, Apart, EndReason, Exit, Millis, NodeId, Rank, StackPlace, Stall, Symptom,
+    SymptomKind, Time,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// What was found so long before the end of an attempt may have to do with it.
 const FRESH: Millis = Millis::from_secs(600);
@@ -78,12 +79,23 @@ pub struct Gathered {
 }
 
 impl Core {
-    /// All that speaks for or against anybody, for a fault of a job or of one replica of it.
-    pub fn gather(&self, job: &Job, attempt: &Attempt, reason: &EndReason) -> Gathered {
-        let size = attempt.members.len() as u64;
+    /// All that speaks for or against anybody, for a fault that has ended these members of an
+    /// attempt: one replica, or all. What happens in another replica ends none of these.
+    pub fn gather(
+        &self,
+        job: &Job,
+        attempt: &Attempt,
+        members: Range<usize>,
+        reason: &EndReason,
+    ) -> Gathered {
+        let size = members.len() as u64;
+        let member_on = |node: NodeId| {
+            let member = self.fleet.allocation_of(node, job.id)?.member;
+            members.contains(&(member as usize)).then_some((member, node))
+        };
         let (scales, clues, places) = (Scales::of_gang(size), Vec::new(), Vec::new());
         let has_lost_a_peer =
-            attempt.evidence.symptoms.values().any(|said| said.kind == SymptomKind::Peer);
+            attempt.last_words(&members).any(|(_, _, said)| said.kind == SymptomKind::Peer);
         let mut all = Gathered { scales, clues, places, picked: None, has_lost_a_peer };
         match reason {
             EndReason::RankExited { .. } => all.first_end(attempt),
@@ -108,32 +120,43 @@ impl Core {
         if let Some((silent, last_heard)) = attempt.unheard
             && may_have_ended(attempt, reason, last_heard)
         {
-            let is_silent = |node: &NodeId| {
-                matches!(self.fleet.node(*node).state, NodeState::Silent | NodeState::Fenced)
-            };
-            let nodes = attempt.members.iter().map(|member| member.node);
-            let others = nodes.filter(|&node| node != silent).filter(is_silent);
-            for node in std::iter::once(silent).chain(others) {
+            let away = self.fleet.away().iter().filter_map(|&node| member_on(node));
+            let away: BTreeSet<(u32, NodeId)> = away.collect();
+            let others = away.into_iter().map(|(_, node)| node).filter(|&node| node != silent);
+            let silent = member_on(silent).map(|(_, node)| node);
+            for node in silent.into_iter().chain(others) {
                 if self.node_of(reason) != Some(node) {
                     all.is_the_fault(Some(node), Sign::Silent);
                 }
             }
         }
-        all.last_words(attempt);
-        all.was_slow(attempt);
-        self.found(job, attempt, &mut all);
+        all.last_words(attempt, &members);
+        all.was_slow(attempt, &members);
+        self.found(attempt, &members, &member_on, &mut all);
         self.past(job, attempt, reason, &mut all);
         self.shared(job, &mut all);
         all
     }
 
-    /// What checks have found on machines of the gang, and what they were to blame for before.
-    fn found(&self, job: &Job, attempt: &Attempt, all: &mut Gathered) {
+    /// What checks have found on these machines of the gang, and what they were to blame for before.
+    fn found(
+        &self,
+        attempt: &Attempt,
+        members: &Range<usize>,
+        member_on: &impl Fn(NodeId) -> Option<(u32, NodeId)>,
+        all: &mut Gathered,
+    ) {
         let begun = attempt.launched_at.max(Time(self.now.0.saturating_sub(FRESH.0)));
         let window = Millis(self.policy.repair.strikes_window_ms);
-        let is_member = |node| self.fleet.node(node).allocations.iter().any(|a| a.job == job.id);
-        let conspicuous = self.conspicuous.iter().filter(|&node| is_member(node));
-        for (node, health) in conspicuous.map(|node| (node, &self.health[&node])) {
+        // From whichever side there are fewer to look at.
+        let known = &self.conspicuous;
+        let conspicuous: BTreeSet<NodeId> = if members.len() < known.count() {
+            let nodes = attempt.members[members.clone()].iter().map(|member| member.node);
+            nodes.filter(|&node| known.has(node)).collect()
+        } else {
+            known.iter().filter(|&node| member_on(node).is_some()).collect()
+        };
+        for (node, health) in conspicuous.into_iter().map(|node| (node, &self.health[&node])) {
             for open in health.open.iter().filter(|open| !open.is_let_be) {
                 all.finding(node, open, open.last >= begun && open.since >= begun);
             }
@@ -202,8 +225,7 @@ impl Core {
         suspected.sort_unstable();
         // Of those in a place that are well, as many as count.
         let is_well = |&&node: &&NodeId| {
-            let holds = |allocation: &Allocation| allocation.job == job.id;
-            self.fleet.node(node).allocations.iter().any(holds) && !all.scales.is_suspect(node)
+            self.fleet.allocation_of(node, job.id).is_some() && !all.scales.is_suspect(node)
         };
         let well =
             |place| places.nodes(place).iter().filter(is_well).take(WELL_COUNTED as usize).count();
@@ -296,13 +318,12 @@ impl Gathered {
         }
     }
 
-    fn last_words(&mut self, attempt: &Attempt) {
+    fn last_words(&mut self, attempt: &Attempt, members: &Range<usize>) {
         let mut seen: BTreeMap<SymptomKind, u32> = BTreeMap::new();
-        for (&rank, symptom) in &attempt.evidence.symptoms {
+        for (rank, node, symptom) in attempt.last_words(members) {
             let times = seen.entry(symptom.kind).or_default();
             *times += 1;
             let is_first = *times == 1;
-            let Some(node) = attempt.node_of_rank(rank) else { continue };
             let sign = Sign::Said { rank, symptom: symptom.clone() };
             match symptom.kind {
                 SymptomKind::Program if is_first => self.user(sign, 15),
@@ -321,9 +342,11 @@ impl Gathered {
         }
     }
 
-    fn was_slow(&mut self, attempt: &Attempt) {
+    fn was_slow(&mut self, attempt: &Attempt, members: &Range<usize>) {
         let Some(slow) = &attempt.evidence.straggler else { return };
-        if let Some(node) = attempt.node_of_rank(slow.rank) {
+        if let Some(node) = attempt.node_of_rank(slow.rank)
+            && members.contains(&attempt.member_of_rank(slow.rank))
+        {
             let sign = Sign::WasSlow { rank: slow.rank, cost_permille: slow.cost_permille };
             self.node(node, sign, WAS_SLOW);
         }
@@ -450,7 +473,19 @@ fn is_alike(one: &EndReason, other: &EndReason) -> bool {
 
 impl Attempt {
     pub fn node_of_rank(&self, rank: Rank) -> Option<NodeId> {
-        let member = rank.0 / u32::from(self.ranks_per_node.max(1));
-        self.members.get(member as usize).map(|member| member.node)
+        self.members.get(self.member_of_rank(rank)).map(|member| member.node)
+    }
+
+    fn member_of_rank(&self, rank: Rank) -> usize {
+        (rank.0 / u32::from(self.ranks_per_node.max(1))) as usize
+    }
+
+    /// What ranks of some members have said before they ended.
+    fn last_words(&self, members: &Range<usize>) -> impl Iterator<Item = (Rank, NodeId, &Symptom)> {
+        let said = self.evidence.symptoms.iter();
+        said.filter_map(move |(&rank, symptom)| {
+            let member = self.member_of_rank(rank);
+            members.contains(&member).then(|| (rank, self.members[member].node, symptom))
+        })
     }
 }

@@ -19,6 +19,7 @@ use answer::{Answer, answer};
 use lindos_model::blame::{Blame, Culprit};
 use lindos_model::reason::Charge;
 use lindos_model::{EndReason, Epoch, JobId, NodeId, TrailKind};
+use std::ops::Range;
 use weigh::Who;
 
 /// From this on a verdict overturns what the kind of the end says of who pays.
@@ -64,16 +65,18 @@ fn is_weighed(reason: &EndReason) -> bool {
 }
 
 impl Core {
+    /// Of a fault that has ended these members of an attempt: one replica, or all.
     pub(crate) fn verdict_on(
         &self,
         job: &Job,
         attempt: &Attempt,
+        members: Range<usize>,
         reason: &EndReason,
     ) -> Option<Verdict> {
         if !is_weighed(reason) {
             return None;
         }
-        let gathered = self.gather(job, attempt, reason);
+        let gathered = self.gather(job, attempt, members, reason);
         let shares = gathered.scales.weigh();
         let percent = |share: u32| (share / 100) as u8;
         let user = shares.iter().find(|(who, _)| *who == Who::User);

@@ -10,7 +10,9 @@ mod symptom;
 
 pub use clock::SteadyClock;
 pub use stall::{BROKEN_STEPS, RankReading, StallWatch};
-pub use straggler::{Measure, Slow, StragglerWatch, slowest};
+pub use straggler::{
+    Measure, STRAGGLER_AGAIN, Slow, StragglerWatch, slowest, straggler_told_after,
+};
 pub use symptom::SymptomEdges;
 
 use crate::event::Event;

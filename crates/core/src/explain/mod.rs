@@ -48,6 +48,12 @@ impl Core {
         self.fleet.get(id)
     }
 
+    /// The place in its gang of a node on which a job holds GPUs.
+    pub fn member_on(&self, node: NodeId, job: JobId) -> Option<usize> {
+        self.fleet.get(node)?;
+        self.fleet.allocation_of(node, job).map(|allocation| allocation.member as usize)
+    }
+
     /// What is known of a node's health; `None`: nothing was ever found there.
     pub fn health(&self, node: NodeId) -> Option<&Health> {
         self.health.get(&node)

@@ -1,6 +1,7 @@
 //! What a node is doing, and why the GPUs of it that do nothing are idle.
 
 use crate::Core;
+use crate::gang::standby::Standby;
 use crate::health::fleet::{Node, NodeState, Out};
 use crate::job::Job;
 use crate::queue::order::Shape;
@@ -68,6 +69,8 @@ pub enum NodeIdle {
     /// It is kept for this gang, should it lose a node.
     SpareOf {
         job: JobId,
+        /// The job's processes wait there for a rank, or are to.
+        standby: Option<Standby>,
     },
     NoDemand,
     /// Jobs wait, and none of them starts here.
@@ -155,7 +158,7 @@ impl Core {
             return NodeIdle::Held { job, from: hold.from, preempts: hold.preempts };
         }
         if let Some(job) = node.spare_of {
-            return NodeIdle::SpareOf { job };
+            return NodeIdle::SpareOf { job, standby: self.standby_on(job, id).copied() };
         }
         let spares = self.policy.spares;
         if node.is_whole() && self.fleet.whole_free() <= spares {

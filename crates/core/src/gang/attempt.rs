@@ -4,6 +4,7 @@
 //! Then every member is *gone*: its agent has said so, or the node was fenced. Only then may the
 //! next epoch begin, so that a job is never alive twice.
 
+use super::standby::Standby;
 use crate::blame::evidence::Evidence;
 use crate::event::GangWord;
 use lindos_model::{
@@ -151,9 +152,19 @@ pub struct Attempt {
     pub gpus: u64,
     /// Whole free nodes that are kept for it.
     pub spares: BTreeSet<NodeId>,
+    /// Where processes of it wait for a rank, or should: on spares, and beside its ranks.
+    pub standbys: BTreeMap<NodeId, Standby>,
+    /// Where such have ended by themselves, in this attempt.
+    pub cold: BTreeSet<NodeId>,
+    /// Between orders to those of them that have not answered.
+    pub standby_wait: Millis,
     /// Nodes of it that it leaves as soon as its work is saved.
     pub leaves: BTreeSet<NodeId>,
     pub tally: Tally,
+    /// Members with a rank that ended by itself and not well. Of a snapshot: see
+    /// [`Attempt::restore_failed`].
+    #[serde(skip)]
+    pub failed: BTreeSet<u32>,
     pub launched_at: Time,
     pub all_up_at: Option<Time>,
     pub first_step_at: Option<Time>,
@@ -415,8 +426,19 @@ impl Attempt {
         Rank(member as u32 * u32::from(self.ranks_per_node))
     }
 
+    /// Finds out who has failed, after a snapshot was read.
+    pub fn restore_failed(&mut self) {
+        self.failed = self.counted_failed();
+    }
+
+    fn counted_failed(&self) -> BTreeSet<u32> {
+        let members = self.members.iter().zip(0..);
+        members.filter(|(member, _)| member.has_failed()).map(|(_, index)| index).collect()
+    }
+
     pub fn check(&self) {
         assert_eq!(self.tally, Tally::of(&self.members), "the gang's tally is wrong");
+        assert_eq!(self.failed, self.counted_failed(), "who has failed is not kept in mind");
         for (index, replica) in self.replicas.iter().enumerate() {
             let members = &self.members[self.members_of(index)];
             assert_eq!(replica.tally, Tally::of(members), "a replica's tally is wrong");
@@ -445,15 +467,24 @@ impl Attempt {
         })
     }
 
-    /// The ranks of some members of which something is known one by one.
-    pub fn known_ranks(
-        &self,
-        members: Range<usize>,
-    ) -> impl Iterator<Item = (Rank, NodeId, &RankState)> {
-        members.flat_map(|place| {
+    /// What is known of one rank.
+    pub fn rank(&self, rank: Rank) -> Option<&RankState> {
+        let ranks_per_node = u32::from(self.ranks_per_node);
+        let member = self.members.get((rank.0 / ranks_per_node) as usize)?;
+        member.ranks.get((rank.0 % ranks_per_node) as usize)
+    }
+
+    /// The ranks that ended by themselves and not well, of replicas that are there.
+    pub fn failures(&self) -> impl Iterator<Item = (Rank, NodeId, &RankExit)> {
+        let is_there =
+            |&place: &usize| self.replicas[self.replica_of(place)].state == ReplicaState::Launched;
+        let failed = self.failed.iter().map(|&place| place as usize).filter(is_there);
+        failed.flat_map(|place| {
             let (first, member) = (self.first_rank(place).0, &self.members[place]);
             let ranks = member.ranks.iter().enumerate();
-            ranks.map(move |(index, state)| (Rank(first + index as u32), member.node, state))
+            ranks.filter_map(move |(index, rank)| {
+                Some((Rank(first + index as u32), member.node, rank.failure()?))
+            })
         })
     }
 
@@ -464,6 +495,11 @@ impl Attempt {
         let before = Tally::of(std::slice::from_ref(member));
         let result = change(member);
         let after = Tally::of(std::slice::from_ref(member));
+        if member.has_failed() {
+            self.failed.insert(index as u32);
+        } else {
+            self.failed.remove(&(index as u32));
+        }
         self.tally.change(before, after);
         self.replicas[replica].tally.change(before, after);
         result
@@ -555,12 +591,21 @@ impl Attempt {
             if self.replicas[replica].epoch != epoch || is_unasked {
                 continue;
             }
-            for index in self.members_of(replica) {
-                let member = &self.members[index];
+            let members = self.members_of(replica);
+            let first = members.start as u32;
+            let before = self.replicas[replica].tally;
+            for (member, index) in self.members[members.clone()].iter_mut().zip(first..) {
                 if member.state != MemberState::Gone && !but.contains(&member.node) {
-                    self.change(index, |member| member.on_word(word, ranks));
+                    let had_ranks = !member.ranks.is_empty();
+                    member.on_word(word, ranks);
+                    if had_ranks && !member.has_failed() {
+                        self.failed.remove(&index);
+                    }
                 }
             }
+            let after = Tally::of(&self.members[members]);
+            self.replicas[replica].tally = after;
+            self.tally.change(before, after);
         }
     }
 
@@ -582,6 +627,11 @@ impl Attempt {
 }
 
 impl RankState {
+    /// Its end, if it ended by itself and not well.
+    pub fn failure(&self) -> Option<&RankExit> {
+        self.exit.as_ref().filter(|exit| !exit.exit.is_success() && !exit.stopping)
+    }
+
     fn succeeded(&self) -> bool {
         self.exit.as_ref().is_some_and(|exit| exit.exit.is_success())
     }
@@ -621,15 +671,15 @@ impl Member {
     }
 
     fn first_failure(&self, first: Rank) -> Option<(Rank, &RankExit)> {
-        self.ranks
-            .iter()
-            .enumerate()
-            .filter_map(|(index, rank)| {
-                let exit = rank.exit.as_ref()?;
-                let failed = !exit.exit.is_success() && !exit.stopping;
-                failed.then_some((Rank(first.0 + index as u32), exit))
-            })
-            .min_by_key(|(rank, exit)| (exit.at, *rank))
+        let failed = self.ranks.iter().enumerate().filter_map(|(index, rank)| {
+            let exit = rank.failure()?;
+            Some((Rank(first.0 + index as u32), exit))
+        });
+        failed.min_by_key(|(rank, exit)| (exit.at, *rank))
+    }
+
+    fn has_failed(&self) -> bool {
+        self.ranks.iter().any(|rank| rank.failure().is_some())
     }
 }
 

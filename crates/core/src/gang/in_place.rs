@@ -8,7 +8,6 @@ use super::attempt::{Attempt, Member, SHUNNED_MAX};
 use crate::Core;
 use crate::blame::answer::SharedPlace;
 use crate::effect::Effects;
-use crate::health::fleet::Node;
 use crate::placement::{self, Request};
 use lindos_model::{GpuSet, JobId, NodeId, TrailKind};
 use std::collections::BTreeSet;
@@ -33,20 +32,23 @@ impl Core {
         }
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.take().expect("its attempt is over");
-        let Attempt { mut members, gpus, spares, .. } = attempt;
+        let Attempt { mut members, gpus, spares, standbys, .. } = attempt;
         for member in &mut members {
             *member = Member::launched(member.node, member.gpus);
         }
         let nodes = members.len() as u32;
         self.begin_attempt(id, members, gpus);
         let job = self.jobs.get_mut(&id).expect("it is alive");
-        job.attempt.as_mut().expect("it was just made").spares = spares;
+        let attempt = job.attempt.as_mut().expect("it was just made");
+        (attempt.spares, attempt.standbys) = (spares, standbys);
+        let warm = self.take_standbys(id, 0..nodes as usize);
         let first = stand_ins.iter().take(TrailKind::PLACED_FIRST);
         let first = first.map(|&(_, node, _)| self.fleet.node(node).spec.name.clone()).collect();
         let replaced = stand_ins.len() as u32;
         let what = TrailKind::PlacedAgain { nodes, replaced, first };
         let epoch = self.jobs[&id].epoch;
         self.say(Some((id, Some(epoch))), None, what, out);
+        self.say_warm(id, warm, nodes, out);
         self.say_advice(id, out);
         self.resend_to(id, None, out);
         true
@@ -109,14 +111,12 @@ impl Core {
     ) -> Option<Vec<(usize, NodeId, GpuSet)>> {
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref()?;
-        let node = |member: usize| self.fleet.node(attempt.members[member].node);
-        let is_claimed =
-            |node: &Node| node.held_for.is_some_and(|other| other != id) || node.is_reserved;
+        let node = |member: usize| attempt.members[member].node;
+        let is_claimed = |node| self.fleet.is_claimed_by_others(node, id);
         // Of a whole gang that is out, nothing is left to be near to.
         let is_whole = members.len() == attempt.members.len();
-        let is_kept = |member: usize| {
-            node(member).in_service() && !shunned.contains(&attempt.members[member].node)
-        };
+        let is_kept =
+            |member: usize| self.fleet.in_service(node(member)) && !shunned.contains(&node(member));
         let (kept, lost): (Vec<usize>, Vec<usize>) = members.partition(|&member| is_kept(member));
         if (kept.is_empty() && is_whole) || kept.iter().any(|&member| is_claimed(node(member))) {
             return None;
@@ -128,7 +128,8 @@ impl Core {
         let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
         let mut own = self.open_to_team(id);
         own.extend(&self.jobs[&id].attempt.as_ref().expect("it is alive").spares);
-        let request = Request { own: &own, ..Request::of(&spec) };
+        let warm: Vec<NodeId> = self.warm_spares_of(id).into_iter().collect();
+        let request = Request { own: &own, first: &warm, ..Request::of(&spec) };
         let found = self.fleet.with_index(|index, fleet| {
             placement::stand_ins(index, fleet, &request, &nodes, &lost, shunned)
         })?;

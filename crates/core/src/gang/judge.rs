@@ -132,11 +132,7 @@ impl Attempt {
 pub(super) fn work_ended_at(attempt: &Attempt, reason: &EndReason, now: Time) -> Time {
     match reason {
         EndReason::RankExited { rank, .. } => {
-            let member = rank.0 as usize / usize::from(attempt.ranks_per_node);
-            let known = attempt.known_ranks(member..member + 1);
-            let exit = known
-                .filter(|(number, ..)| number == rank)
-                .find_map(|(.., state)| state.exit.as_ref());
+            let exit = attempt.rank(*rank).and_then(|state| state.exit.as_ref());
             exit.map_or(now, |exit| exit.at)
         }
         EndReason::Hang { .. } => attempt.sign_at + Millis(attempt.pace.step_ms.unwrap_or(0)),

@@ -2,19 +2,20 @@
 //!
 //! A gang is one replica, or several that can be lost and come back one by one ([`replica`]).
 //! [`attempt`] is what is known of it, [`progress`] how it gets on, [`judge`] what the ledger makes
-//! of it, [`in_place`] its next start on the nodes that it has.
+//! of it, [`in_place`] its next start on the nodes that it has, [`standby`] what waits for that.
 
 pub mod attempt;
 mod in_place;
 mod judge;
 pub(crate) mod progress;
 mod replica;
+pub mod standby;
 
 use crate::Core;
 use crate::blame::evidence::Evidence;
 use crate::effect::{Command, Effect, Effects, Launch, LaunchReplica, Order, Target};
 use crate::event::GangWord;
-use crate::health::fleet::{Allocation, NodeState};
+use crate::health::fleet::Allocation;
 use crate::job::Job;
 use crate::placement::Placement;
 use crate::recovery::interval::Advice;
@@ -35,6 +36,8 @@ const FIRST_STEP: Millis = Millis::from_secs(600);
 const RANKS_IN_TRAIL: u32 = 64;
 /// A command that is not answered is sent again after the policy's wait times 1, 2, 4, … up to this.
 const RESEND_FACTOR_MAX: u64 = 16;
+/// An order is given so many nodes in a millisecond, and not repeated before it has gone to all.
+const NODES_TOLD_IN_A_MS: u64 = 10;
 
 /// What a report means for a job: which replica of it has a fault, if one has.
 #[derive(Clone, Debug)]
@@ -129,8 +132,12 @@ impl Core {
             ranks_per_node: spec.ranks_per_node,
             gpus,
             spares: BTreeSet::new(),
+            standbys: BTreeMap::new(),
+            cold: BTreeSet::new(),
+            standby_wait: Millis(self.policy.resend_ms),
             leaves: BTreeSet::new(),
             tally: Tally::of(&members),
+            failed: BTreeSet::new(),
             members,
             launched_at: now,
             all_up_at: None,
@@ -152,7 +159,7 @@ impl Core {
             sign_at: now,
             hang_limit: Millis::ZERO,
             is_watched: false,
-            resend_wait: Millis(self.policy.resend_ms),
+            resend_wait: Millis::ZERO,
             save_every: None,
             unheard: None,
             evidence: Evidence::default(),
@@ -171,7 +178,16 @@ impl Core {
         if let Some(left) = time_left {
             self.timers.set(Timer::TimeLimit(id), now + left);
         }
-        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
+        self.await_answers(id, nodes);
+    }
+
+    /// An order has gone to so many nodes of a job, and goes to those again that do not answer. A
+    /// large gang takes longer to tell, and to answer.
+    pub(super) fn await_answers(&mut self, id: JobId, nodes: usize) {
+        let wait = Millis((self.policy.resend_ms + nodes as u64 / NODES_TOLD_IN_A_MS).max(1));
+        let attempt = self.jobs.get_mut(&id).and_then(|job| job.attempt.as_mut());
+        attempt.expect("it is alive").resend_wait = wait;
+        self.timers.set(Timer::Resend(id), self.now + wait);
     }
 
     /// Sends every order again that its node has not answered: to one node, or to all.
@@ -221,31 +237,42 @@ impl Core {
             MemberState::Up => reason.is_some(),
             MemberState::Gone => false,
         };
-        let members =
-            attempt.members_of(replicas.start).start..attempt.members_of(replicas.end - 1).end;
-        let to: Vec<Target> = members
-            .filter(|&index| is_wanted(attempt.members[index].state))
-            .filter(|&index| only.is_none_or(|only| only == attempt.members[index].node))
-            .filter_map(|index| self.target(attempt, index))
+        let nodes = attempt.nodes_in_replica() as u32;
+        let has_answered = |replica: &Replica| match reason {
+            Some(_) => replica.tally.gone == nodes,
+            None => replica.tally.launching == 0,
+        };
+        let epoch = replica.epoch;
+        let targets_of = |replica: usize| -> Vec<Target> {
+            let mut to = Vec::with_capacity(nodes as usize);
+            to.extend(
+                attempt
+                    .members_of(replica)
+                    .filter(|&index| is_wanted(attempt.members[index].state))
+                    .filter(|&index| only.is_none_or(|only| only == attempt.members[index].node))
+                    .filter_map(|index| self.target(attempt, index)),
+            );
+            to
+        };
+        let unanswered = replicas.filter(|&replica| !has_answered(&attempt.replicas[replica]));
+        let told: Vec<(usize, Vec<Target>)> = unanswered
+            .map(|replica| (replica, targets_of(replica)))
+            .filter(|(_, to)| !to.is_empty())
             .collect();
-        if to.is_empty() {
+        if told.is_empty() {
             return;
         }
-        let epoch = replica.epoch;
         if let Some(reason) = reason {
             let grace = self.grace(job, reason);
+            let to = told.into_iter().flat_map(|(_, to)| to).collect();
             self.command(id, epoch, Order::Stop { grace }, to, out);
             return;
         }
         // Each replica is a world of its own.
-        let nodes = attempt.nodes_in_replica() as u32;
         let peers = peers(attempt);
-        let launches: Vec<(Arc<Launch>, Vec<Target>)> = to
-            .chunk_by(|a, b| a.member / nodes == b.member / nodes)
-            .map(|to| {
-                let replica = (to[0].member / nodes) as usize;
-                (Arc::new(launch(job, attempt, replica, &peers)), to.to_vec())
-            })
+        let launches: Vec<(Arc<Launch>, Vec<Target>)> = told
+            .into_iter()
+            .map(|(replica, to)| (Arc::new(launch(job, attempt, replica, &peers)), to))
             .collect();
         for (launch, to) in launches {
             self.command(id, epoch, Order::Launch(launch), to, out);
@@ -266,13 +293,8 @@ impl Core {
     /// A member as an order goes to it; `None` while its node is away.
     fn target(&self, attempt: &Attempt, index: usize) -> Option<Target> {
         let member = &attempt.members[index];
-        let node = self.fleet.node(member.node);
-        (node.state == NodeState::Up).then_some(Target {
-            node: member.node,
-            incarnation: node.incarnation,
-            member: index as u32,
-            gpus: member.gpus,
-        })
+        let incarnation = self.fleet.agent_on(member.node)?;
+        Some(Target { node: member.node, incarnation, member: index as u32, gpus: member.gpus })
     }
 
     pub(crate) fn command(
@@ -407,6 +429,7 @@ impl Core {
             attempt.phase = Phase::Up;
             attempt.all_up_at = Some(now);
         }
+        self.short_of_standbys.insert(id);
         let is_stopping = |&index: &u32| {
             matches!(attempt.replicas[index as usize].state, ReplicaState::Stopping { .. })
         };
@@ -471,7 +494,7 @@ impl Core {
             return;
         }
         attempt.phase = Phase::Stopping { reason: reason.clone(), since: now };
-        attempt.resend_wait = Millis(self.policy.resend_ms);
+        let nodes = attempt.members.len();
         let (epoch, step) = (attempt.epoch, attempt.pace.step);
         job.reports_steps |= step.is_some();
         if let Some(attempt) = &job.attempt {
@@ -488,7 +511,7 @@ impl Core {
         for timer in [Timer::Hang(id), Timer::FirstStep(id), Timer::TimeLimit(id)] {
             self.timers.cancel(timer);
         }
-        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
+        self.await_answers(id, nodes);
         if is_fault {
             self.say_fault(id, epoch, step, reason.clone(), out);
         }
@@ -542,6 +565,7 @@ impl Core {
     /// The GPUs of a gang that has ended are free.
     pub(crate) fn release_gang(&mut self, id: JobId, out: &mut Effects) {
         self.forget_gang(id, out);
+        self.release_standbys(id);
         self.release_spares(id);
         let job = &self.jobs[&id];
         let attempt = job.attempt.as_ref().expect("its attempt is over");

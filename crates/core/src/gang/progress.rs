@@ -101,6 +101,7 @@ impl Core {
             let after = now.since(attempt.replicas[replica].launched_at);
             TrailKind::ReplicaBack { replica: replica as u32, after }
         };
+        self.short_of_standbys.insert(id);
         self.say(Some((id, Some(epoch))), None, what, out);
     }
 

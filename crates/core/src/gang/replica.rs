@@ -41,7 +41,8 @@ impl Core {
         let now = self.now;
         self.judge_step(id, index, &reason);
         let job = &self.jobs[&id];
-        let blamed = self.verdict_on(job, job.attempt.as_ref().expect("it is alive"), &reason);
+        let attempt = job.attempt.as_ref().expect("it is alive");
+        let blamed = self.verdict_on(job, attempt, attempt.members_of(index), &reason);
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.as_mut().expect("it is alive");
         let before = attempt.column(index);
@@ -52,13 +53,12 @@ impl Core {
         replica.state = ReplicaState::Stopping { reason: reason.clone(), since: now };
         attempt.down.insert(index as u32);
         attempt.rejoining.remove(&(index as u32));
-        attempt.resend_wait = Millis(self.policy.resend_ms);
-        let left = attempt.training() as u32;
+        let (left, nodes) = (attempt.training() as u32, attempt.nodes_in_replica());
         // What is unheard of explains the end of this replica, and of none that ends later.
         attempt.unheard = None;
         job.faults += u32::from(reason.charge() != Charge::Nobody);
         self.move_gpus(id, Some(before), Some(Column::Waiting), gpus);
-        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
+        self.await_answers(id, nodes);
         let node = self.node_of(&reason);
         let to_blame = blamed.as_ref().map_or(node, |blamed| blamed.node);
         if let Some(node) = to_blame.filter(|_| !has_trained) {
@@ -168,21 +168,22 @@ impl Core {
         let per_node = u32::from(attempt.ranks_per_node);
         let ranks = members.start as u32 * per_node..members.end as u32 * per_node;
         attempt.evidence.forget_ranks(ranks);
-        let gpus = attempt.members[members].iter().map(|m| u64::from(m.gpus.len())).sum();
+        let gpus = attempt.members[members.clone()].iter().map(|m| u64::from(m.gpus.len())).sum();
         let replica = &mut attempt.replicas[index];
         assert_eq!(replica.tally, tally, "a replica's tally is wrong");
         let had = std::mem::replace(&mut replica.gpus, gpus);
         (replica.epoch, replica.launched_at) = (job.epoch, now);
         (replica.first_step_at, replica.master_port) = (None, master_port);
         replica.state = ReplicaState::Launched;
-        attempt.resend_wait = Millis(self.policy.resend_ms);
-        let epoch = job.epoch;
+        let (epoch, nodes) = (job.epoch, attempt.nodes_in_replica());
         self.move_gpus(id, Some(Column::Waiting), None, had);
         self.move_gpus(id, None, Some(Column::Startup), gpus);
-        self.timers.set(Timer::Resend(id), now + Millis(self.policy.resend_ms.max(1)));
+        self.await_answers(id, nodes);
         let what =
             TrailKind::ReplicaLaunched { replica: index as u32, replaced: stand_ins.len() as u32 };
         self.say(Some((id, Some(epoch))), None, what, out);
+        let warm = self.take_standbys(id, members);
+        self.say_warm(id, warm, nodes as u32, out);
         self.order(id, index..index + 1, None, out);
         true
     }
@@ -200,11 +201,17 @@ impl Core {
         let before = std::mem::replace(&mut attempt.members[member].node, node);
         attempt.members[member].gpus = gpus;
         attempt.leaves.remove(&before);
+        self.lose_standby(id, before);
         self.fleet.release(before, id);
         if self.leaving.contains(&before) {
             self.may_be_left.insert(before);
         }
-        self.lose_spare(node);
+        if self.fleet.node(node).spare_of == Some(id) {
+            // What waits there goes on as its ranks.
+            self.use_spare(node);
+        } else {
+            self.lose_spare(node);
+        }
         let member = member as u32;
         self.fleet.allocate(node, Allocation { job: id, member, gpus, quiet: None });
     }

@@ -5,7 +5,7 @@ use crate::placement::index::Index;
 use crate::placement::tree::VertexId;
 use lindos_model::{Column, Columns, EffectId, Epoch, GpuSet, JobId, NodeId, NodeSpec};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeState {
@@ -26,6 +26,11 @@ impl NodeState {
             NodeState::Silent => "silent",
             NodeState::Fenced => "fenced",
         }
+    }
+
+    /// Whether it was there, and is not now.
+    pub fn is_away(self) -> bool {
+        matches!(self, NodeState::Silent | NodeState::Fenced)
     }
 }
 
@@ -109,21 +114,19 @@ impl Node {
         self.allocations.is_empty()
     }
 
-    /// How those of its GPUs stand that are on no job's account now: a job's are while the node is
-    /// up. Free GPUs in service stand in `idle` here; the fleet as a whole tells idle from spare
-    /// and stranded.
-    fn columns(&self) -> Columns {
-        let mut columns = Columns::default();
+    /// Where its GPUs stand that are on no job's account now, and how many: a job's are on its
+    /// account while the node is up. Free GPUs in service stand in `idle` here; the fleet as a whole
+    /// tells idle from spare and stranded.
+    fn stands(&self) -> (Column, u64) {
         let all = u64::from(self.spec.gpus);
         match self.state {
-            NodeState::Expected => columns[Column::Unpowered] = all,
+            NodeState::Expected => (Column::Unpowered, all),
             NodeState::Silent | NodeState::Fenced if self.drained.is_some() => {
-                columns[Column::Maintenance] = all;
+                (Column::Maintenance, all)
             }
-            NodeState::Silent | NodeState::Fenced => columns[Column::Repair] = all,
+            NodeState::Silent | NodeState::Fenced => (Column::Repair, all),
             NodeState::Up => {
                 let held = self.allocations.iter().map(|a| u64::from(a.gpus.len()));
-                let free = all - held.sum::<u64>();
                 let column = match (&self.drained, self.out) {
                     (Some(_), _) => Column::Maintenance,
                     (None, Some(Out::Repair)) => Column::Repair,
@@ -131,10 +134,9 @@ impl Node {
                     (None, None) if self.burn_in.is_some() => Column::BurnIn,
                     (None, None) => Column::Idle,
                 };
-                columns[column] += free;
+                (column, all - held.sum::<u64>())
             }
         }
-        columns
     }
 }
 
@@ -146,6 +148,32 @@ pub enum Joined {
     Again,
     /// It is known, and stands elsewhere or is of another kind now.
     Elsewhere,
+}
+
+/// What is asked of thousands of nodes at once, as it is for every order to a large gang: close
+/// together, because a walk over the nodes themselves waits for memory at each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Glance {
+    /// The incarnation of its agent, while it is up.
+    agent: Option<u64>,
+    /// Its first allocation's, if it has one.
+    job: Option<JobId>,
+    has_more_jobs: bool,
+    in_service: bool,
+    /// A gang may have a claim on it, or a reservation.
+    is_claimed: bool,
+}
+
+impl Glance {
+    fn at(node: &Node) -> Glance {
+        Glance {
+            agent: (node.state == NodeState::Up).then_some(node.incarnation),
+            job: node.allocations.first().map(|allocation| allocation.job),
+            has_more_jobs: node.allocations.len() > 1,
+            in_service: node.in_service(),
+            is_claimed: node.held_for.is_some() || node.is_reserved,
+        }
+    }
 }
 
 /// How many nodes are out below each vertex, and of each design.
@@ -179,6 +207,12 @@ pub struct Fleet {
     /// What they share, by number.
     #[serde(skip)]
     places: Places,
+    /// Nodes that are silent or fenced. Of a snapshot, like what follows: see
+    /// [`Fleet::restore_index`].
+    #[serde(skip)]
+    away: BTreeSet<NodeId>,
+    #[serde(skip)]
+    glances: Vec<Glance>,
 }
 
 impl Fleet {
@@ -285,24 +319,27 @@ impl Fleet {
         });
         self.index.add(&self.nodes[id.index()].spec);
         let node = &self.nodes[id.index()];
+        self.glances.push(Glance::at(node));
         self.gpus += u64::from(node.spec.gpus);
         self.expected += 1;
-        add(&mut self.columns, &node.columns());
+        let (column, gpus) = node.stands();
+        self.columns[column] += gpus;
         (id, Joined::New)
     }
 
     /// Changes a node and keeps the sums true. The only way to change one.
     pub fn update<R>(&mut self, id: NodeId, change: impl FnOnce(&mut Node) -> R) -> R {
         let node = &mut self.nodes[id.index()];
-        let before = node.columns();
+        let before = node.stands();
         let was_whole = node.in_service() && node.is_whole();
-        let was_out = node.out.is_some();
+        let (was_out, was_away) = (node.out.is_some(), node.state.is_away());
         self.expected -= u32::from(node.is_expected());
         let result = change(node);
-        let after = node.columns();
+        let after = node.stands();
         let is_whole = node.in_service() && node.is_whole();
         self.expected += u32::from(node.is_expected());
         let (gpus, is_out) = (u64::from(node.spec.gpus), node.out.is_some());
+        let is_away = node.state.is_away();
         if was_whole != is_whole {
             if is_whole {
                 self.whole_free += 1;
@@ -312,11 +349,17 @@ impl Fleet {
                 self.whole_free_gpus -= gpus;
             }
         }
-        for column in Column::ALL {
-            self.columns[column] = self.columns[column] + after[column] - before[column];
-        }
+        self.columns[before.0] -= before.1;
+        self.columns[after.0] += after.1;
         if was_out != is_out {
             self.count_out(id, is_out);
+        }
+        if was_away != is_away {
+            if is_away {
+                self.away.insert(id);
+            } else {
+                self.away.remove(&id);
+            }
         }
         self.reindex(id);
         result
@@ -338,6 +381,17 @@ impl Fleet {
             Some(count) => change(count),
             None => change(self.out.of_design.entry(design.clone()).or_default()),
         }
+    }
+
+    /// Nodes that are silent or fenced.
+    pub fn away(&self) -> &BTreeSet<NodeId> {
+        &self.away
+    }
+
+    fn counted_away(&self) -> BTreeSet<NodeId> {
+        let ids = (0..).map(NodeId);
+        let away = self.nodes.iter().zip(ids).filter(|(node, _)| node.state.is_away());
+        away.map(|(_, id)| id).collect()
     }
 
     /// Nodes that are out below a vertex.
@@ -404,8 +458,10 @@ impl Fleet {
     pub fn restore_index(&mut self) {
         self.index = self.index.restored(self.nodes.iter().map(|node| &node.spec));
         self.places = Places::new(self.nodes.iter().map(|node| &node.spec.location));
+        self.glances = self.nodes.iter().map(Glance::at).collect();
         self.reindex_all();
         self.out = self.counted_out();
+        self.away = self.counted_away();
     }
 
     fn reindex_all(&mut self) {
@@ -417,7 +473,36 @@ impl Fleet {
     /// Tells the index how a node stands.
     pub fn reindex(&mut self, id: NodeId) {
         let node = &self.nodes[id.index()];
+        self.glances[id.index()] = Glance::at(node);
         self.index.set(id, node.room(), !node.is_open());
+    }
+
+    /// The incarnation of the agent of a node that is up.
+    pub fn agent_on(&self, id: NodeId) -> Option<u64> {
+        self.glances[id.index()].agent
+    }
+
+    /// [`Node::in_service`], of many.
+    pub fn in_service(&self, id: NodeId) -> bool {
+        self.glances[id.index()].in_service
+    }
+
+    /// Whether another gang than this has a claim on a node, or a reservation.
+    pub fn is_claimed_by_others(&self, id: NodeId, job: JobId) -> bool {
+        if !self.glances[id.index()].is_claimed {
+            return false;
+        }
+        let node = self.node(id);
+        node.held_for.is_some_and(|other| other != job) || node.is_reserved
+    }
+
+    /// What a job has on a node, which for most nodes of a fleet is nothing.
+    pub fn allocation_of(&self, id: NodeId, job: JobId) -> Option<&Allocation> {
+        let glance = &self.glances[id.index()];
+        if glance.job != Some(job) && !glance.has_more_jobs {
+            return None;
+        }
+        self.node(id).allocations.iter().find(|allocation| allocation.job == job)
     }
 
     pub fn reserve(&mut self, id: NodeId, is_reserved: bool) {
@@ -463,6 +548,7 @@ impl Fleet {
     pub fn heard(&mut self, id: NodeId, incarnation: u64, seq: u64) {
         let node = &mut self.nodes[id.index()];
         (node.incarnation, node.seq) = (incarnation, seq);
+        self.glances[id.index()] = Glance::at(node);
     }
 
     /// What of a job there is to learn from the node's next reports.
@@ -479,7 +565,8 @@ impl Fleet {
         let expected = self.nodes.iter().filter(|node| node.is_expected()).count();
         assert_eq!(expected, self.expected as usize, "nodes that never came were miscounted");
         for node in &self.nodes {
-            add(&mut columns, &node.columns());
+            let (column, gpus) = node.stands();
+            columns[column] += gpus;
             let mut taken = GpuSet::EMPTY;
             for allocation in &node.allocations {
                 assert!(
@@ -502,14 +589,11 @@ impl Fleet {
         counted.below.retain(|_, count| *count > 0);
         counted.of_design.retain(|_, count| *count > 0);
         assert_eq!(counted, self.counted_out(), "nodes that are out were miscounted");
+        assert_eq!(self.away, self.counted_away(), "who is away is not kept in mind");
+        let glances: Vec<Glance> = self.nodes.iter().map(Glance::at).collect();
+        assert_eq!(self.glances, glances, "a glance shows what is not so");
         assert!(self.interrupted.is_empty(), "nobody was told that a burn-in is over");
         let nodes = self.nodes.iter();
         self.index.check(nodes.map(|node| (&node.spec, node.room(), !node.is_open())));
-    }
-}
-
-fn add(sum: &mut Columns, more: &Columns) {
-    for column in Column::ALL {
-        sum[column] += more[column];
     }
 }

@@ -106,7 +106,10 @@ impl Core {
             }
             self.idle.due.remove(&(at, node));
             let known = self.fleet.node(node);
-            let is_idle = known.in_service() && known.is_whole() && known.burn_in.is_none();
+            let is_idle = known.in_service()
+                && known.is_whole()
+                && known.burn_in.is_none()
+                && !self.is_warm_spare(node);
             if !is_idle {
                 self.idle.due.insert((self.now + Millis((every / AGAIN).max(1)), node));
                 continue;

@@ -128,6 +128,7 @@ impl Core {
         let last_heard = (last_heard > self.started_at + HEARD_AT_ALL).then_some(last_heard);
         let mut faults = Vec::new();
         for (job, member) in members {
+            self.lose_standby(job, id);
             self.on_member_there(job, member, false);
             self.note_unheard(job, id, last_heard);
             let attempt = self.jobs[&job].attempt.as_ref().expect("it holds GPUs");

@@ -141,6 +141,10 @@ impl Conspicuous {
         self.nodes.iter().copied()
     }
 
+    pub fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
     pub fn has(&self, node: NodeId) -> bool {
         self.nodes.contains(&node)
     }

@@ -57,14 +57,44 @@ pub struct Index {
     open: Plane,
     free: Plane,
     tight: Tight,
+    path: Path,
+}
+
+/// The slots of one pool from a vertex up to the root. The nodes of a gang are changed one after
+/// another, and neighbours have the same.
+#[derive(Clone, Debug, Default)]
+struct Path {
+    of: Option<(VertexId, PoolId)>,
+    /// With where the counts of each begin.
+    slots: Vec<(SlotId, usize)>,
+}
+
+impl Path {
+    fn lead(&mut self, tree: &Tree, node: NodeId) {
+        let of = (tree.home(node), tree.pool_of(node));
+        if self.of != Some(of) {
+            self.of = Some(of);
+            let slots = tree.upwards(of.0).map(|vertex| {
+                let slot = tree.slot(vertex, of.1).expect("its node is below it");
+                (slot, tree.slots()[slot as usize].base as usize)
+            });
+            self.slots.clear();
+            self.slots.extend(slots);
+        }
+    }
 }
 
 impl Default for Index {
     /// Of no nodes. It stands in for one that is being looked at, so it must cost nothing.
     fn default() -> Index {
         static EMPTY: LazyLock<Arc<Tree>> = LazyLock::new(Arc::default);
-        let (open, free, tight) = (Plane::default(), Plane::default(), Tight::default());
-        Index { tree: Arc::clone(&EMPTY), open, free, tight }
+        Index {
+            tree: Arc::clone(&EMPTY),
+            open: Plane::default(),
+            free: Plane::default(),
+            tight: Tight::default(),
+            path: Path::default(),
+        }
     }
 }
 
@@ -86,7 +116,8 @@ impl Index {
             is_dirty: vec![false; slots],
             dirty: Vec::new(),
         };
-        Index { tree: Arc::clone(&self.tree), open: plane.clone(), free: plane, tight }
+        let (tree, path) = (Arc::clone(&self.tree), Path::default());
+        Index { tree, open: plane.clone(), free: plane, tight, path }
     }
 
     /// Adds the node that has the next id. It takes no work yet.
@@ -115,6 +146,7 @@ impl Index {
 
     /// Makes room for what was added to the tree.
     fn grow(&mut self, added: Added) {
+        self.path = Path::default();
         for plane in [&mut self.open, &mut self.free] {
             plane.free.resize(self.tree.len(), OUT);
             plane.at_least.resize(added.counts as usize, 0);
@@ -127,9 +159,7 @@ impl Index {
     /// A node has so many GPUs free now (`None`: it takes no work).
     pub fn set(&mut self, node: NodeId, free: Option<u16>, is_held: bool) {
         let free = free.map_or(OUT, |gpus| gpus as u8);
-        self.free.set(&self.tree, node, free, None);
-        let open = if is_held { OUT } else { free };
-        self.open.set(&self.tree, node, open, Some(&mut self.tight));
+        self.stand(node, Standing { free, open: if is_held { OUT } else { free } });
     }
 
     pub fn standing(&self, node: NodeId) -> Standing {
@@ -138,13 +168,29 @@ impl Index {
 
     /// Shows so many GPUs of a node as open, and leaves what is free as it is: for a look.
     pub fn show_open(&mut self, node: NodeId, gpus: u16) {
-        self.open.set(&self.tree, node, gpus as u8, Some(&mut self.tight));
+        let free = self.standing(node).free;
+        self.stand(node, Standing { free, open: gpus as u8 });
     }
 
-    /// Puts a node back to how it stood.
+    /// A node stands like this now, or again.
     pub fn stand(&mut self, node: NodeId, standing: Standing) {
-        self.free.set(&self.tree, node, standing.free, None);
-        self.open.set(&self.tree, node, standing.open, Some(&mut self.tight));
+        let before = self.standing(node);
+        if before == standing {
+            return;
+        }
+        self.path.lead(&self.tree, node);
+        self.free.set(node, standing.free, &self.path);
+        self.open.set(node, standing.open, &self.path);
+        let size = self.tree.pools()[usize::from(self.tree.pool_of(node))].gpus as u8;
+        if (before.open == size) != (standing.open == size) {
+            for &(slot, _) in &self.path.slots {
+                let is_dirty = &mut self.tight.is_dirty[slot as usize];
+                if !*is_dirty {
+                    *is_dirty = true;
+                    self.tight.dirty.push(slot);
+                }
+            }
+        }
     }
 
     /// Brings the order of best fit up to date; before every search in it.
@@ -283,33 +329,20 @@ impl<'de> Deserialize<'de> for Index {
 }
 
 impl Plane {
-    fn set(&mut self, tree: &Tree, node: NodeId, free: u8, mut tight: Option<&mut Tight>) {
-        let before = std::mem::replace(&mut self.free[node.index()], free);
-        if before == free {
-            return;
-        }
-        let pool = tree.pool_of(node);
-        let size = tree.pools()[usize::from(pool)].gpus as u8;
+    fn set(&mut self, node: NodeId, free: u8, path: &Path) {
         // Counts from 0 up to the free GPUs hold the node; none do when it is out.
+        let before = std::mem::replace(&mut self.free[node.index()], free);
         let (was, is) = (numbers(before), numbers(free));
-        let touches_whole = (before == size) != (free == size);
-        for vertex in tree.above(node) {
-            let slot = tree.slot(vertex, pool).expect("its node is below it");
-            let base = tree.slots()[slot as usize].base as usize;
-            if is > was {
+        if is > was {
+            for &(_, base) in &path.slots {
                 for count in &mut self.at_least[base + was..base + is] {
                     *count += 1;
                 }
-            } else {
+            }
+        } else if is < was {
+            for &(_, base) in &path.slots {
                 for count in &mut self.at_least[base + is..base + was] {
                     *count -= 1;
-                }
-            }
-            if touches_whole && let Some(tight) = tight.as_deref_mut() {
-                let is_dirty = &mut tight.is_dirty[slot as usize];
-                if !*is_dirty {
-                    *is_dirty = true;
-                    tight.dirty.push(slot);
                 }
             }
         }

@@ -40,6 +40,8 @@ pub struct Request<'a> {
     pub view: View,
     /// Nodes that are held for this job: they will do in any case.
     pub own: &'a [NodeId],
+    /// Nodes that stand in for others before any that are nearer: something of the job waits there.
+    pub first: &'a [NodeId],
 }
 
 impl<'a> Request<'a> {
@@ -57,6 +59,7 @@ impl<'a> Request<'a> {
             prefer: &[],
             view: View::Open,
             own: &[],
+            first: &[],
         }
     }
 }

@@ -26,7 +26,8 @@ pub fn near(index: &Index, request: &Request<'_>, pools: &Pools) -> Option<Vec<N
 }
 
 /// For each of some nodes of a gang, in its order, the nearest that can stand in for it: below the
-/// vertex that its segment, or the gang, must stay within. `None` if one cannot be had.
+/// vertex that its segment, or the gang, must stay within; those that come first, if one of them is
+/// there. `None` if one cannot be had.
 pub fn stand_ins(
     index: &Index,
     request: &Request<'_>,
@@ -54,6 +55,11 @@ pub fn stand_ins(
                 tree.ancestor(tree.home(gang[mate]), within)?
             }
         };
+        if let Some(node) = near.foremost(gang[member], domain, &taken) {
+            taken.insert(node);
+            found.push(node);
+            continue;
+        }
         let mut vertex = tree.home(gang[member]);
         let wanted = taken.len() + 1;
         let before = taken.clone();
@@ -83,6 +89,18 @@ impl Near<'_> {
         let free = self.index.free_on(self.request.view, node);
         self.pools.has(self.index.tree().pool_of(node))
             && free.is_some_and(|free| free >= self.request.gpus_per_node)
+    }
+
+    /// The nearest to a node of those that come first, below a vertex.
+    fn foremost(&self, lost: NodeId, domain: VertexId, taken: &BTreeSet<NodeId>) -> Option<NodeId> {
+        let tree = self.index.tree();
+        let is_below = |node: NodeId, vertex| tree.above(node).any(|above| above == vertex);
+        let distance = |node: NodeId| tree.above(lost).position(|vertex| is_below(node, vertex));
+        let first = self.request.first.iter().copied();
+        let fit = first.filter(|node| {
+            !taken.contains(node) && self.has_room(*node) && is_below(*node, domain)
+        });
+        fit.min_by_key(|&node| (distance(node), node))
     }
 
     fn count(&self, vertex: VertexId) -> u32 {

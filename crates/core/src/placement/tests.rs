@@ -62,6 +62,7 @@ fn want(nodes: u32, gpus_per_node: u16) -> Request<'static> {
         prefer: &[],
         view: View::Open,
         own: &[],
+        first: &[],
     }
 }
 

@@ -374,6 +374,10 @@ impl Tree {
 
     /// Puts nodes into the order of the tree, which is the order of ranks.
     pub fn sort(&self, nodes: &mut [NodeId]) {
+        // A gang that comes back to its nodes has them in order, most often.
+        if nodes.windows(2).all(|pair| self.is_before(pair[0], pair[1])) {
+            return;
+        }
         // Where a vertex stands among its siblings is known only to its parent's list.
         let mut keys: BTreeMap<VertexId, Vec<u32>> = BTreeMap::new();
         for &node in nodes.iter() {
@@ -381,6 +385,25 @@ impl Tree {
             keys.entry(home).or_insert_with(|| self.path_key(home));
         }
         nodes.sort_by(|&a, &b| keys[&self.home(a)].cmp(&keys[&self.home(b)]).then(a.cmp(&b)));
+    }
+
+    /// Whether a node surely stands before another.
+    fn is_before(&self, one: NodeId, other: NodeId) -> bool {
+        let (mut left, mut right) = (self.home(one), self.home(other));
+        if left == right {
+            return one < other;
+        }
+        while self.vertex(left).depth > self.vertex(right).depth {
+            left = self.vertex(left).parent;
+        }
+        while self.vertex(right).depth > self.vertex(left).depth {
+            right = self.vertex(right).parent;
+        }
+        while self.vertex(left).parent != self.vertex(right).parent {
+            (left, right) = (self.vertex(left).parent, self.vertex(right).parent);
+        }
+        // Where one is above the other they meet, and where two have one name nobody knows yet.
+        left != right && self.vertex(left).name < self.vertex(right).name
     }
 
     fn path_key(&self, vertex: VertexId) -> Vec<u32> {

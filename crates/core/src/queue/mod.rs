@@ -148,6 +148,7 @@ impl Core {
             shunned: Shunned::default(),
             was_slow: None,
             reports_steps: false,
+            stands_by: false,
             step_ms: None,
             longest_gap_ms: 0,
             is_pause_known: false,

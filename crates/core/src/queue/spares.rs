@@ -65,6 +65,7 @@ impl Core {
         if kept + found.len() == wanted {
             self.short_of_spares.remove(&id);
         }
+        self.short_of_standbys.insert(id);
         let first = found.iter().take(TrailKind::PLACED_FIRST);
         let first = first.map(|&node| self.fleet.node(node).spec.name.clone()).collect();
         let what = TrailKind::SparesKept { nodes: found.len() as u32, first };
@@ -105,6 +106,14 @@ impl Core {
 
     /// A node is nobody's spare any more: it is out, it is taken, or it is somebody else's.
     pub(crate) fn lose_spare(&mut self, node: NodeId) {
+        if let Some(id) = self.fleet.node(node).spare_of {
+            self.lose_standby(id, node);
+            self.use_spare(node);
+        }
+    }
+
+    /// A spare becomes a node of its gang.
+    pub(crate) fn use_spare(&mut self, node: NodeId) {
         let Some(id) = self.fleet.node(node).spare_of else { return };
         self.fleet.spare(node, None);
         let gpus = u64::from(self.fleet.node(node).spec.gpus);

@@ -31,7 +31,8 @@ impl Core {
         };
         let first_reason = first_reason.clone();
         let reason = self.final_reason(attempt, &first_reason);
-        let blamed = self.verdict_on(job, attempt, &reason);
+        let whole = 0..attempt.members.len();
+        let blamed = self.verdict_on(job, attempt, whole, &reason);
         let charge = blamed.as_ref().map_or(reason.charge(), |blamed| blamed.charge(&reason));
         let epoch = attempt.epoch;
         let past = PastAttempt {

@@ -1,6 +1,6 @@
 //! After an attempt has ended: who is to blame, who pays for the retry, and what comes next.
 
-use crate::gang::attempt::{Attempt, ReplicaState};
+use crate::gang::attempt::Attempt;
 use crate::job::Job;
 use lindos_model::reason::Charge;
 use lindos_model::{EndReason, Exit, Millis, NodeId, Policy, Rank, RankExit, SymptomKind};
@@ -16,15 +16,7 @@ pub const SPREAD: Millis = Millis(5_000);
 /// Beyond that, the first to end is the cause. What ended a replica before was told then, and the
 /// others went on without it.
 pub fn blame(attempt: &Attempt) -> Option<(Rank, NodeId, &RankExit)> {
-    let replicas = attempt.replicas.iter().enumerate();
-    let present = replicas.filter(|(_, replica)| replica.state == ReplicaState::Launched);
-    let mut failures: Vec<(Rank, NodeId, &RankExit)> = present
-        .flat_map(|(index, _)| attempt.known_ranks(attempt.members_of(index)))
-        .filter_map(|(rank, node, state)| {
-            let exit = state.exit.as_ref()?;
-            (!exit.stopping && !exit.exit.is_success()).then_some((rank, node, exit))
-        })
-        .collect();
+    let mut failures: Vec<(Rank, NodeId, &RankExit)> = attempt.failures().collect();
     failures.sort_by_key(|(rank, _, exit)| (exit.at, *rank));
     let first = failures.first()?.2.at;
     let from_outside = failures

@@ -1,6 +1,6 @@
 //! Stories of nodes on which something is found: taken out, mended, proved, and back.
 
-use super::story::{Story, job, killed, stepped};
+use super::story::{Story, half_out, job, killed, stepped};
 use crate::effect::{Effect, Rejection, Reply};
 use crate::event::Event;
 use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
@@ -36,18 +36,7 @@ fn failing() -> Finding {
 
 /// A fleet that may be half out, so that a small one shows what a large one does.
 fn lenient(nodes: u32) -> Story {
-    under(&Repair::default(), nodes)
-}
-
-fn under(repair: &Repair, nodes: u32) -> Story {
-    let repair = Repair {
-        rack_out_max_percent: 50,
-        leaf_out_max_percent: 50,
-        platform_out_max_percent: 50,
-        fleet_out_max_percent: 50,
-        ..repair.clone()
-    };
-    Story::under(Policy { repair, ..Policy::default() }, nodes)
+    half_out(&Repair::default(), nodes)
 }
 
 fn see(story: &mut Story, node: u32, finding: Finding) {
@@ -246,7 +235,7 @@ fn a_remedy_that_is_never_over_has_failed_and_its_late_answer_says_nothing() {
 
 #[test]
 fn no_more_is_taken_out_than_may_be_and_the_rest_go_when_others_are_back() {
-    let mut story = under(&Repair { breaker_nodes: 100, ..Repair::default() }, 6);
+    let mut story = half_out(&Repair { breaker_nodes: 100, ..Repair::default() }, 6);
     for node in 0..5 {
         see(&mut story, node, fallen_off());
     }
@@ -307,7 +296,7 @@ fn the_last_node_is_never_taken_out() {
 
 #[test]
 fn a_check_that_condemns_too_many_is_not_believed_for_a_while() {
-    let mut story = under(&Repair { breaker_nodes: 3, ..Repair::default() }, 20);
+    let mut story = half_out(&Repair { breaker_nodes: 3, ..Repair::default() }, 20);
     for node in 0..6 {
         see(&mut story, node, fallen_off());
     }
@@ -322,7 +311,7 @@ fn a_check_that_condemns_too_many_is_not_believed_for_a_while() {
 
 #[test]
 fn people_may_keep_it_all_to_themselves() {
-    let mut story = under(&Repair { automatic: false, ..Repair::default() }, 3);
+    let mut story = half_out(&Repair { automatic: false, ..Repair::default() }, 3);
     see(&mut story, 0, fallen_off());
     assert!(story.core.node(NodeId(0)).unwrap().in_service());
     assert_eq!(story.core.health(NodeId(0)).unwrap().open.len(), 1);

@@ -2,6 +2,7 @@
 
 use crate::effect::{Effect, Effects, Order, Reply};
 use crate::{Core, Event};
+use lindos_model::policy::Repair;
 use lindos_model::{
     AttemptReport, Column, EffectId, Exit, JobId, JobSpec, JobState, Millis, NodeId, NodeSpec,
     Policy, Rank, RankExit, RankReport, ReportedPhase, RequestId, Time,
@@ -218,6 +219,8 @@ impl Story {
                         Order::Launch(_) => "launch",
                         Order::Stop { .. } => "stop",
                         Order::Forget => "forget",
+                        Order::StandBy(_) => "stand by",
+                        Order::StandDown { .. } => "stand down",
                     };
                     let (job, epoch) = (command.job, command.epoch);
                     let told = command.to.iter();
@@ -260,6 +263,18 @@ pub fn stepped(job: JobId, epoch: lindos_model::Epoch, step: u64) -> Event {
 
 pub fn job(nodes: u32) -> JobSpec {
     lindos_model::job::sample("train", nodes, 8)
+}
+
+/// A fleet of which half may be out, so that a small one shows what a large one does.
+pub fn half_out(repair: &Repair, nodes: u32) -> Story {
+    let repair = Repair {
+        rack_out_max_percent: 50,
+        leaf_out_max_percent: 50,
+        platform_out_max_percent: 50,
+        fleet_out_max_percent: 50,
+        ..repair.clone()
+    };
+    Story::under(Policy { repair, ..Policy::default() }, nodes)
 }
 
 pub fn killed() -> Exit {

@@ -1,7 +1,7 @@
 //! Stories of suspects that are tested against each other, of places that go as a group, of idle nodes
 //! that are burnt in, and of checkpoints that are spoilt.
 
-use super::story::{Story, job, killed};
+use super::story::{Story, half_out, job, killed};
 use crate::Core;
 use crate::effect::{Effect, Order};
 use crate::event::Event;
@@ -13,23 +13,11 @@ use lindos_model::policy::Repair;
 use lindos_model::reason::Charge;
 use lindos_model::trail::{CalledOff, SuspectsFound};
 use lindos_model::{
-    Activity, AttemptReport, Column, EffectId, Epoch, Exit, JobId, JobState, NodeId, Outcome,
-    Policy, Rank, ReportedPhase, Stall, Symptom, SymptomKind, TrailKind,
+    Activity, AttemptReport, Column, EffectId, Epoch, Exit, JobId, JobState, NodeId, Outcome, Rank,
+    ReportedPhase, Stall, Symptom, SymptomKind, TrailKind,
 };
 
 const MINUTE: u64 = 60_000;
-
-/// Half of the fleet may be out.
-fn under(repair: &Repair, nodes: u32) -> Story {
-    let repair = Repair {
-        rack_out_max_percent: 50,
-        leaf_out_max_percent: 50,
-        platform_out_max_percent: 50,
-        fleet_out_max_percent: 50,
-        ..repair.clone()
-    };
-    Story::under(Policy { repair, ..Policy::default() }, nodes)
-}
 
 /// A gang hangs with all of its ranks alike, and nothing of it lives any more.
 fn hangs(story: &mut Story, id: JobId) {
@@ -98,7 +86,7 @@ fn in_service(story: &Story, node: NodeId) -> bool {
 
 #[test]
 fn of_a_gang_that_hangs_as_a_whole_the_bad_node_is_found_and_the_job_waits_for_nothing() {
-    let mut story = under(&Repair::default(), 9);
+    let mut story = half_out(&Repair::default(), 9);
     let id = story.run(job(4));
     let before = story.gang(id);
     hangs(&mut story, id);
@@ -120,7 +108,7 @@ fn of_a_gang_that_hangs_as_a_whole_the_bad_node_is_found_and_the_job_waits_for_n
 
 #[test]
 fn a_link_between_two_that_are_well_with_others_condemns_neither() {
-    let mut story = under(&Repair::default(), 9);
+    let mut story = half_out(&Repair::default(), 9);
     let id = story.run(job(4));
     let before = story.gang(id);
     hangs(&mut story, id);
@@ -164,7 +152,7 @@ fn answer_pairs(
 
 #[test]
 fn a_node_that_fails_by_itself_is_found_though_it_fails_only_once() {
-    let mut story = under(&Repair::default(), 9);
+    let mut story = half_out(&Repair::default(), 9);
     let id = story.run(job(4));
     let before = story.gang(id);
     hangs(&mut story, id);
@@ -186,7 +174,7 @@ fn a_node_that_fails_by_itself_is_found_though_it_fails_only_once() {
 
 #[test]
 fn where_no_two_nodes_carry_anything_the_tests_are_doubted_and_nobody_is_condemned() {
-    let mut story = under(&Repair::default(), 12);
+    let mut story = half_out(&Repair::default(), 12);
     let id = story.run(job(4));
     let before = story.gang(id);
     hangs(&mut story, id);
@@ -202,7 +190,7 @@ fn where_no_two_nodes_carry_anything_the_tests_are_doubted_and_nobody_is_condemn
 
 #[test]
 fn a_link_that_an_older_agent_cannot_test_is_said_to_be_untested() {
-    let mut story = under(&Repair::default(), 9);
+    let mut story = half_out(&Repair::default(), 9);
     let id = story.run(job(4));
     hangs(&mut story, id);
     answer_pairs(&mut story, |_, _| [Outcome::Done, Outcome::Done, Outcome::Unsupported]);
@@ -213,7 +201,7 @@ fn a_link_that_an_older_agent_cannot_test_is_said_to_be_untested() {
 
 #[test]
 fn what_was_tested_in_vain_is_not_tested_again() {
-    let mut story = under(&Repair::default(), 9);
+    let mut story = half_out(&Repair::default(), 9);
     let id = story.run(job(4));
     let before = story.gang(id);
     hangs(&mut story, id);
@@ -232,7 +220,7 @@ fn what_was_tested_in_vain_is_not_tested_again() {
 
 #[test]
 fn without_room_elsewhere_the_job_starts_on_its_suspects_at_once() {
-    let mut story = under(&Repair::default(), 6);
+    let mut story = half_out(&Repair::default(), 6);
     let id = story.run(job(4));
     hangs(&mut story, id);
     assert_eq!(story.state(id), JobState::Starting);
@@ -243,7 +231,7 @@ fn without_room_elsewhere_the_job_starts_on_its_suspects_at_once() {
 
 #[test]
 fn tests_that_nobody_can_do_give_all_back_and_are_not_asked_for_again() {
-    let mut story = under(&Repair::default(), 9);
+    let mut story = half_out(&Repair::default(), 9);
     let id = story.run(job(4));
     let before = story.gang(id);
     hangs(&mut story, id);
@@ -259,7 +247,7 @@ fn tests_that_nobody_can_do_give_all_back_and_are_not_asked_for_again() {
 
 #[test]
 fn a_test_without_an_answer_gives_all_back() {
-    let mut story = under(&Repair::default(), 9);
+    let mut story = half_out(&Repair::default(), 9);
     let id = story.run(job(4));
     let before = story.gang(id);
     hangs(&mut story, id);
@@ -274,7 +262,7 @@ fn idle_nodes_are_burnt_in_in_turn_and_give_way_to_any_job() {
         idle_burn_in_max_percent: 25,
         ..Repair::default()
     };
-    let mut story = under(&repair, 4);
+    let mut story = half_out(&repair, 4);
     let mut burnt = std::collections::BTreeSet::new();
     for _ in 0..200 {
         story.wait(MINUTE);
@@ -305,7 +293,7 @@ fn idle_nodes_are_burnt_in_in_turn_and_give_way_to_any_job() {
 #[test]
 fn an_idle_node_that_fails_its_burn_in_is_taken_out() {
     let repair = Repair { idle_burn_in_every_ms: 60 * MINUTE, ..Repair::default() };
-    let mut story = under(&repair, 4);
+    let mut story = half_out(&repair, 4);
     let mut asked = Vec::new();
     while asked.is_empty() {
         story.wait(MINUTE);
@@ -383,7 +371,7 @@ fn a_program_that_says_what_is_wrong_with_it_is_no_victim_of_a_node_that_forgets
 
 #[test]
 fn a_suspect_that_a_guardrail_keeps_in_service_is_not_tested() {
-    let mut story = under(&Repair { breaker_nodes: 0, ..Repair::default() }, 9);
+    let mut story = half_out(&Repair { breaker_nodes: 0, ..Repair::default() }, 9);
     let id = story.run(job(4));
     let gang = story.gang(id);
     let finding = Finding {

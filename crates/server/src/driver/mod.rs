@@ -150,6 +150,7 @@ impl<D: Disk> Driver<D> {
         policy: Policy,
         fencer: Arc<dyn Fencer>,
         mender: Arc<dyn Mender>,
+        stragglers: StragglerWatch,
         since_snapshot: u64,
     ) -> Result<(Self, DriverHandle), lindos_journal::Error> {
         let (sender, inputs) = std::sync::mpsc::sync_channel(INPUTS_MAX);
@@ -183,7 +184,7 @@ impl<D: Disk> Driver<D> {
             reports: ReportEdges::default(),
             progress: ProgressEdges::new(Millis(policy.progress_interval_ms)),
             stalls: StallWatch::default(),
-            stragglers: StragglerWatch::default(),
+            stragglers,
             symptoms: SymptomEdges::default(),
             looked_at: Instant::now(),
             listened_at: Instant::now(),

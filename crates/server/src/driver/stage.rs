@@ -192,6 +192,12 @@ impl<D: Disk> Driver<D> {
             let attempts = report.attempts;
             staged.events.push((Event::NodeReported { node, incarnation, seq, attempts }, None));
         }
+        if self.world.core.hears_of_standbys(node, &report.standbys) {
+            let standbys = report.standbys;
+            staged
+                .events
+                .push((Event::StandbysReported { node, incarnation, seq, standbys }, None));
+        }
         match staged.events[before..].last_mut() {
             Some((_, waiter)) => *waiter = Some(Waiter::Report { seq, answer }),
             None => {
@@ -234,6 +240,9 @@ impl<D: Disk> Driver<D> {
         let Some(attempt) = job.and_then(|job| job.attempt.as_ref()) else { return };
         if launch_of(attempt, progress.rank) != Some(progress.epoch) {
             return;
+        }
+        if progress.stands_by && self.world.core.asks_for_standby(progress.job) {
+            staged.events.push((Event::StandbyOffered { job: progress.job }, None));
         }
         self.world.telemetry.on_progress(now, attempt.epoch, progress);
         let reading = Reading {

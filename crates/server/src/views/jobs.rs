@@ -3,7 +3,9 @@
 use super::View;
 use super::replicas::replicas;
 use crate::telemetry::JobReadings;
-use lindos_api::user::{AttemptSummary, JobDetail, JobSummary, RankView, StragglerView};
+use lindos_api::user::{
+    AttemptSummary, JobDetail, JobSummary, RankView, StragglerView, WarmSpare, WarmView,
+};
 use lindos_core::Core;
 use lindos_core::gang::attempt::{Attempt, MemberState};
 use lindos_core::job::{Job, PastAttempt};
@@ -183,6 +185,7 @@ fn attempts(view: &View<'_>, job: &Job) -> Vec<AttemptSummary> {
         blame: None,
         replicas: replicas(attempt),
         spares: spares(view, attempt),
+        warm: warm(view, job, attempt),
     }));
     attempts
 }
@@ -190,6 +193,25 @@ fn attempts(view: &View<'_>, job: &Job) -> Vec<AttemptSummary> {
 fn spares(view: &View<'_>, attempt: &Attempt) -> Vec<String> {
     let nodes = attempt.spares.iter().filter_map(|&node| view.core.node(node));
     nodes.map(|node| node.spec.name.clone()).collect()
+}
+
+/// What waits for its next start, of a job that asks for that.
+fn warm(view: &View<'_>, job: &Job, attempt: &Attempt) -> Option<WarmView> {
+    if job.spec.warm_spares == 0 && !job.spec.warm_restarts {
+        return None;
+    }
+    let (on_spares, beside): (Vec<_>, Vec<_>) =
+        attempt.standbys.iter().partition(|(node, _)| attempt.spares.contains(node));
+    let spares = on_spares.into_iter().filter_map(|(&node, standby)| {
+        let node = view.core.node(node)?.spec.name.clone();
+        Some(WarmSpare { node, ready: standby.ready_at.is_some() })
+    });
+    Some(WarmView {
+        offered: job.stands_by,
+        spares: spares.collect(),
+        beside: beside.len() as u32,
+        beside_ready: beside.iter().filter(|(_, it)| it.ready_at.is_some()).count() as u32,
+    })
 }
 
 fn past(past: &PastAttempt) -> AttemptSummary {
@@ -205,6 +227,7 @@ fn past(past: &PastAttempt) -> AttemptSummary {
         blame: past.blame.clone(),
         replicas: Vec::new(),
         spares: Vec::new(),
+        warm: None,
     }
 }
 

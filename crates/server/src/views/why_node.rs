@@ -160,8 +160,13 @@ fn because(view: &View<'_>, node: &Node, idle: &NodeIdle) -> String {
         NodeIdle::Spare { spares } => {
             format!("it is one of the {spares} spares kept for gangs that lose a node")
         }
-        NodeIdle::SpareOf { job } => {
-            format!("it is kept for job {job}, should that lose a node")
+        NodeIdle::SpareOf { job, standby } => {
+            let warm = match standby.map(|standby| standby.ready_at) {
+                Some(Some(_)) => "; it is warm: the job's processes wait there for a rank",
+                Some(None) => "; the job's processes are being started there, to wait for a rank",
+                None => "",
+            };
+            format!("it is kept for job {job}, should that lose a node{warm}")
         }
         NodeIdle::NoDemand => "no job waits".to_string(),
         NodeIdle::Unwanted { jobs: 1, gpus, .. } => {

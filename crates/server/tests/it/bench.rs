@@ -45,6 +45,7 @@ pub fn config(state: &Path) -> ServerConfig {
         fencer: Arc::new(NotingFencer::default()),
         mender: Arc::new(lindos_server::AgentsAlone),
         alerts: None,
+        straggler_window: None,
         version: "0-test".to_string(),
     }
 }
@@ -157,6 +158,7 @@ impl FakeAgent {
             findings: Vec::new(),
             can: Vec::new(),
             works: Vec::new(),
+            standbys: Vec::new(),
         };
         FakeAgent { http, url, token, report, stream, buffer: Vec::new() }
     }
@@ -308,6 +310,7 @@ impl FakeAgent {
             activity: None,
             pace: None,
             stack: None,
+            stands_by: false,
         }];
     }
 }

@@ -259,6 +259,8 @@ impl World {
                 }
                 self.has_news(*node);
             }
+            // No job here has warm spares.
+            Order::StandBy(_) | Order::StandDown { .. } => {}
         }
     }
 

@@ -14,7 +14,9 @@ use lindos_core::edges::{
 };
 use lindos_core::{Core, Effects, Event};
 use lindos_journal::{Error, EventRecord, Journal, MemoryDisk, Seq, SnapshotRecord, Tail};
-use lindos_model::{AttemptReport, Epoch, Finding, JobId, Millis, NodeId, Rank, Symptom, Time};
+use lindos_model::{
+    AttemptReport, Epoch, Finding, JobId, Millis, NodeId, Rank, StandbyReport, Symptom, Time,
+};
 
 /// Snapshots are taken so often in a simulation that recovery uses them all the time …
 const RECORDS_PER_SNAPSHOT: u64 = 500;
@@ -35,6 +37,9 @@ pub struct Witnessed {
     pub ranks: Vec<(JobId, Epoch, Rank, RankReading)>,
     pub symptoms: Vec<(JobId, Epoch, Rank, Symptom)>,
     pub findings: Vec<Finding>,
+    /// What waits there for a rank, and jobs whose programs say that they can.
+    pub standbys: Vec<StandbyReport>,
+    pub offers: Vec<JobId>,
 }
 
 pub struct Control {
@@ -124,6 +129,12 @@ impl Control {
         if worth == Worth::News {
             events.push(Event::NodeReported { node, incarnation, seq, attempts });
         }
+        if self.core.hears_of_standbys(node, &witnessed.standbys) {
+            let standbys = witnessed.standbys.clone();
+            events.push(Event::StandbysReported { node, incarnation, seq, standbys });
+        }
+        let offers = witnessed.offers.iter().filter(|&&job| self.core.asks_for_standby(job));
+        events.extend(offers.map(|&job| Event::StandbyOffered { job }));
         events
     }
 

@@ -5,6 +5,7 @@ mod fault_table;
 mod write;
 
 pub use fault_table::{FaultName, FaultTable};
+pub(crate) use write::fault_words;
 pub use write::to_text;
 
 use crate::fault::{Fault, FaultKind, Network};
@@ -70,8 +71,12 @@ pub struct JobTable {
     pub ranks_per_node: Option<u16>,
     pub replicas: Option<u32>,
     pub min_replicas: Option<u32>,
+    /// As many as are warm when not given.
+    pub spares: Option<u32>,
     #[serde(default)]
-    pub spares: u32,
+    pub warm_spares: u32,
+    #[serde(default)]
+    pub warm_restarts: bool,
     #[serde(default)]
     pub within: Level,
     pub segment: Option<u32>,
@@ -100,6 +105,8 @@ pub struct JobTable {
     pub steps: u64,
     pub step: HumanSpan,
     pub startup: Option<HumanSpan>,
+    /// What is left of it for ranks that have waited for theirs. Given: its program can wait.
+    pub startup_warm: Option<HumanSpan>,
     #[serde(default)]
     pub checkpoint_every: u64,
     pub checkpoint: Option<HumanSpan>,
@@ -346,7 +353,9 @@ impl JobTable {
         spec.replicas = self.replicas.unwrap_or(spec.replicas);
         // The same as in a job file: more than half.
         spec.replicas_min = self.min_replicas.unwrap_or(spec.replicas / 2 + 1);
-        spec.spares = self.spares;
+        spec.spares = self.spares.unwrap_or(self.warm_spares);
+        spec.warm_spares = self.warm_spares;
+        spec.warm_restarts = self.warm_restarts;
         spec.within = self.within;
         spec.segment = self.segment;
         spec.platforms.clone_from(&self.platforms);
@@ -368,12 +377,20 @@ impl JobTable {
         }
         let span =
             |given: Option<HumanSpan>, default| given.map_or(default, |HumanSpan(span)| span);
+        let startup = span(self.startup, Millis::from_secs(5));
+        let startup_warm = span(self.startup_warm, startup);
+        if startup_warm > startup {
+            let message = format!("{}: startup_warm is a part of startup", self.name);
+            return Err(("jobs", message));
+        }
         Ok(SimJob {
             at: self.at.map_or(Time::ZERO, at),
             spec: Arc::new(spec),
             after: self.comes_after(),
             script: Script {
-                startup: span(self.startup, Millis::from_secs(5)),
+                startup,
+                saved_warm: startup - startup_warm,
+                stands_by: self.startup_warm.is_some(),
                 steps: self.steps,
                 step: self.step.0,
                 checkpoint_every: self.checkpoint_every,
@@ -432,7 +449,7 @@ fn trail_line(entry: &TrailEntry) -> String {
 }
 
 /// Virtual time as `h:mm:ss.mmm`.
-fn clock(at: Time) -> String {
+pub(crate) fn clock(at: Time) -> String {
     let ms = at.0;
     format!("{}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
 }

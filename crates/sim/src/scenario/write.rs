@@ -1,7 +1,7 @@
 //! A setup as a file that gives it again: how a case that fails is handed on.
 
 use super::{FaultTable, JobTable, NetworkTable, ReservationTable};
-use crate::fault::Fault;
+use crate::fault::{Fault, FaultKind};
 use crate::script::Bug;
 use crate::world::{Setup, SimJob, SimReservation};
 use lindos_model::job::HumanSpan;
@@ -45,6 +45,19 @@ pub fn to_text(setup: &Setup, about: &str) -> String {
     let mut file = Value::Table(file);
     drop_empty(&mut file);
     toml::to_string(&file).expect("tables are plain data")
+}
+
+/// A fault in a line, in the words of the file: `kill_rank: job train, rank 3`.
+pub(crate) fn fault_words(kind: &FaultKind) -> String {
+    let Value::Table(mut table) = value(&FaultTable::of(Millis::ZERO, kind)) else {
+        unreachable!("a fault is a table");
+    };
+    table.remove("at");
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    let name = table.remove("kind").map_or(String::new(), |name| plain(&name));
+    let keys: Vec<String> =
+        table.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect();
+    if keys.is_empty() { name } else { format!("{name}: {}", keys.join(", ")) }
 }
 
 fn value(thing: &impl Serialize) -> Value {
@@ -102,7 +115,9 @@ fn job_table(job: &SimJob) -> JobTable {
         ranks_per_node: Some(spec.ranks_per_node),
         replicas: Some(spec.replicas),
         min_replicas: Some(spec.replicas_min),
-        spares: spec.spares,
+        spares: Some(spec.spares),
+        warm_spares: spec.warm_spares,
+        warm_restarts: spec.warm_restarts,
         within: spec.within,
         segment: spec.segment,
         platforms: spec.platforms.clone(),
@@ -120,6 +135,7 @@ fn job_table(job: &SimJob) -> JobTable {
         steps: script.steps,
         step: HumanSpan(script.step),
         startup: Some(HumanSpan(script.startup)),
+        startup_warm: script.stands_by.then(|| HumanSpan(script.startup - script.saved_warm)),
         checkpoint_every: script.checkpoint_every,
         checkpoint: Some(HumanSpan(script.checkpoint)),
         reports: script.reports,

@@ -40,6 +40,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
     make_replicas(seed, &mut jobs);
     break_losses(seed, &mut jobs);
     keep_spares(seed, &mut jobs);
+    keep_warm(seed, &mut jobs);
     let reservations = random_reservations(seed, &nodes[..nodes.len().min(RESERVED_MAX)]);
     let limit = limit(&jobs);
     let mut setup = Setup {
@@ -221,6 +222,8 @@ fn random_job(chance: &mut Stream, number: u64, room: &Room, before: &[SimJob]) 
         after,
         script: Script {
             startup: Millis(chance.between(100, 30_000)),
+            saved_warm: Millis::ZERO,
+            stands_by: false,
             steps: chance.between(1, 400),
             step: Millis(chance.between(20, 4_000)),
             checkpoint_every: chance.between(0, 40),
@@ -270,6 +273,25 @@ fn keep_spares(seed: u64, jobs: &mut [SimJob]) {
         if chance.chance(250_000) {
             let most = u64::from(job.spec.nodes.min(3));
             Arc::make_mut(&mut job.spec).spares = chance.between(1, most) as u32;
+        }
+    }
+}
+
+/// Processes of some jobs wait for a rank. A stream of their own: without them, a seed is what it was.
+fn keep_warm(seed: u64, jobs: &mut [SimJob]) {
+    let chance = &mut Stream::new(seed, "warm");
+    for job in jobs {
+        let spares = u64::from(job.spec.spares);
+        let warm_spares = if spares > 0 { chance.between(0, spares) } else { 0 };
+        let warm_restarts = chance.chance(100_000);
+        if warm_spares == 0 && !warm_restarts {
+            continue;
+        }
+        let spec = Arc::make_mut(&mut job.spec);
+        (spec.warm_spares, spec.warm_restarts) = (warm_spares as u32, warm_restarts);
+        let saved_warm = Millis(chance.between(0, job.script.startup.0));
+        if chance.chance(900_000) {
+            (job.script.stands_by, job.script.saved_warm) = (true, saved_warm);
         }
     }
 }

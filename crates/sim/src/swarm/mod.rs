@@ -11,8 +11,7 @@ pub mod shrink;
 pub use draw::setup;
 
 use crate::fault::Plant;
-use crate::world::{Setup, run};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::world::{Setup, Violation, play as play_world};
 
 /// Faults come within this time; jobs have this much again, and more, to end.
 const FAULTY: u64 = 20 * 60_000;
@@ -26,7 +25,7 @@ pub struct SeedResult {
     pub happenings: u64,
     /// Faults that struck.
     pub faults: u32,
-    pub violation: Option<String>,
+    pub violation: Option<Violation>,
 }
 
 /// Plays one seed. A panic of the core or of a checker is a violation, not the end of the swarm.
@@ -37,23 +36,15 @@ pub fn play(seed: u64, plant: Option<Plant>) -> SeedResult {
 /// Plays one case.
 pub fn play_setup(setup: Setup) -> SeedResult {
     let (seed, nodes) = (setup.seed, setup.nodes.len() as u32);
-    match catch_unwind(AssertUnwindSafe(|| run(setup))) {
+    let nothing = SeedResult { seed, nodes, node_ms: 0, happenings: 0, faults: 0, violation: None };
+    match play_world(setup) {
         Ok(outcome) => SeedResult {
-            seed,
-            nodes,
             node_ms: outcome.node_ms,
             happenings: outcome.happenings,
             faults: outcome.faults,
-            violation: None,
+            ..nothing
         },
-        Err(panic) => {
-            let message = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            let violation = Some(message.unwrap_or_else(|| "a panic without words".into()));
-            SeedResult { seed, nodes, node_ms: 0, happenings: 0, faults: 0, violation }
-        }
+        Err(violation) => SeedResult { violation: Some(violation), ..nothing },
     }
 }
 

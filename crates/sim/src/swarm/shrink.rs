@@ -6,7 +6,7 @@
 
 use super::play_setup;
 use crate::fault::{FaultKind, Network};
-use crate::world::{Setup, SimJob};
+use crate::world::{Setup, SimJob, Violation};
 use lindos_model::{Millis, Time};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ const RUNS_MAX: u32 = 1500;
 #[derive(Clone, Debug)]
 pub struct Shrunk {
     pub setup: Setup,
-    pub violation: String,
+    pub violation: Violation,
     pub runs: u32,
 }
 
 /// Makes a case that fails with `violation` small. `tell` hears of every run.
-pub fn shrink(setup: Setup, violation: String, tell: &mut dyn FnMut(u32, &Setup)) -> Shrunk {
-    let kind = kind_of(&violation);
+pub fn shrink(setup: Setup, violation: Violation, tell: &mut dyn FnMut(u32, &Setup)) -> Shrunk {
+    let kind = kind_of(&violation.what);
     let mut search = Search { best: setup, violation, kind, runs: 0, must_fit: false, tell };
     // A job that does not end because nothing is left that it fits on shows nothing.
     search.must_fit = search.kind.contains("did not end") && ends_undisturbed(&search.best);
@@ -71,7 +71,7 @@ fn ends_undisturbed(setup: &Setup) -> bool {
 
 struct Search<'t> {
     best: Setup,
-    violation: String,
+    violation: Violation,
     kind: String,
     runs: u32,
     must_fit: bool,
@@ -91,7 +91,7 @@ impl Search<'_> {
         self.runs += 1;
         (self.tell)(self.runs, &self.best);
         let found = play_setup(smaller.clone()).violation;
-        let Some(violation) = found.filter(|found| kind_of(found) == self.kind) else {
+        let Some(violation) = found.filter(|found| kind_of(&found.what) == self.kind) else {
             return false;
         };
         if self.must_fit && !ends_undisturbed(&smaller) {
@@ -234,7 +234,7 @@ impl Search<'_> {
 
 type Plainer = fn(&mut SimJob);
 
-const PLAIN_JOB: [Plainer; 10] = [
+const PLAIN_JOB: [Plainer; 12] = [
     |job| job.after.clear(),
     |job| job.at = Time::ZERO,
     |job| Arc::make_mut(&mut job.spec).array = None,
@@ -243,6 +243,8 @@ const PLAIN_JOB: [Plainer; 10] = [
     |job| Arc::make_mut(&mut job.spec).time_limit = None,
     |job| job.script.bug = None,
     |job| job.script.loss_breaks = None,
+    |job| Arc::make_mut(&mut job.spec).warm_spares = 0,
+    |job| Arc::make_mut(&mut job.spec).warm_restarts = false,
     |job| {
         let spec = Arc::make_mut(&mut job.spec);
         (spec.replicas, spec.replicas_min) = (1, 1);
@@ -282,6 +284,8 @@ fn without_nodes(setup: &Setup, range: std::ops::Range<usize>) -> Option<Setup> 
             let spec = Arc::make_mut(&mut job.spec);
             spec.nodes = room;
             spec.min_nodes = spec.min_nodes.min(room);
+            spec.spares = spec.spares.min(room);
+            spec.warm_spares = spec.warm_spares.min(spec.spares);
             (spec.replicas, spec.replicas_min, spec.segment) = (1, 1, None);
         }
     }

@@ -473,6 +473,8 @@ impl<'a> World<'a> {
                 self.end_part(node, job, epoch, Exit::Signal(15), true);
             }
             Order::Forget => self.forget(node, job, epoch),
+            // No program here says that it can wait for its rank.
+            Order::StandBy(_) | Order::StandDown { .. } => {}
         }
     }
 

@@ -91,6 +91,11 @@ impl Machines {
         self.struck[place].is_seen
     }
 
+    /// Nodes that may be bad.
+    pub fn ill(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.ills.keys().copied()
+    }
+
     /// Whether what starts there fails.
     pub fn is_bad(&self, node: NodeId) -> bool {
         let breaks = |ill: &Ill| {
@@ -126,12 +131,8 @@ impl Machines {
         slow.reduce(f64::max)
     }
 
-    pub fn slow_among(&self, nodes: &[NodeId]) -> BTreeMap<NodeId, f64> {
-        if self.slow.is_empty() {
-            return BTreeMap::new();
-        }
-        let slow = |node: &NodeId| Some((*node, *self.slow.get(node)?));
-        nodes.iter().filter_map(slow).collect()
+    pub fn slow(&self) -> &BTreeMap<NodeId, f64> {
+        &self.slow
     }
 }
 

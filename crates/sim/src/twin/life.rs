@@ -1,13 +1,14 @@
 //! The life of jobs: launched, training, saving, stopped, finished.
 
 use super::TwinJob;
+use super::straggler::Watch;
 use super::work::{Every, Pace, Work};
 use super::world::{Happening, World};
 use lindos_core::Event;
 use lindos_core::effect::Target;
 use lindos_core::event::GangWord;
 use lindos_core::gang::attempt::{Attempt, ReplicaState};
-use lindos_model::{Epoch, JobId, Millis, NodeId, Time};
+use lindos_model::{EffectId, Epoch, JobId, Millis, NodeId, StandbyReport, StandbyState, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One job as it really is.
@@ -22,6 +23,8 @@ pub struct Life {
     save_every: Option<Millis>,
     /// Launches whose ranks are being started.
     launching: BTreeSet<Epoch>,
+    /// Those of them all of whose ranks had waited for theirs.
+    warm: BTreeSet<Epoch>,
     /// Replicas that have come back before the others began.
     early: BTreeSet<Epoch>,
     /// What is being stopped: a whole launch, or one replica of it.
@@ -41,7 +44,8 @@ pub struct Training {
     /// Replicas launched since.
     pub back: BTreeSet<Epoch>,
     /// Nodes that hold all others up, and by how much.
-    slow: BTreeMap<NodeId, f64>,
+    pub(super) slow: BTreeMap<NodeId, f64>,
+    pub(super) watch: Watch,
     /// It gets no further.
     pub is_broken: bool,
     /// Of the newest checkpoint that was begun.
@@ -51,10 +55,26 @@ pub struct Training {
     plan: u64,
 }
 
+/// What of a gang was launched together.
+struct Launched {
+    /// Their numbers, ascending.
+    replicas: Vec<usize>,
+    nodes: usize,
+    is_whole: bool,
+}
+
 impl Life {
     pub fn new(index: usize) -> Life {
-        let (launching, early, stopping) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Life { index, saved: 0, training: None, save_every: None, launching, early, stopping }
+        Life {
+            index,
+            saved: 0,
+            training: None,
+            save_every: None,
+            launching: BTreeSet::new(),
+            warm: BTreeSet::new(),
+            early: BTreeSet::new(),
+            stopping: BTreeSet::new(),
+        }
     }
 }
 
@@ -64,10 +84,15 @@ fn millis(time: Time) -> Millis {
 
 impl Training {
     /// Microseconds a step, by the slowest of all and the replicas that share the work.
-    fn step_us(&self, work: &Work) -> u64 {
+    pub(super) fn step_us(&self, work: &Work) -> u64 {
         let slowest = self.slow.values().copied().fold(1.0, f64::max);
         let share = f64::from(self.replicas) / f64::from(self.present().max(1));
         (work.step.0 as f64 * 1000.0 * slowest * share) as u64
+    }
+
+    /// Whole steps done.
+    pub(super) fn steps_at(&self, now: Time) -> u64 {
+        self.pace.steps_at(millis(now))
     }
 
     fn present(&self) -> u32 {
@@ -80,11 +105,11 @@ impl Training {
 }
 
 impl World<'_, '_> {
-    fn twin_job(&self, job: JobId) -> &TwinJob {
+    pub(super) fn twin_job(&self, job: JobId) -> &TwinJob {
         &self.setup.jobs[self.lives[&job].index]
     }
 
-    fn work(&self, job: JobId) -> &Work {
+    pub(super) fn work(&self, job: JobId) -> &Work {
         &self.twin_job(job).work
     }
 
@@ -93,7 +118,7 @@ impl World<'_, '_> {
     }
 
     /// The training of a job that gets on.
-    fn trains(&mut self, job: JobId) -> Option<&mut Training> {
+    pub(super) fn trains(&mut self, job: JobId) -> Option<&mut Training> {
         self.lives.get_mut(&job)?.training.as_mut().filter(|training| !training.is_broken)
     }
 
@@ -110,17 +135,17 @@ impl World<'_, '_> {
         if !life.launching.remove(&epoch) {
             return;
         }
-        let is_resumed = life.saved > 0;
+        let (is_resumed, is_warm) = (life.saved > 0, life.warm.remove(&epoch));
         self.say(job, epoch, GangWord::Running);
-        let Some((members, is_whole)) = self.members_of(job, epoch) else { return };
-        if members.iter().any(|&node| self.machines.is_dead(node)) {
+        let Some(launched) = self.launched(job, epoch) else { return };
+        if self.has_a_dead_node(job, &launched) {
             return;
         }
         let work = self.work(job);
-        let span = if is_whole {
-            work.starts_in(members.len(), is_resumed)
+        let span = if launched.is_whole {
+            work.starts_in(launched.nodes, is_resumed, is_warm)
         } else {
-            work.starts_in(members.len(), false) + work.join
+            work.starts_in(launched.nodes, false, is_warm) + work.join
         };
         self.put(span, Happening::Begins { job, epoch });
     }
@@ -131,8 +156,8 @@ impl World<'_, '_> {
         (!attempt.is_stopping()).then_some(attempt)
     }
 
-    /// The nodes of a launch, if the core has it still, and whether it is the whole gang's.
-    fn members_of(&self, job: JobId, epoch: Epoch) -> Option<(Vec<NodeId>, bool)> {
+    /// What of a gang was launched under an epoch, if the core has it still.
+    fn launched(&self, job: JobId, epoch: Epoch) -> Option<Launched> {
         let attempt = self.gang_of(job).filter(|attempt| attempt.has_epoch(epoch))?;
         let is_of_it = |&index: &usize| {
             let replica = &attempt.replicas[index];
@@ -142,32 +167,49 @@ impl World<'_, '_> {
             Some(&replica) => vec![replica as usize].into_iter().filter(is_of_it).collect(),
             None => (0..attempt.replicas.len()).filter(is_of_it).collect(),
         };
-        let members = replicas.into_iter().flat_map(|index| attempt.members_of(index));
-        let nodes: Vec<NodeId> = members.map(|member| attempt.members[member].node).collect();
-        (!nodes.is_empty()).then_some((nodes, epoch == attempt.epoch))
+        let nodes = replicas.len() * attempt.nodes_in_replica();
+        (nodes > 0).then_some(Launched { replicas, nodes, is_whole: epoch == attempt.epoch })
+    }
+
+    /// The place of a node in its gang, if it is one of a launch. Of the few nodes that something
+    /// is the matter with it is asked which are part of a gang, and not the other way round.
+    fn member_of(&self, job: JobId, launched: &Launched, node: NodeId) -> Option<usize> {
+        let member = self.core.member_on(node, job)?;
+        let replica = self.gang_of(job)?.replica_of(member);
+        launched.replicas.binary_search(&replica).is_ok().then_some(member)
+    }
+
+    fn has_a_dead_node(&self, job: JobId, launched: &Launched) -> bool {
+        self.machines.dead().any(|node| self.member_of(job, launched, node).is_some())
+    }
+
+    fn slow_among(&self, job: JobId, launched: &Launched) -> BTreeMap<NodeId, f64> {
+        let slow = self.machines.slow().iter().map(|(&node, &factor)| (node, factor));
+        slow.filter(|&(node, _)| self.member_of(job, launched, node).is_some()).collect()
     }
 
     pub fn on_begins(&mut self, job: JobId, epoch: Epoch) {
-        let Some((members, is_whole)) = self.members_of(job, epoch) else { return };
+        let Some(launched) = self.launched(job, epoch) else { return };
         // What is broken there shows when it is used.
-        let bad = members.iter().copied().find(|&node| self.machines.is_bad(node));
-        if let Some(node) = bad {
+        let ill = self.machines.ill();
+        let ill = ill.filter_map(|node| Some((self.member_of(job, &launched, node)?, node)));
+        if let Some((_, node)) = ill.filter(|&(_, node)| self.machines.is_bad(node)).min() {
             self.fail_on(node, job);
             return;
         }
-        if members.iter().any(|&node| self.machines.is_dead(node)) {
+        if self.has_a_dead_node(job, &launched) {
             return;
         }
-        if is_whole {
-            self.begin(job, epoch, &members);
+        if launched.is_whole {
+            self.begin(job, epoch, &launched);
         } else {
-            self.join(job, epoch, &members);
+            self.join(job, epoch, &launched);
         }
     }
 
-    fn begin(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
+    fn begin(&mut self, job: JobId, epoch: Epoch, launched: &Launched) {
         let now = self.now;
-        let slow = self.machines.slow_among(members);
+        let slow = self.slow_among(job, launched);
         let spec = &self.twin_job(job).spec;
         let (replicas, replicas_min) = (spec.replicas, spec.replicas_min);
         let early = std::mem::take(&mut self.life(job).early);
@@ -192,6 +234,7 @@ impl World<'_, '_> {
             away,
             back: back.clone(),
             slow,
+            watch: Watch::default(),
             is_broken: false,
             save_step: life.saved,
             blocked: Millis::ZERO,
@@ -205,8 +248,8 @@ impl World<'_, '_> {
     }
 
     /// A replica is back, and the others share their work with it again.
-    fn join(&mut self, job: JobId, epoch: Epoch, members: &[NodeId]) {
-        let slow = self.machines.slow_among(members);
+    fn join(&mut self, job: JobId, epoch: Epoch, launched: &Launched) {
+        let slow = self.slow_among(job, launched);
         let attempt = self.core.job(job).and_then(|job| job.attempt.as_ref());
         let Some(&replica) = attempt.and_then(|attempt| attempt.back.get(&epoch)) else { return };
         let (now, regroup) = (self.now, self.work(job).regroup);
@@ -238,6 +281,39 @@ impl World<'_, '_> {
             loss_micro: None,
             is_watched: true,
         });
+        if self.work(job).startup_warm.is_some() && self.core.asks_for_standby(job) {
+            self.tell(&Event::StandbyOffered { job });
+        }
+    }
+
+    /// All ranks of a launch have waited for theirs.
+    pub fn note_warm(&mut self, job: JobId, epoch: Epoch) {
+        self.life(job).warm.insert(epoch);
+    }
+
+    /// Processes are started, to wait for a rank: so long until they do.
+    pub fn on_stand_by(&mut self, job: JobId, standby: EffectId) {
+        let work = self.work(job);
+        let loads = work.startup - work.startup_warm.unwrap_or(work.startup);
+        self.put(loads, Happening::Loaded { job, standby });
+    }
+
+    /// Those that an order asked for wait now, wherever they should and live.
+    pub fn on_loaded(&mut self, job: JobId, standby: EffectId) {
+        let Some(attempt) = self.core.job(job).and_then(|job| job.attempt.as_ref()) else { return };
+        let all = attempt.standbys.iter();
+        let of_it = all.filter(|(_, it)| it.id == standby && it.ready_at.is_none());
+        let nodes: Vec<NodeId> = of_it.map(|(&node, _)| node).collect();
+        for node in nodes {
+            if self.machines.is_dead(node) {
+                continue;
+            }
+            let mut standbys = self.core.ready_on(node);
+            standbys.push(StandbyReport { job, id: standby, state: StandbyState::Ready });
+            let known = self.core.node(node).expect("the core has asked it");
+            let (incarnation, seq) = (known.incarnation, known.seq);
+            self.tell(&Event::StandbysReported { node, incarnation, seq, standbys });
+        }
     }
 
     /// The speed of a training may be another from now on, and so what comes next.
@@ -248,6 +324,7 @@ impl World<'_, '_> {
         let step_us = training.step_us(&work);
         training.pace.change(millis(now), step_us);
         self.plan_next(job);
+        self.look_for_straggler(job);
     }
 
     fn plan_next(&mut self, job: JobId) {

@@ -7,7 +7,7 @@
 //! `docs/twin.md` says what is assumed.
 //!
 //! [`world`] is the clock and the core's side, [`life`] that of jobs, [`harm`] that of faults,
-//! [`mend`] that of repairs, [`script`] and [`answers`] what is known to happen, [`measure`] what
+//! [`mend`] that of repairs, [`straggler`] who keeps others waiting, [`script`] and [`answers`] what is known to happen, [`measure`] what
 //! is told at the end.
 
 pub mod answers;
@@ -20,6 +20,7 @@ mod mend;
 pub mod metric;
 pub mod scenario;
 pub mod script;
+mod straggler;
 pub mod sweep;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use super::measure::Outcome;
 use super::work::{Checkpoints, Every};
 use super::{Delays, Joined, Setup, TwinJob, Work, run};
 use crate::reliability::{FaultPlan, Profile};
+use lindos_core::Event;
 use lindos_model::fleet::{NodeGroup, expand};
 use lindos_model::policy::Repair;
 use lindos_model::{Column, Millis, Policy, Time, job};
@@ -124,6 +125,58 @@ fn of_a_job_of_replicas_only_the_one_on_a_slow_node_leaves() {
     assert!(found.steps_saved as f64 > 0.97 * DAYS.0 as f64 / 1000.0, "{}", found.steps_saved);
 }
 
+/// What the core was told of stragglers.
+fn told_of_stragglers(setup: &Setup) -> (Outcome, Vec<(Time, Event)>) {
+    let mut told = Vec::new();
+    let mut record = |at: Time, event: &Event| {
+        if matches!(event, Event::StragglerSeen { .. } | Event::StragglerGone { .. }) {
+            told.push((at, event.clone()));
+        }
+    };
+    let outcome = run(setup, Some(&mut record), &mut |_| {});
+    (outcome, told)
+}
+
+#[test]
+fn a_slow_node_is_told_of_as_a_straggler_and_so_is_its_end() {
+    let for_an_hour = "{ slow = { factor = [2.0, 2.0], lasts = { fixed = \"1h\" } } }";
+    let (_, told) = told_of_stragglers(&setup(for_an_hour, 0.0, A_DAY));
+    let first: Vec<_> = told.iter().take(2).collect();
+    let [(seen_at, Event::StragglerSeen { straggler, .. }), (gone_at, gone)] = first[..] else {
+        panic!("seen, and gone: {told:?}");
+    };
+    assert_eq!((straggler.own, straggler.peers, straggler.cost_permille), (0, 500, 500));
+    assert_eq!(straggler.ranks, 8, "all of its node");
+    // Three windows of 15 s.
+    assert_eq!(seen_at.since(straggler.since), Millis::from_secs(45));
+    assert!(matches!(gone, Event::StragglerGone { rank, .. } if *rank == straggler.rank));
+    assert_eq!(gone_at.since(*seen_at), Millis::from_secs(3600), "it went away by itself");
+}
+
+#[test]
+fn who_costs_little_is_not_told_of() {
+    let (outcome, told) =
+        told_of_stragglers(&setup("{ slow = { factor = [1.1, 1.1] } }", 0.0, A_DAY));
+    assert_eq!(told, []);
+    assert!((outcome.jobs[0].steps_saved as f64) < 0.95 * DAYS.0 as f64 / 1000.0, "it is slow");
+}
+
+#[test]
+fn a_policy_can_have_a_job_leave_a_straggler_that_no_check_finds() {
+    let mut setup = setup(TWICE_AS_SLOW, 0.0, A_DAY);
+    let (stays, told) = told_of_stragglers(&setup);
+    assert!(stays.jobs[0].tally.stops == 0 && !told.is_empty(), "without, it is only told of");
+    setup.policy.repair.straggler_cost_percent = 20;
+    let (leaves, _) = told_of_stragglers(&setup);
+    let (stays, leaves) = (&stays.jobs[0], &leaves.jobs[0]);
+    let tally = &leaves.tally;
+    assert!(tally.stops >= 3 && tally.interruptions == 0, "{tally:?}");
+    assert_eq!(tally.causes[&0], tally.stops, "each time because it was slow: {tally:?}");
+    let (stays, leaves) = (stays.steps_saved, leaves.steps_saved);
+    // Not all that is lost comes back: where two of its nodes are slow at once, none is named.
+    assert!(leaves * 5 > stays * 6, "a fifth more: {leaves} steps, and {stays} without");
+}
+
 #[test]
 fn a_fault_that_breaks_starts_too_is_counted_once() {
     let job = &play(&setup(CRASH, 0.0, A_DAY)).jobs[0];
@@ -203,4 +256,33 @@ fn without_automatic_repair_people_drain_what_is_found() {
     assert_eq!((outcome.ledger[Column::Repair], outcome.ledger[Column::BurnIn]), (0, 0));
     assert!(outcome.ledger[Column::Maintenance] > 0);
     assert!(outcome.jobs[0].tally.interruptions > 4);
+}
+
+#[test]
+fn a_gang_whose_processes_wait_starts_in_what_needs_a_rank() {
+    let played = |replicas, warm_spares, warm_restarts| {
+        let mut setup = setup_of(replicas, "\"node_down\"", 1.0, A_DAY);
+        setup.check_every = 97;
+        let job = &mut setup.jobs[0];
+        let spec = Arc::make_mut(&mut job.spec);
+        (spec.spares, spec.warm_spares, spec.warm_restarts) = (2, warm_spares, warm_restarts);
+        job.work.startup = Millis(300_000);
+        job.work.startup_warm = Some(Millis(20_000));
+        let outcome = play(&setup);
+        let tally = &outcome.jobs[0].tally;
+        let starts = 1 + tally.interruptions + tally.replicas_lost;
+        (outcome.ledger[Column::Startup] / (4 * 8) / starts, starts)
+    };
+    // The nodes that are left start theirs anew, and the last of all counts.
+    let (cold, starts) = played(1, 0, false);
+    assert!(starts > 10, "{starts}");
+    let (half, _) = played(1, 2, false);
+    assert!(cold > 280_000 && half > 280_000, "{cold} {half}");
+    let (warm, _) = played(1, 2, true);
+    // The first start is a cold one.
+    assert!((20_000..60_000).contains(&warm), "{warm}");
+    // Of replicas only the one that was lost starts.
+    let (cold, _) = played(4, 0, false);
+    let (warm, starts) = played(4, 2, false);
+    assert!(warm * 3 < cold, "{warm} {cold} {starts}");
 }

@@ -12,6 +12,8 @@ pub struct Work {
     pub startup: Millis,
     /// … and so much more each time that the gang has twice as many nodes.
     pub startup_per_doubling: Millis,
+    /// What is left of `startup` where all ranks have waited for theirs; `None`: its program cannot.
+    pub startup_warm: Option<Millis>,
     /// To read a checkpoint, if there is one to go on from.
     pub restore: Millis,
     /// For a replica that comes back: to take over the state from one that trains.
@@ -48,6 +50,7 @@ impl Work {
             step,
             startup: Millis::ZERO,
             startup_per_doubling: Millis::ZERO,
+            startup_warm: None,
             restore: Millis::ZERO,
             join: Millis::ZERO,
             regroup: Millis::ZERO,
@@ -60,10 +63,11 @@ impl Work {
     }
 
     /// From when all ranks of a gang of so many nodes run to its first step.
-    pub fn starts_in(&self, nodes: usize, is_resumed: bool) -> Millis {
+    pub fn starts_in(&self, nodes: usize, is_resumed: bool, is_warm: bool) -> Millis {
         let doublings = nodes.max(1).ilog2();
         let restore = if is_resumed { self.restore } else { Millis::ZERO };
-        self.startup + self.startup_per_doubling.times(u64::from(doublings)) + restore
+        let startup = self.startup_warm.filter(|_| is_warm).unwrap_or(self.startup);
+        startup + self.startup_per_doubling.times(u64::from(doublings)) + restore
     }
 
     /// Steps between two checkpoints; `None`: there are none.
@@ -172,7 +176,10 @@ mod tests {
     fn a_larger_gang_takes_longer_to_start() {
         let work =
             Work { startup: Millis(10), startup_per_doubling: Millis(5), ..Work::of(1, Millis(1)) };
-        assert_eq!(work.starts_in(1, false), Millis(10));
-        assert_eq!(work.starts_in(1024, false), Millis(60));
+        assert_eq!(work.starts_in(1, false, true), Millis(10));
+        assert_eq!(work.starts_in(1024, false, false), Millis(60));
+        let warm = Work { startup_warm: Some(Millis(3)), ..work };
+        assert_eq!(warm.starts_in(1024, false, true), Millis(53));
+        assert_eq!(warm.starts_in(1024, false, false), Millis(60));
     }
 }

@@ -35,6 +35,11 @@ pub(super) enum Happening {
         epoch: Epoch,
         replica: Option<u32>,
     },
+    /// Processes of a job have done what needs no rank, and wait for one.
+    Loaded {
+        job: JobId,
+        standby: EffectId,
+    },
     /// A launch trains, or a replica of it with the others again.
     Begins {
         job: JobId,
@@ -94,6 +99,13 @@ pub(super) enum Happening {
     Resumes {
         job: JobId,
         plan: u64,
+    },
+    /// A node has kept a training waiting for long enough to be told of, or no longer does; void if
+    /// that has changed since.
+    Straggles {
+        job: JobId,
+        epoch: Epoch,
+        turn: u64,
     },
 }
 
@@ -271,6 +283,7 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::Submit(index) => self.submit(index),
             Happening::Up { job, epoch } => self.on_up(job, epoch),
             Happening::Stopped { job, epoch, replica } => self.on_stopped(job, epoch, replica),
+            Happening::Loaded { job, standby } => self.on_loaded(job, standby),
             Happening::Begins { job, epoch } => self.on_begins(job, epoch),
             Happening::Next { job, plan } => self.on_next(job, plan),
             Happening::Durable { job, epoch, step, blocked } => {
@@ -295,6 +308,7 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::PersonDone { node } => self.on_person_done(node),
             Happening::StillFound { node } => self.on_still_found(node),
             Happening::Resumes { job, plan } => self.on_resumes(job, plan),
+            Happening::Straggles { job, epoch, turn } => self.on_straggles(job, epoch, turn),
         }
     }
 
@@ -390,6 +404,10 @@ impl<'s, 'r> World<'s, 'r> {
                 }
             }
             TrailKind::ReplicaLost { .. } => self.tallies.job(job).replicas_lost += 1,
+            TrailKind::StartedWarm { warm, nodes } if warm == nodes => {
+                let epoch = entry.epoch.expect("it is of a launch");
+                self.note_warm(job, epoch);
+            }
             _ => {}
         }
     }
@@ -399,7 +417,9 @@ impl<'s, 'r> World<'s, 'r> {
         match &command.order {
             Order::Launch(launch) => self.on_launch(job, epoch, launch.save_every),
             Order::Stop { grace } => self.on_stop(job, epoch, *grace, &command.to),
-            Order::Forget => {}
+            Order::StandBy(order) => self.on_stand_by(job, order.id),
+            // What is not wanted any more is gone: nobody waits for a word of it.
+            Order::Forget | Order::StandDown { .. } => {}
         }
     }
 
@@ -410,7 +430,6 @@ impl<'s, 'r> World<'s, 'r> {
     }
 
     pub fn is_on(&self, node: NodeId, job: JobId) -> bool {
-        let known = self.core.node(node);
-        known.is_some_and(|known| known.allocations.iter().any(|a| a.job == job))
+        self.core.member_on(node, job).is_some()
     }
 }

@@ -290,12 +290,15 @@ impl World {
             Effect::Remedy { id: effect, node, remedy, .. } => {
                 let (node, remedy) = (self.index_of(node), Some(remedy));
                 self.nodes[node].remedy = Some(effect);
+                // Whoever mends a node ends what waits there.
+                self.nodes[node].standbys.clear();
                 self.put(REMEDY, Happening::Remedied { node, effect, remedy });
             }
             Effect::BurnIn { id: effect, node, span, peer } => {
                 for node in std::iter::once(node).chain(peer) {
                     let node = self.index_of(node);
                     self.nodes[node].remedy = Some(effect);
+                    self.nodes[node].standbys.clear();
                 }
                 let core = &self.control.as_ref().expect("it is up").core;
                 let in_service = core.node(node).is_some_and(|node| node.burn_in == Some(effect));

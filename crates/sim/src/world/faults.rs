@@ -20,6 +20,7 @@ impl World {
             FaultKind::KillAgentAndRanks { node, back_after } => {
                 let index = self.by_name[&node];
                 self.kill_agent(&node, back_after);
+                self.nodes[index].standbys.clear();
                 let keys: Vec<Key> = self.nodes[index].attempts.keys().copied().collect();
                 for key in keys {
                     self.end_ranks(index, key, &Exit::Lost);

@@ -9,6 +9,9 @@ mod control_side;
 mod faults;
 mod node_side;
 mod pace;
+mod story;
+
+pub use story::{Line, Violation};
 
 use crate::agent::{SimNode, Told};
 use crate::check::Checker;
@@ -25,6 +28,7 @@ use lindos_model::{
     Outcome as RemedyOutcome, Policy, Remedy, RequestId, Time, TrailEntry,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A user asks again when there was no answer for so long.
@@ -130,6 +134,12 @@ enum Happening {
         node: usize,
         key: Key,
         exit: Exit,
+    },
+    /// Processes that were started to wait for a rank have done what needs none.
+    StandbyLoaded {
+        node: usize,
+        job: JobId,
+        id: EffectId,
     },
     TrainingDone(Key),
     BugHits(Key),
@@ -272,16 +282,28 @@ struct World {
     faults_left: usize,
     faults: u32,
     trail: Vec<TrailEntry>,
+    /// Faults that struck: how long the trail was, when, and which of the setup's.
+    struck: Vec<(usize, Time, usize)>,
     checker: Checker,
     network: Stream,
     chances: Stream,
 }
 
-/// Plays a setup to its end. Panics with `violation: …` when a checker is not content.
+/// Plays a setup to its end. A checker that is not content (`violation: …`) and a panic of the core
+/// are the error, with what went before.
+pub fn play(setup: Setup) -> Result<Outcome, Violation> {
+    let mut world = None;
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let world = world.insert(World::new(setup));
+        while world.next() {}
+        world.finish()
+    }));
+    played.map_err(|panic| Violation::new(&*panic, world.as_ref()))
+}
+
+/// [`play`], where nothing may be wrong: panics at a violation.
 pub fn run(setup: Setup) -> Outcome {
-    let mut world = World::new(setup);
-    while world.next() {}
-    world.finish()
+    play(setup).unwrap_or_else(|violation| panic!("{violation}"))
 }
 
 impl World {
@@ -319,6 +341,7 @@ impl World {
             faults_left: setup.faults.len(),
             faults: 0,
             trail: Vec::new(),
+            struck: Vec::new(),
             checker: Checker::default(),
             network: Stream::new(setup.seed, "network"),
             chances: Stream::new(setup.seed, "chances"),
@@ -404,7 +427,8 @@ impl World {
             && self.asked.iter().all(|asked| asked.answered)
             && self.control.as_ref().is_some_and(|c| {
                 !c.has_waiting() && c.core.jobs().all(lindos_core::job::Job::is_over)
-            });
+            })
+            && !self.somebody_waits();
         if all_over {
             return false;
         }
@@ -416,7 +440,18 @@ impl World {
         true
     }
 
+    /// Whether processes wait for a rank where they can be told to end.
+    fn somebody_waits(&self) -> bool {
+        let can_hear = |&(index, node): &(usize, &SimNode)| {
+            node.agent_alive && !node.standbys.is_empty() && !self.is_cut_off(index)
+        };
+        self.nodes.iter().enumerate().any(|node| can_hear(&node))
+    }
+
     fn unfinished(&self) -> String {
+        if self.somebody_waits() {
+            return "what waits for a rank for ever".into();
+        }
         let Some(control) = &self.control else { return "the control plane is down".into() };
         let open = control.core.jobs().filter(|job| !job.is_over());
         open.map(|job| {
@@ -449,6 +484,7 @@ impl World {
             Happening::ControlBack => self.on_control_back(),
             Happening::StandbyReads => self.on_standby_reads(),
             Happening::RanksEnd { node, key, exit } => self.end_ranks(node, key, &exit),
+            Happening::StandbyLoaded { node, job, id } => self.on_standby_loaded(node, job, id),
             Happening::TrainingDone(key) => self.on_training_done(key),
             Happening::BugHits(key) => self.on_bug(key),
             Happening::Fenced(node, fence) => self.on_fenced(node, fence),
@@ -471,6 +507,7 @@ impl World {
                 let kind = self.setup.faults[index].kind.clone();
                 if !self.healed {
                     self.faults += 1;
+                    self.note_strike(index);
                     self.on_fault(kind);
                 }
             }
@@ -526,7 +563,7 @@ impl World {
         self.nodes[node].cut_off_until.is_some_and(|until| until > self.now)
     }
 
-    fn finish(mut self) -> Outcome {
+    fn finish(&mut self) -> Outcome {
         let now = self.clock();
         let leak = u64::from(self.is_planted(Plant::LedgerLeak));
         let control = self.control.take().expect("it was brought back");
@@ -578,7 +615,7 @@ impl World {
         }
         Outcome {
             ended_at: now,
-            trail: self.trail,
+            trail: std::mem::take(&mut self.trail),
             ledger,
             jobs,
             happenings: self.happenings,

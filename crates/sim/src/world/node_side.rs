@@ -9,8 +9,8 @@ use crate::script::Training;
 use lindos_core::edges::{RankReading, Reading};
 use lindos_core::effect::Launch;
 use lindos_model::{
-    Activity, EffectId, Epoch, Exit, JobId, Millis, Outcome, RankExit, Remedy, Symptom,
-    SymptomKind, Time,
+    Activity, EffectId, Epoch, Exit, JobId, Millis, Outcome, RankExit, Remedy, StandbyState,
+    Symptom, SymptomKind, Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +64,8 @@ impl World {
         let incarnation = self.nodes[node].incarnation;
         self.spend_time(node);
         let findings = self.nodes[node].found(now);
-        let witnessed = Witnessed { findings, ..self.witnessed(node) };
+        let standbys = self.nodes[node].standby_reports();
+        let witnessed = Witnessed { findings, standbys, ..self.witnessed(node) };
         let report = ToControl::Report { node, incarnation, seq, attempts, readings, witnessed };
         self.send(&Happening::ToControl(report));
     }
@@ -104,6 +105,9 @@ impl World {
         let mut witnessed = Witnessed::default();
         for (&(job, epoch), attempt) in &self.nodes[node].attempts {
             let Some(run) = self.runs.get(&(job, epoch)) else { continue };
+            if run.script.stands_by && attempt.is_alive() {
+                witnessed.offers.push(job);
+            }
             let training = self.runs.get(&run.base).and_then(|base| base.training.as_ref());
             let stands = training.is_some_and(|training| training.ended.is_some());
             let activity = Some(if stands { Activity::Idle } else { Activity::Busy });
@@ -152,6 +156,12 @@ impl World {
                 self.nodes[node].remedy = None;
                 self.on_ranks_started(node, key, command);
             }
+            Doing::StandingBy => {
+                self.nodes[node].remedy = None;
+                let name = &self.nodes[node].standbys[&key.0];
+                let (id, after) = (name.id, self.loads_for(key.0));
+                self.put(after, Happening::StandbyLoaded { node, job: key.0, id });
+            }
             Doing::Stopping { grace_ms } => {
                 let after = Millis(self.chances.between(0, grace_ms));
                 let exit = if after.0 == grace_ms { Exit::Signal(9) } else { Exit::Signal(15) };
@@ -159,6 +169,27 @@ impl World {
             }
         }
         self.report(node);
+    }
+
+    /// For which the processes of a job load before they wait for a rank.
+    fn loads_for(&self, id: JobId) -> Millis {
+        let here = self.runs.range((id, Epoch(0))..=(id, Epoch(u32::MAX))).next_back();
+        here.map_or(Millis::ZERO, |(_, run)| run.script.saved_warm)
+    }
+
+    /// They wait now; or, now and then, they have come to grief.
+    pub(super) fn on_standby_loaded(&mut self, node: usize, job: JobId, id: EffectId) {
+        let fails = self.healed_at_all() && self.chances.chance(50_000);
+        let waiting = self.nodes[node].standbys.get_mut(&job).filter(|waiting| waiting.id == id);
+        let Some(waiting) = waiting else { return };
+        let reason = "process 0, exit status 1".to_string();
+        waiting.state = if fails { StandbyState::Ended { reason } } else { StandbyState::Ready };
+        self.report(node);
+    }
+
+    /// Whether this world has faults by chance at all.
+    fn healed_at_all(&self) -> bool {
+        self.setup.healed_at.is_some()
     }
 
     pub(super) fn on_ranks_started(&mut self, node: usize, key: Key, told: &Told) {
@@ -265,7 +296,9 @@ impl World {
 
     fn begin_training(&mut self, key: Key) {
         let (from_step, is_spoilt) = self.goes_on_from(key);
-        let training = Training { began: self.now, from_step, ended: None, is_spoilt };
+        let of_it = |&node: &usize| self.nodes[node].attempts.get(&key);
+        let is_warm = self.nodes_of(key.0).iter().filter_map(of_it).all(|it| it.was_warm);
+        let training = Training { began: self.now, from_step, ended: None, is_spoilt, is_warm };
         let run = self.runs.get_mut(&key).expect("it was just started");
         let done = run.script.finishes(&training).since(self.now);
         let bug = run.script.bug.filter(|bug| key.1.0 <= bug.attempts && bug.step > from_step);

@@ -4,6 +4,7 @@
 
 use super::{Key, World};
 use crate::fault::Plant;
+use crate::random::scatter;
 use lindos_model::{Millis, Time, TrailEntry, TrailKind};
 
 /// Thousandths of the time that ranks wait for each other at the end of each step, and how much that
@@ -80,12 +81,4 @@ impl World {
         let was = spans.any(|&(slow, until)| slow == node && self.now <= until + CALLED_UNTIL);
         assert!(was, "violation: {name} is called slow and is not: {straggler}");
     }
-}
-
-/// A number that looks like chance, the same each time: the streams of chance stay what they were.
-fn scatter(of: u64) -> u64 {
-    let mut mixed = of.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

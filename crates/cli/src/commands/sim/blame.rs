@@ -4,10 +4,10 @@ use super::many;
 use crate::failure::{Exit, Failure};
 use crate::output;
 use crate::render::table::Builder;
-use lindos_sim::validate::blame::{self, Options, Report, Tally};
+use lindos_sim::validate::blame::{Options, Report, Tally};
 use std::fmt::Write as _;
 
-/// `seeds`: of the faults. Weeks of healthy jobs are played twice as many.
+/// `seeds`: of the faults. Weeks and days of jobs are played in the usual proportion to them.
 pub fn run(
     quick: bool,
     seeds: Option<u64>,
@@ -15,18 +15,9 @@ pub fn run(
     is_json: bool,
 ) -> Result<(), Failure> {
     let usual = if quick { Options::QUICK } else { Options::USUAL };
-    let options = match seeds {
-        Some(seeds) => Options { seeds, job_weeks: seeds * 2 },
-        None => usual,
-    };
-    let count = (options.seeds + options.job_weeks) as usize;
-    let played = many::all(count, threads, is_json, |run, _| {
-        let run = run as u64;
-        Ok(match run.checked_sub(options.seeds) {
-            None => blame::play_faults(run + 1),
-            Some(week) => blame::play_week(week + 1),
-        })
-    });
+    let options = seeds.map_or(usual, Options::of_seeds);
+    let count = options.count() as usize;
+    let played = many::all(count, threads, is_json, |run, _| Ok(options.play(run as u64)));
     let played = played.map_err(|words| {
         Failure::new(Exit::Failed, words, "that is a bug of Lindos: please report it")
     })?;
@@ -84,5 +75,34 @@ fn told(report: &Report) -> String {
         "{} job-weeks with {} pauses: {} false alarms",
         report.job_weeks, report.pauses, report.false_alarms
     );
+    text.push_str(&stragglers(report));
     text
+}
+
+fn stragglers(report: &Report) -> String {
+    let header = ["slow node", "nodes", "named", "recall", "after"];
+    let mut table = Builder::new(output::width(), &header).right(&[1, 2, 3, 4]);
+    for kind in &report.stragglers {
+        table.row([
+            match kind.factor {
+                Some(factor) => format!("takes {factor:.2} times as long"),
+                None => "in jobs whose ranks spin as they wait".to_string(),
+            },
+            kind.slow_nodes.to_string(),
+            kind.named.to_string(),
+            if kind.slow_nodes > 0 { format!("{:.1} %", kind.recall * 100.0) } else { "-".into() },
+            kind.named_after_s.map_or_else(|| "-".to_string(), |after| format!("{after:.0} s")),
+        ]);
+    }
+    format!(
+        "\n{}\n{} slow nodes in {:.0} job-weeks: recall {:.2} %, precision {:.2} %, {} false alarms \
+         ({:.3} a job-week)\n",
+        table.finish(),
+        report.slow_nodes,
+        report.straggler_job_weeks,
+        report.straggler_recall * 100.0,
+        report.straggler_precision * 100.0,
+        report.straggler_false_alarms,
+        report.straggler_false_alarms_per_job_week
+    )
 }

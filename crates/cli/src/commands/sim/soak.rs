@@ -6,8 +6,9 @@ use crate::failure::{Exit, Failure};
 use crate::output;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use lindos_sim::Plant;
 use lindos_sim::swarm::{self, SeedResult};
+use lindos_sim::world::Line;
+use lindos_sim::{Plant, Violation};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -58,6 +59,8 @@ struct SoakResult {
 struct Found {
     seed: u64,
     what: String,
+    /// What happened last before it.
+    before: Vec<Line>,
     reproduce: String,
     /// The small case.
     file: PathBuf,
@@ -70,8 +73,8 @@ pub fn run(args: &SoakArgs) -> Result<(), Failure> {
     let began = Instant::now();
     let mut tally = play(args, threads, began);
     let found = tally.first.take();
-    if let Some((seed, what)) = &found {
-        let case = shrunk(swarm::setup(*seed, args.plant), Some(what.clone()), args.json);
+    if let Some((seed, violation)) = &found {
+        let case = shrunk(swarm::setup(*seed, args.plant), violation.clone(), args.json);
         write_case(&args.out, &case)?;
     }
     let result = SoakResult {
@@ -84,9 +87,10 @@ pub fn run(args: &SoakArgs) -> Result<(), Failure> {
         threads,
         wall_s: began.elapsed().as_secs_f64(),
         violations: tally.violations,
-        found: found.map(|(seed, what)| Found {
+        found: found.map(|(seed, Violation { what, before })| Found {
             seed,
             what,
+            before,
             reproduce: swarm::reproduce(seed),
             file: args.out.clone(),
         }),
@@ -128,7 +132,7 @@ struct Tally {
     nodes_max: u32,
     violations: u64,
     /// The first that was found.
-    first: Option<(u64, String)>,
+    first: Option<(u64, Violation)>,
 }
 
 impl Tally {
@@ -138,9 +142,9 @@ impl Tally {
         self.faults += u64::from(result.faults);
         self.node_ms += result.node_ms as f64;
         self.nodes_max = self.nodes_max.max(result.nodes);
-        if let Some(what) = result.violation {
+        if let Some(violation) = result.violation {
             self.violations += 1;
-            self.first.get_or_insert((result.seed, what));
+            self.first.get_or_insert((result.seed, violation));
         }
     }
 }
@@ -155,9 +159,9 @@ fn play(args: &SoakArgs, threads: u64, began: Instant) -> Tally {
         while began.elapsed() < span && !has_failed.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             let result = swarm::play(seed, args.plant);
-            if let Some(what) = &result.violation {
+            if let Some(violation) = &result.violation {
                 has_failed.store(true, Ordering::Relaxed);
-                bar.suspend(|| output::message(violation_text(seed, what)));
+                bar.suspend(|| output::message(violation_text(seed, violation)));
             }
             let mut tally = tally.lock().expect("no thread panics while it holds it");
             tally.add(result);

@@ -7,7 +7,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lindos_sim::scenario::{self, Scenario};
 use lindos_sim::swarm::{self, SeedResult, shrink};
-use lindos_sim::{Plant, Setup};
+use lindos_sim::world::Line;
+use lindos_sim::{Plant, Setup, Violation};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -55,7 +56,7 @@ struct SwarmResult {
     seeds: u64,
     violations: usize,
     /// What they were, each with the line that plays it again.
-    found: Vec<Violation>,
+    found: Vec<Found>,
     node_hours: f64,
     happenings: u64,
     faults: u64,
@@ -63,9 +64,11 @@ struct SwarmResult {
 }
 
 #[derive(Serialize)]
-struct Violation {
+struct Found {
     seed: u64,
     what: String,
+    /// What happened last before it.
+    before: Vec<Line>,
     reproduce: String,
 }
 
@@ -76,10 +79,9 @@ pub fn run(args: &SwarmArgs) -> Result<(), Failure> {
         None => play_seeds(args),
     };
     let violations = results.iter().filter(|result| result.violation.is_some()).count();
-    if let (Some(path), Some(first)) =
-        (&args.shrink, results.iter().find(|result| result.violation.is_some()))
-    {
-        let case = shrunk(swarm::setup(first.seed, args.plant), first.violation.clone(), args.json);
+    let mut failed = results.iter().filter_map(|it| Some((it.seed, it.violation.clone()?)));
+    if let (Some(path), Some((seed, violation))) = (&args.shrink, failed.next()) {
+        let case = shrunk(swarm::setup(seed, args.plant), violation, args.json);
         write_case(path, &case)?;
     }
     let result = SwarmResult {
@@ -92,8 +94,9 @@ pub fn run(args: &SwarmArgs) -> Result<(), Failure> {
         found: results
             .into_iter()
             .filter_map(|result| {
-                let reproduce = reproduce(args, result.seed);
-                result.violation.map(|what| Violation { seed: result.seed, what, reproduce })
+                let (seed, reproduce) = (result.seed, reproduce(args, result.seed));
+                let Violation { what, before } = result.violation?;
+                Some(Found { seed, what, before, reproduce })
             })
             .collect(),
     };
@@ -126,8 +129,8 @@ fn replay(path: &std::path::Path, plant: Option<Plant>) -> Result<SeedResult, Fa
     let (_, setup) = Scenario::parse(path, &text)?;
     let result = quietly(|| swarm::play_setup(Setup { plant, ..setup }))
         .expect("a case's panic is its result");
-    if let Some(what) = &result.violation {
-        output::message(what);
+    if let Some(violation) = &result.violation {
+        output::message(violation.to_string());
     }
     Ok(result)
 }
@@ -153,8 +156,8 @@ fn play_seeds(args: &SwarmArgs) -> Vec<SeedResult> {
                 break;
             }
             let result = swarm::play(args.first_seed.wrapping_add(index), args.plant);
-            if let Some(what) = &result.violation {
-                bar.suspend(|| output::message(violation_text(result.seed, what)));
+            if let Some(violation) = &result.violation {
+                bar.suspend(|| output::message(violation_text(result.seed, violation)));
             }
             bar.inc(1);
             results.lock().expect("no thread panics while it holds it").push(result);
@@ -174,17 +177,17 @@ fn play_seeds(args: &SwarmArgs) -> Vec<SeedResult> {
     results
 }
 
-pub fn violation_text(seed: u64, what: &str) -> String {
-    format!("seed {seed}: {what}\nto see it again: {}", swarm::reproduce(seed))
+pub fn violation_text(seed: u64, violation: &Violation) -> String {
+    format!("seed {seed}: {violation}\nto see it again: {}", swarm::reproduce(seed))
 }
 
 /// A case that fails, made small, as a scenario file.
 pub struct Case {
     pub text: String,
-    pub violation: String,
+    pub violation: Violation,
 }
 
-pub fn shrunk(setup: Setup, violation: Option<String>, is_quiet: bool) -> Case {
+pub fn shrunk(setup: Setup, violation: Violation, is_quiet: bool) -> Case {
     let bar = if output::stderr_is_terminal() && !is_quiet {
         ProgressBar::new_spinner()
     } else {
@@ -197,7 +200,7 @@ pub fn shrunk(setup: Setup, violation: Option<String>, is_quiet: bool) -> Case {
         ));
         bar.set_position(u64::from(runs));
     };
-    let small = quietly(|| shrink::shrink(setup, violation.unwrap_or_default(), &mut tell))
+    let small = quietly(|| shrink::shrink(setup, violation, &mut tell))
         .expect("a case's panic is its result");
     bar.finish_and_clear();
     Case { text: scenario::to_text(&small.setup, ABOUT), violation: small.violation }

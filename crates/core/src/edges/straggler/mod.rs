@@ -17,7 +17,8 @@ use lindos_model::pace::{RankPace, Straggler};
 use lindos_model::{Epoch, JobId, Millis, Rank, Time};
 use std::collections::BTreeMap;
 
-/// A window is as long as this, and longer until it has so many steps.
+/// A window is as long as this, unless another length is asked for, and longer until it has so many
+/// steps.
 const WINDOW: Millis = Millis::from_secs(15);
 const STEPS_LEAST: u64 = 3;
 /// A job that does not make so many steps in this time is not watched for stragglers.
@@ -28,15 +29,32 @@ const WINDOWS: u32 = 3;
 const PAUSE_PART: u64 = 3;
 const PAUSE_STEPS: u64 = 3;
 /// While it lasts, it is told again so often: what it costs may have changed.
-const TELL_AGAIN: Millis = Millis::from_secs(300);
+pub const STRAGGLER_AGAIN: Millis = Millis::from_secs(300);
 
-#[derive(Clone, Debug, Default)]
+/// How long a rank must be slow before it is told of, and as before until that is told, where steps
+/// take so long and nothing else happens; `None`: the job is not watched.
+pub fn straggler_told_after(step: Millis) -> Option<Millis> {
+    let windows = step.times(STEPS_LEAST).0.div_ceil(WINDOW.0).max(1);
+    let window = WINDOW.times(windows);
+    (window <= WINDOW_MAX).then(|| window.times(u64::from(WINDOWS)))
+}
+
+#[derive(Clone, Debug)]
 pub struct StragglerWatch {
+    window: Millis,
     jobs: BTreeMap<JobId, JobWatch>,
+}
+
+impl Default for StragglerWatch {
+    fn default() -> StragglerWatch {
+        StragglerWatch::with_window(WINDOW)
+    }
 }
 
 #[derive(Clone, Debug)]
 struct JobWatch {
+    /// How long its windows are, at least.
+    length: Millis,
     /// Of the launch of the whole gang.
     attempt: Epoch,
     /// By number.
@@ -119,6 +137,12 @@ impl Sample {
 }
 
 impl StragglerWatch {
+    /// With windows that are no shorter than this: readings come every five seconds, and one window
+    /// wants some.
+    pub fn with_window(window: Millis) -> StragglerWatch {
+        StragglerWatch { window, jobs: BTreeMap::new() }
+    }
+
     /// Takes a reading of a rank of a launch, which belongs to an attempt
     /// ([`crate::Core::attempt_of_epoch`]).
     pub fn on_reading(
@@ -130,9 +154,9 @@ impl StragglerWatch {
         rank: Rank,
         reading: &RankReading,
     ) {
-        let watch = self.jobs.entry(job).or_insert_with(|| JobWatch::new(attempt));
+        let watch = self.jobs.entry(job).or_insert_with(|| JobWatch::new(attempt, self.window));
         if attempt > watch.attempt {
-            *watch = JobWatch::new(attempt);
+            *watch = JobWatch::new(attempt, self.window);
         } else if attempt < watch.attempt {
             return;
         }
@@ -175,8 +199,9 @@ impl StragglerWatch {
 }
 
 impl JobWatch {
-    fn new(attempt: Epoch) -> JobWatch {
+    fn new(attempt: Epoch, length: Millis) -> JobWatch {
         JobWatch {
+            length,
             attempt,
             ranks: Vec::new(),
             step: None,
@@ -208,7 +233,7 @@ impl JobWatch {
     /// Begins a window; before the first step there is none.
     fn open(&mut self, now: Time) {
         self.window = self.step.map(|step| {
-            let (until, checkpoint_step) = (now + WINDOW, self.checkpoint_step);
+            let (until, checkpoint_step) = (now + self.length, self.checkpoint_step);
             Window { from: now, until, step, checkpoint_step, silent: Millis::ZERO }
         });
         for seen in &mut self.ranks {
@@ -221,7 +246,7 @@ impl JobWatch {
         let span = now.since(window.from);
         let steps = self.step.unwrap_or(0).saturating_sub(window.step);
         if steps < STEPS_LEAST && span < WINDOW_MAX {
-            window.until = now + WINDOW;
+            window.until = now + self.length;
             return None;
         }
         self.moves(now);
@@ -296,7 +321,7 @@ impl JobWatch {
                 self.said = None;
                 return Some(Event::StragglerGone { job, epoch, rank });
             }
-            if !is_slow || now.since(said.at) < TELL_AGAIN {
+            if !is_slow || now.since(said.at) < STRAGGLER_AGAIN {
                 return None;
             }
         }

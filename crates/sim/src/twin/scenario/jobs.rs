@@ -63,6 +63,9 @@ impl FleetScenario {
         if steps.low == 0 || steps.high > STEPS_MAX {
             return bad(format!("a job has 1 to {STEPS_MAX} steps"));
         }
+        if table.startup_warm.is_some_and(|warm| warm.0 > table.startup.0) {
+            return bad("`startup_warm` is a part of `startup`".to_string());
+        }
         self.check_policy(table)?;
         let nodes = self.nodes_of(table)?;
         let there = self.nodes_for(table, self.gpus_of(table)?.low);
@@ -161,7 +164,9 @@ impl FleetScenario {
         let mut spec = job::sample(name, nodes, gpus);
         spec.replicas = table.replicas.unwrap_or(1);
         spec.replicas_min = table.min_replicas.unwrap_or(spec.replicas / 2 + 1);
-        spec.spares = table.spares;
+        spec.spares = table.spares.unwrap_or(table.warm_spares);
+        spec.warm_spares = table.warm_spares;
+        spec.warm_restarts = table.warm_restarts;
         spec.within = table.within;
         spec.segment = table.segment;
         spec.platforms.clone_from(&table.platforms);
@@ -174,7 +179,7 @@ impl FleetScenario {
         }
         spec.retry_infrastructure = RETRIES;
         spec.retry_user = RETRIES;
-        let start = table.work(1).starts_in(nodes as usize, true);
+        let start = table.work(1).starts_in(nodes as usize, true, false);
         spec.startup_timeout = Some(start.times(STARTUP_TIMES).max(STARTUP_MIN));
         spec
     }
@@ -245,6 +250,7 @@ impl JobsTable {
             step: self.step.0,
             startup: self.startup.0,
             startup_per_doubling: self.startup_per_doubling.0,
+            startup_warm: self.startup_warm.map(|span| span.0),
             restore: self.restore.0,
             join: self.join.0,
             regroup: self.regroup.0,

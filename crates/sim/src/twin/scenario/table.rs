@@ -140,8 +140,12 @@ pub struct JobsTable {
     pub gpus_per_node: Option<Amount<u16>>,
     pub replicas: Option<u32>,
     pub min_replicas: Option<u32>,
+    /// Default: the warm ones.
+    pub spares: Option<u32>,
     #[serde(default)]
-    pub spares: u32,
+    pub warm_spares: u32,
+    #[serde(default)]
+    pub warm_restarts: bool,
     #[serde(default)]
     pub within: Level,
     pub segment: Option<u32>,
@@ -162,6 +166,8 @@ pub struct JobsTable {
     pub step: HumanSpan,
     #[serde(default = "two_minutes")]
     pub startup: HumanSpan,
+    /// What is left of `startup` where all ranks have waited for theirs. Given: the program can.
+    pub startup_warm: Option<HumanSpan>,
     #[serde(default = "nothing")]
     pub startup_per_doubling: HumanSpan,
     #[serde(default = "one_minute")]

@@ -4,11 +4,13 @@
 //! itself gathers and weighs ([`lindos_core::blame`]), and its verdict is held against the truth. A
 //! verdict names somebody when it is likelier than not; to say "nobody in particular" is not wrong,
 //! but it is no answer either where there is one. Weeks of healthy jobs ([`pauses`]) count the
-//! silences that were called hangs.
+//! silences that were called hangs. Days of jobs with a slow node now and then ([`stragglers`]) count
+//! those of them that were named, and whoever was named and was not slow.
 
 mod fault;
 mod pauses;
 mod stage;
+mod stragglers;
 
 use crate::random::Stream;
 use fault::{KINDS, Kind, Truth};
@@ -30,11 +32,35 @@ const SURENESS: [u8; 4] = [70, 80, 90, 98];
 pub struct Options {
     pub seeds: u64,
     pub job_weeks: u64,
+    /// Of jobs with slow nodes: each of their readings is played, so these cost most.
+    pub straggler_days: u64,
 }
 
 impl Options {
-    pub const USUAL: Options = Options { seeds: 500, job_weeks: 1000 };
-    pub const QUICK: Options = Options { seeds: 40, job_weeks: 20 };
+    pub const USUAL: Options = Options { seeds: 500, job_weeks: 1000, straggler_days: 700 };
+    pub const QUICK: Options = Options { seeds: 40, job_weeks: 20, straggler_days: 28 };
+
+    /// For so many seeds of faults, in the usual proportions.
+    pub fn of_seeds(seeds: u64) -> Options {
+        let Options { seeds: usual, job_weeks, straggler_days } = Options::USUAL;
+        let part = |all: u64| (all * seeds).div_ceil(usual);
+        Options { seeds, job_weeks: part(job_weeks), straggler_days: part(straggler_days) }
+    }
+
+    /// Everything is played by its number.
+    pub fn count(&self) -> u64 {
+        self.seeds + self.job_weeks + self.straggler_days
+    }
+
+    pub fn play(&self, number: u64) -> Tally {
+        let week = number.checked_sub(self.seeds);
+        let day = week.and_then(|week| week.checked_sub(self.job_weeks));
+        match (week, day) {
+            (_, Some(day)) => play_day(day + 1),
+            (Some(week), None) => play_week(week + 1),
+            (None, None) => play_faults(number + 1),
+        }
+    }
 }
 
 /// What came out of faults of one kind.
@@ -94,6 +120,7 @@ pub struct Tally {
     /// Faults that were charged to the right side, user or infrastructure.
     charged_right: u64,
     weeks: pauses::Weeks,
+    days: stragglers::Days,
 }
 
 /// All of it. The first four are what programs rely on.
@@ -110,6 +137,29 @@ pub struct Report {
     pub charged_right: f64,
     pub kinds: Vec<KindReport>,
     pub sureness: Vec<Sureness>,
+    pub straggler_job_weeks: f64,
+    /// Whoever was named as a straggler, and was not slow.
+    pub straggler_false_alarms: u64,
+    pub straggler_false_alarms_per_job_week: f64,
+    /// Nodes that were slow for a while, in jobs whose ranks do not spin while they wait …
+    pub slow_nodes: u64,
+    /// … the share of them that was named, …
+    pub straggler_recall: f64,
+    /// … and of all who were named, the share that was slow.
+    pub straggler_precision: f64,
+    pub stragglers: Vec<StragglerReport>,
+}
+
+/// Slow nodes of one kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct StragglerReport {
+    /// So many times as long does a step take there, mostly; `None`: in jobs whose ranks spin.
+    pub factor: Option<f64>,
+    pub slow_nodes: u64,
+    pub named: u64,
+    pub recall: f64,
+    /// The median of those that were named.
+    pub named_after_s: Option<f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -151,6 +201,11 @@ pub fn play_week(seed: u64) -> Tally {
     Tally { weeks: pauses::week(seed), ..Tally::default() }
 }
 
+/// One day of one job with slow nodes in it.
+pub fn play_day(seed: u64) -> Tally {
+    Tally { days: stragglers::day(seed), ..Tally::default() }
+}
+
 impl Tally {
     pub fn add(&mut self, other: &Tally) {
         for (mine, its) in self.kinds.iter_mut().zip(&other.kinds) {
@@ -164,6 +219,7 @@ impl Tally {
         self.weeks.played += other.weeks.played;
         self.weeks.pauses += other.weeks.pauses;
         self.weeks.alarms += other.weeks.alarms;
+        self.days.add(&other.days);
     }
 
     fn judge(&mut self, kind: Kind, truth: &Truth, past: &PastAttempt) {
@@ -211,6 +267,10 @@ impl Tally {
             recall: score.recall(),
         });
         let sureness = SURENESS.iter().zip(&self.sureness);
+        let days = &self.days;
+        let slow_nodes: u64 = days.slowed.iter().map(|it| it.nodes).sum();
+        let named: u64 = days.slowed.iter().map(stragglers::Slowed::named).sum();
+        let all_named = named + days.spinning.named();
         Report {
             faults: all.faults,
             precision: all.precision(),
@@ -228,8 +288,30 @@ impl Tally {
                     right,
                 })
                 .collect(),
+            straggler_job_weeks: days.played as f64 / 7.0,
+            straggler_false_alarms: days.alarms,
+            straggler_false_alarms_per_job_week: share_or_none(days.alarms * 7, days.played),
+            slow_nodes,
+            straggler_recall: share(named, slow_nodes),
+            straggler_precision: share(all_named, all_named + days.alarms),
+            stragglers: straggler_reports(days),
         }
     }
+}
+
+fn straggler_reports(days: &stragglers::Days) -> Vec<StragglerReport> {
+    let report = |factor: Option<f64>, slowed: &stragglers::Slowed| StragglerReport {
+        factor,
+        slow_nodes: slowed.nodes,
+        named: slowed.named(),
+        recall: share(slowed.named(), slowed.nodes),
+        named_after_s: slowed.median_ms().map(|ms| ms as f64 / 1000.0),
+    };
+    let by_factor = stragglers::FACTORS.iter().zip(&days.slowed);
+    let mut all: Vec<StragglerReport> =
+        by_factor.map(|(&percent, slowed)| report(Some(percent as f64 / 100.0), slowed)).collect();
+    all.push(report(None, &days.spinning));
+    all
 }
 
 fn share_or_none(part: u64, of: u64) -> f64 {
@@ -248,11 +330,8 @@ mod tests {
 
     fn quick() -> Report {
         let mut tally = Tally::default();
-        for seed in 1..=Options::QUICK.seeds {
-            tally.add(&play_faults(seed));
-        }
-        for seed in 1..=Options::QUICK.job_weeks {
-            tally.add(&play_week(seed));
+        for number in 0..Options::QUICK.count() {
+            tally.add(&Options::QUICK.play(number));
         }
         tally.report()
     }
@@ -265,6 +344,12 @@ mod tests {
         assert!(report.recall > 0.72, "{report:#?}");
         assert_eq!(report.false_alarms, 0, "{report:#?}");
         assert!(report.pauses > 1000);
+        assert_eq!(report.straggler_false_alarms, 0, "{report:#?}");
+        assert!(report.slow_nodes > 40, "{report:#?}");
+        let much_slower = report.stragglers.iter().filter(|it| it.factor >= Some(1.35));
+        let (there, named) =
+            much_slower.fold((0, 0), |sum, it| (sum.0 + it.slow_nodes, sum.1 + it.named));
+        assert!(there > 20 && named * 10 >= there * 9, "{report:#?}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub struct Stage {
     pub core: Core,
     pub now: Time,
     pub job: JobId,
+    gpus: u16,
     seq: u64,
     fences: BTreeMap<NodeId, EffectId>,
     /// Nodes that do not answer.
@@ -37,12 +38,18 @@ impl Stage {
     /// A job of so many nodes, and some more beside them. Nobody but the job is there, and nothing is
     /// taken out: only the verdicts are looked at.
     pub fn new(nodes: u32) -> Stage {
+        Stage::with_gpus(nodes, GPUS)
+    }
+
+    /// The same, of nodes with so many GPUs.
+    pub fn with_gpus(nodes: u32, gpus: u16) -> Stage {
         let mut policy = Policy::default();
         policy.repair.automatic = false;
         let mut stage = Stage {
             core: Core::new(),
             now: Time(1_700_000_000_000),
             job: JobId(0),
+            gpus,
             seq: 0,
             fences: BTreeMap::new(),
             dead: BTreeSet::new(),
@@ -50,13 +57,13 @@ impl Stage {
         };
         stage.tell(&Event::ControlPlaneStarted { policy: Box::new(policy) });
         for index in 0..nodes + nodes / 8 + 8 {
-            stage.tell(&Event::NodeJoined { spec: Box::new(node(index)) });
+            stage.tell(&Event::NodeJoined { spec: Box::new(node(index, gpus)) });
             stage.reports(NodeId(index), Vec::new());
         }
         let spec = JobSpec {
             retry_infrastructure: u32::MAX,
             retry_user: u32::MAX,
-            ..job::sample("train", nodes, GPUS)
+            ..job::sample("train", nodes, gpus)
         };
         let (request, user) = (RequestId(1), "someone".to_string());
         stage.tell(&Event::JobSubmitted { request, user, spec: Arc::new(spec) });
@@ -193,7 +200,7 @@ impl Stage {
 
     /// The first rank of a node ends so, by itself; the others there still run.
     pub fn ends(&mut self, node: NodeId, exit: &Exit) {
-        let (first, per_node) = (self.rank_on(node).0, u32::from(GPUS));
+        let (first, per_node) = (self.rank_on(node).0, u32::from(self.gpus));
         let at = self.now;
         let ranks = (0..per_node)
             .map(|index| RankReport {
@@ -241,10 +248,10 @@ impl Stage {
     }
 }
 
-fn node(index: u32) -> NodeSpec {
+fn node(index: u32, gpus: u16) -> NodeSpec {
     NodeSpec {
         name: Stage::name(NodeId(index)),
-        gpus: GPUS,
+        gpus,
         platform: "hgx-h100".into(),
         address: "127.0.0.1".into(),
         location: Location {

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::local::holder;
 use crate::state;
 use lindos_api::client::Client;
+use lindos_hardware::process;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,6 +15,9 @@ use tokio::process::{Child, Command};
 
 /// What a fault costs is to be told at once, and no node is to be taken out for what is done to it.
 const POLICY: &str = "progress_interval_ms = 100\n[repair]\nautomatic = false\n";
+
+/// Is in the environment of everything that the bench starts, with its folder.
+const OF_BENCH: &str = "LINDOS_BENCH_FOLDER";
 
 pub struct Fleet {
     pub client: Client,
@@ -26,11 +30,22 @@ impl Fleet {
     pub async fn start(folder: &Path, nodes: u32) -> Result<Fleet, Failure> {
         let policy = folder.join("policy.toml");
         std::fs::write(&policy, POLICY).map_err(|error| stuck(&format!("{error}")))?;
-        let child = spawn(folder, nodes)?;
-        let client = answers(folder).await?;
+        let mut child = spawn(folder, nodes)?;
+        let client = match answers(folder).await {
+            Ok(client) => client,
+            Err(failure) => {
+                end(&mut child, folder).await;
+                return Err(failure);
+            }
+        };
         let fleet = Fleet { client, folder: folder.to_path_buf(), nodes, child };
-        fleet.wait_until_up().await?;
-        Ok(fleet)
+        match fleet.wait_until_up().await {
+            Ok(()) => Ok(fleet),
+            Err(failure) => {
+                fleet.stop().await;
+                Err(failure)
+            }
+        }
     }
 
     /// Waits until every agent has reported.
@@ -61,11 +76,32 @@ impl Fleet {
         holder(&state::node_folder(&self.folder, node))?.pid
     }
 
+    /// Whatever has become of it: a control plane that stops leaves its jobs alone, and this bench
+    /// may not.
     pub async fn stop(mut self) {
-        if let Some(pid) = self.child.id() {
-            let _ = signal(pid, Signal::TERM);
+        end(&mut self.child, &self.folder).await;
+    }
+}
+
+/// Ends the control plane, and then everything that it has left.
+async fn end(child: &mut Child, folder: &Path) {
+    if let Some(pid) = child.id() {
+        let _ = signal(pid, Signal::TERM);
+    }
+    if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+    let began = Instant::now();
+    let variable = format!("{OF_BENCH}={}", folder.display());
+    loop {
+        let left = process::with_variable(&variable);
+        if left.is_empty() || began.elapsed() > PATIENCE {
+            return;
         }
-        let _ = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        for process in left {
+            let _ = process::kill_verified(process);
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -78,6 +114,7 @@ fn spawn(folder: &Path, nodes: u32) -> Result<Child, Failure> {
         .arg(folder)
         .arg("--policy")
         .arg(folder.join("policy.toml"))
+        .env(OF_BENCH, folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -22,6 +22,8 @@ pub enum Kind {
     RankHung,
     /// Agent and shim of a node are stopped: nobody hears of it any more
     NodeSilent,
+    /// The same, with a spare on which the job's processes wait, and others beside its ranks
+    NodeSilentWarm,
     /// The loss is no number any more
     LossNan,
     /// A node's agent is killed; the job is to go on
@@ -31,11 +33,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::RankKilled,
         Kind::ShimKilled,
         Kind::RankHung,
         Kind::NodeSilent,
+        Kind::NodeSilentWarm,
         Kind::LossNan,
         Kind::AgentKilled,
         Kind::ControlPlaneKilled,
@@ -47,10 +50,16 @@ impl Kind {
             Kind::ShimKilled => "shim_killed",
             Kind::RankHung => "rank_hung",
             Kind::NodeSilent => "node_silent",
+            Kind::NodeSilentWarm => "node_silent_warm",
             Kind::LossNan => "loss_nan",
             Kind::AgentKilled => "agent_killed",
             Kind::ControlPlaneKilled => "control_plane_killed",
         }
+    }
+
+    /// Whether its job has processes that wait for a rank.
+    pub const fn is_warm(self) -> bool {
+        matches!(self, Kind::NodeSilentWarm)
     }
 
     /// What each phase may take in 95 of 100 cases, in milliseconds; see `docs/bench.md`.
@@ -62,7 +71,9 @@ impl Kind {
             Kind::RankKilled | Kind::ShimKilled => quick,
             // Five seconds of silence (`node_silent_ms`, or of steps) and one look; a stopped process
             // ends only when its grace is over.
-            Kind::RankHung | Kind::NodeSilent => Phases { detect: 6500.0, stop: 1500.0, ..quick },
+            Kind::RankHung | Kind::NodeSilent | Kind::NodeSilentWarm => {
+                Phases { detect: 6500.0, stop: 1500.0, ..quick }
+            }
             // Ten steps of about 60 ms.
             Kind::LossNan => Phases { detect: 2000.0, ..quick },
             // The wait before it is started again, and its start; then the next step is told.
@@ -95,7 +106,7 @@ impl Kind {
                 let made = std::fs::File::create(folder.join("nan"));
                 made.map_err(|error| stuck(&format!("{error}")))?;
             }
-            Kind::NodeSilent => {
+            Kind::NodeSilent | Kind::NodeSilentWarm => {
                 let agent =
                     fleet.agent(&victim.node).ok_or_else(|| stuck("a node has no agent"))?;
                 signal(agent, Signal::STOP)?;

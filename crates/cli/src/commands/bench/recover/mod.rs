@@ -7,6 +7,7 @@ mod phases;
 mod report;
 
 use crate::commands::submit::submit;
+use crate::commands::up::Signals;
 use crate::failure::{Exit, Failure};
 use crate::job_file::Job;
 use crate::{output, state};
@@ -33,6 +34,9 @@ pub struct RecoverArgs {
     /// Only this kind of fault; may be given several times
     #[arg(long = "kind", value_name = "KIND", value_enum)]
     kinds: Vec<Kind>,
+    /// What each rank does before its first step, as a program loads its libraries: it sleeps so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = load)]
+    load: f64,
     /// Where the control plane of the bench keeps its state [default: a folder that is thrown away]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -41,12 +45,14 @@ pub struct RecoverArgs {
 }
 
 /// A rank that does nothing but count with the others, step by step, and goes on where it stopped:
-/// what is timed is Lindos, not the start of a training framework.
+/// what is timed is Lindos, not the start of a training framework. It ends when the bench is gone.
 const RANK: &str = r#"
+[ "$LOAD" = 0 ] || sleep "$LOAD"
+[ -z "$WARM" ] || eval "$("$PROGRAM" stand-by)"
 n=$(cat "$BENCH/n" 2>/dev/null || echo 0)
 mine="$BENCH/beat-$LINDOS_EPOCH-"
 [ "$RANK" = 0 ] && rm -f "$BENCH/nan"
-while :; do
+while kill -0 "$BENCH_PID"; do
   n=$((n + 1))
   echo "$n" > "$mine$RANK.new" && mv "$mine$RANK.new" "$mine$RANK"
   peer=0 wait=0.02
@@ -67,6 +73,8 @@ done
 const GPUS: u16 = 2;
 /// No phase takes so long; a bench that waits for ever helps nobody.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Seconds: what is waited for takes up to [`PATIENCE`] with it.
+const LOAD_MAX: f64 = 30.0;
 const LOOK: Duration = Duration::from_millis(5);
 /// Steps between two faults: what fails again without any is treated differently.
 const STEPS_BETWEEN: u64 = 12;
@@ -75,9 +83,18 @@ pub async fn recover(args: RecoverArgs) -> Result<(), Failure> {
     let scratch = std::env::temp_dir().join(format!("lindos-bench-{}", std::process::id()));
     let folder = args.state.clone().unwrap_or_else(|| scratch.clone());
     state::create(&folder)?;
-    let mut fleet = Fleet::start(&folder, args.nodes + 1).await?;
-    let result = measure(&args, &mut fleet, &folder).await;
-    fleet.stop().await;
+    let mut signals = Signals::new()?;
+    let result = match Fleet::start(&folder, args.nodes + 1).await {
+        Ok(mut fleet) => {
+            let result = tokio::select! {
+                result = measure(&args, &mut fleet, &folder) => result,
+                () = signals.next() => Err(Failure::silent(Exit::Interrupted)),
+            };
+            fleet.stop().await;
+            result
+        }
+        Err(failure) => Err(failure),
+    };
     if args.state.is_none() {
         // Thrown away only if it is ours; what cannot be removed now is the system's to clean.
         let _ = std::fs::remove_dir_all(&scratch);
@@ -91,14 +108,6 @@ async fn measure(
     fleet: &mut Fleet,
     folder: &Path,
 ) -> Result<RecoverResult, Failure> {
-    let mut spec = job::sample("bench-recover", args.nodes, GPUS);
-    spec.command = vec!["/bin/sh".into(), "-c".into(), RANK.into()];
-    spec.workdir = "/".into();
-    spec.env.insert("BENCH".into(), folder.display().to_string());
-    spec.progress_pattern = Some(r"step (?<step>[0-9]+) loss (?<loss>\S+)".into());
-    (spec.retry_infrastructure, spec.retry_user) = (u32::MAX, u32::MAX);
-    let job = Job { path: PathBuf::from("bench-recover"), spec, prepare: None };
-    let id = submit(&fleet.client, &job).await?;
     let all =
         Kind::ALL.into_iter().filter(|kind| args.kinds.is_empty() || args.kinds.contains(kind));
     let kinds: Vec<Kind> = all.collect();
@@ -110,10 +119,24 @@ async fn measure(
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}, {eta} left");
     bar.set_style(style.expect("the template is right"));
     let mut results = Vec::new();
+    let mut running: Option<(u64, bool)> = None;
     for kind in kinds {
         bar.set_message(kind.name());
+        let id = match running {
+            Some((id, is_warm)) if is_warm == kind.is_warm() => id,
+            before => {
+                if let Some((id, _)) = before {
+                    end(&fleet.client, id).await?;
+                }
+                submit(&fleet.client, &counting(args, folder, kind.is_warm())?).await?
+            }
+        };
+        running = Some((id, kind.is_warm()));
         let mut recoveries: Vec<Recovery> = Vec::new();
         for run in 0..args.runs {
+            if kind.is_warm() {
+                wait_for(&fleet.client, id, |job| is_warm(job, args.nodes)).await?;
+            }
             let before = trains(&fleet.client, id).await?;
             recoveries.push(kind.strike(fleet, folder, &before, run).await?);
             bar.inc(1);
@@ -121,10 +144,52 @@ async fn measure(
         results.push(KindResult::of(kind, &recoveries));
     }
     bar.finish_and_clear();
-    fleet.client.cancel(id).await?;
-    wait_for(&fleet.client, id, |job| job.summary.state.is_final()).await?;
+    if let Some((id, _)) = running {
+        end(&fleet.client, id).await?;
+    }
     let ranks = args.nodes * u32::from(GPUS);
     Ok(RecoverResult::of(args.runs, ranks, results))
+}
+
+/// The job that things are done to.
+fn counting(args: &RecoverArgs, folder: &Path, is_warm: bool) -> Result<Job, Failure> {
+    let mut spec = job::sample("bench-recover", args.nodes, GPUS);
+    spec.command = vec!["/bin/sh".into(), "-c".into(), RANK.into()];
+    spec.workdir = "/".into();
+    let mut set = |name: &str, value: String| drop(spec.env.insert(name.into(), value));
+    set("BENCH", folder.display().to_string());
+    set("BENCH_PID", std::process::id().to_string());
+    set("LOAD", args.load.to_string());
+    if is_warm {
+        let program = std::env::current_exe().map_err(|error| stuck(&format!("{error}")))?;
+        set("PROGRAM", program.display().to_string());
+        set("WARM", "1".into());
+        (spec.spares, spec.warm_spares, spec.warm_restarts) = (1, 1, true);
+    }
+    spec.progress_pattern = Some(r"step (?<step>[0-9]+) loss (?<loss>\S+)".into());
+    (spec.retry_infrastructure, spec.retry_user) = (u32::MAX, u32::MAX);
+    Ok(Job { path: PathBuf::from("bench-recover"), spec, prepare: None })
+}
+
+async fn end(client: &Client, id: u64) -> Result<(), Failure> {
+    client.cancel(id).await?;
+    wait_for(client, id, |job| job.summary.state.is_final()).await.map(drop)
+}
+
+/// Whether processes wait on the spare, and beside the ranks of every node.
+fn is_warm(job: &JobDetail, nodes: u32) -> bool {
+    let warm = job.attempts.last().and_then(|newest| newest.warm.as_ref());
+    warm.is_some_and(|warm| {
+        warm.beside_ready == nodes && warm.spares.iter().any(|spare| spare.ready)
+    })
+}
+
+/// Seconds that a rank may load for.
+fn load(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.0..=LOAD_MAX).contains(&seconds) => Ok(seconds),
+        _ => Err(format!("it is a number of seconds, from 0 to {LOAD_MAX}")),
+    }
 }
 
 /// Waits until every rank runs, and the job has got on for some steps.
