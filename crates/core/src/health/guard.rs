@@ -67,7 +67,7 @@ impl Breaker {
 fn out_max(all: u32, percent: u32) -> u32 {
     let hundredths = u64::from(all) * u64::from(percent);
     let share = hundredths / 100;
-    let by_chance = (hundredths + 30 * hundredths.isqrt()) / 100;
+    let by_chance = hundredths.saturating_add(30 * hundredths.isqrt()) / 100;
     let most = by_chance.min(u64::from(all / 4)).max(share);
     u32::try_from(most).unwrap_or(all).max(1).min(all.saturating_sub(1))
 }
