@@ -202,7 +202,8 @@ fn a_run_that_begins_with_a_fleet_that_has_joined_is_the_same_run() {
 fn guardrails_keep_broken_nodes_in_service_and_without_them_none_stays() {
     let free = setup(CRASH, 1.0, A_DAY);
     let mut guarded = free.clone();
-    guarded.policy.repair = Repair::default();
+    guarded.policy.repair =
+        Repair { platform_out_max_percent: 1, fleet_out_max_percent: 1, ..Repair::default() };
     let (free, guarded) = (play(&free), play(&guarded));
     // One of eight at once is a node-month at most.
     let node_month = 8 * DAYS.0;
