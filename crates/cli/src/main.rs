@@ -88,6 +88,7 @@ mod tests {
           sim           Try a fleet, a policy or a fault in virtual time
           whatif        Play a recorded journal again under a change; print what that would have come to
           bench         Measure the control plane
+          stand-by      In a job's script: wait for a rank, and print its variables
           help          Print this message or the help of the given subcommand(s)
 
         Options:
