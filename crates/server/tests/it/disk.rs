@@ -120,7 +120,7 @@ fn journal(disk: &MemoryDisk, write: impl FnOnce(&mut Journal<MemoryDisk>)) {
 async fn a_record_of_a_newer_version_is_told_from_damage() {
     let disk = MemoryDisk::new();
     journal(&disk, |journal| {
-        journal.append(&[2, 2, 3]).unwrap();
+        journal.append(&[3, 2, 3]).unwrap();
     });
     let error = Bench::on_memory(&disk).await.err().expect("it is refused");
     assert!(matches!(error, StartError::NewerState { .. }), "{error}");
