@@ -162,8 +162,8 @@ fn a_run_learns_and_says_so() {
 fn every_rank_reports_its_steps_and_rank_0_the_losses_and_checkpoints() {
     let bench = Bench::new();
     let ranks = bench.spawn(2, 1, &["--slow-ms", "50"]);
-    // 12 steps of 2 ranks, and checkpoints after 4, 8 and 12.
-    let messages: Vec<_> = (0..27).map(|_| bench.receive()).collect();
+    // Each rank's word that it can stand by, 12 steps of 2 ranks, and checkpoints after 4, 8 and 12.
+    let messages: Vec<_> = (0..29).map(|_| bench.receive()).collect();
     let outputs: Vec<_> = ranks.into_iter().map(finish).collect();
     succeed(&outputs);
 
@@ -300,7 +300,7 @@ fn a_full_disk_stops_all_ranks_with_one_clear_error() {
     let partial = folder.join("step-00000004.safetensors.partial");
     let mut ranks = bench.spawn(2, 1, &["--slow-ms", "200"]);
     // After the sweep of leftovers at the start, and before the first checkpoint.
-    bench.receive();
+    while bench.receive().get("step").is_none() {}
     std::os::unix::fs::symlink("/dev/full", &partial).unwrap();
     let outputs: Vec<_> = ranks.drain(..).map(finish).collect();
     assert_eq!(outputs[0].status.code(), Some(4), "{}", stderr(&outputs[0]));

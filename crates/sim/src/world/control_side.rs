@@ -368,12 +368,16 @@ impl World {
         if !self.is_planted(Plant::UpgradeLoses) {
             return read_record;
         }
-        |bytes| match read_record(bytes) {
-            EventRecord::V2 { at, event: Event::JobSubmitted { request, user, spec } } => {
-                let spec = Arc::new(JobSpec { priority: 7, ..JobSpec::clone(&spec) });
-                EventRecord::V2 { at, event: Event::JobSubmitted { request, user, spec } }
-            }
-            other => other,
+        |bytes| {
+            let (at, event) = read_record(bytes).into_parts();
+            let event = match event {
+                Event::JobSubmitted { request, user, spec } => {
+                    let spec = Arc::new(JobSpec { priority: 7, ..JobSpec::clone(&spec) });
+                    Event::JobSubmitted { request, user, spec }
+                }
+                other => other,
+            };
+            EventRecord::new(at, event)
         }
     }
 
