@@ -209,7 +209,9 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [(Plant, &'static str); 19] = [
+    /// With the words by which each is found. [`Plant::StandbyDeaf`] is not among them yet: its cases
+    /// take minutes to their end.
+    pub const ALL: [(Plant, &'static str); 18] = [
         (Plant::FenceLies, "two epochs"),
         (Plant::AckEarly, "acknowledged"),
         (Plant::ForgetToJournal, "replay came out differently"),
@@ -228,6 +230,5 @@ impl Plant {
         (Plant::TestsLie, "was found bad by a test"),
         (Plant::PaceMiscounted, "is called slow"),
         (Plant::StandbyInTheWay, "waits on GPUs"),
-        (Plant::StandbyDeaf, "waits for a rank for ever"),
     ];
 }
