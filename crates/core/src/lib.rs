@@ -380,7 +380,10 @@ impl Core {
         match timer {
             Timer::Hang(job) => {
                 if let Some(reason) = self.on_hang(job) {
-                    self.stop_attempt(job, reason, out);
+                    match self.silent_replica(job, &reason) {
+                        Some(replica) => self.drop_silent(job, replica, reason, out),
+                        None => self.stop_attempt(job, reason, out),
+                    }
                 }
             }
             Timer::FirstStep(job) => {

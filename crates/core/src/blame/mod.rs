@@ -19,6 +19,7 @@ use answer::{Answer, answer};
 use lindos_model::blame::{Blame, Culprit};
 use lindos_model::reason::Charge;
 use lindos_model::{EndReason, Epoch, JobId, NodeId, TrailKind};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use weigh::Who;
 
@@ -116,6 +117,26 @@ impl Core {
         let gang = self.unseen_in_silence(attempt, reason);
         let answer = answer(&blame, &one_of(&few), gang.as_deref(), place);
         Some(Verdict { blame, node, user_percent, answer })
+    }
+
+    /// The replica of a gang in which the machines stand that are likely to be why none of it gets
+    /// on.
+    pub(crate) fn replica_to_blame(
+        &self,
+        job: &Job,
+        attempt: &Attempt,
+        reason: &EndReason,
+    ) -> Option<usize> {
+        let gathered = self.gather(job, attempt, 0..attempt.members.len(), reason);
+        let mut by_replica: BTreeMap<usize, u32> = BTreeMap::new();
+        for (who, share) in gathered.scales.weigh() {
+            if let Some(allocation) = who.node().and_then(|n| self.fleet.allocation_of(n, job.id)) {
+                *by_replica.entry(attempt.replica_of(allocation.member as usize)).or_default() +=
+                    share;
+            }
+        }
+        let (replica, share) = by_replica.into_iter().max_by_key(|&(_, share)| share)?;
+        ((share / 100) as u8 >= Blame::LIKELY).then_some(replica)
     }
 
     /// The machines of a gang that hung with all of its ranks alike, where they are few enough to be

@@ -185,6 +185,8 @@ pub struct Attempt {
     pub sign_at: Time,
     /// The silence that the present hang timer allows.
     pub hang_limit: Millis,
+    /// A replica was dropped for a silence of all, and the others have not got on since.
+    pub regroups_since: Option<Time>,
     /// Whoever reads the progress will say when it stops.
     pub is_watched: bool,
     pub resend_wait: Millis,

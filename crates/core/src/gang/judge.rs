@@ -110,7 +110,7 @@ impl Core {
 
 impl Attempt {
     /// GPUs of the replicas that train, whether their nodes are still there or not.
-    fn training_gpus(&self) -> u64 {
+    pub(super) fn training_gpus(&self) -> u64 {
         self.gpus / self.replicas.len() as u64 * self.training() as u64
     }
 

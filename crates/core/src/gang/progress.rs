@@ -55,6 +55,7 @@ impl Core {
             };
             attempt.sign_at = now;
             attempt.hang_limit = wait;
+            attempt.regroups_since = None;
             attempt.evidence.stall = None;
             attempt.evidence.stacks = None;
             if told.is_watched {

@@ -5,8 +5,12 @@
 //! as near as can be, and it is launched under the job's next epoch; its first step shows that it is
 //! back. The others never stop, but for the step that was under way.
 //!
-//! The whole attempt is stopped instead when fewer replicas than the job's least would be left. A
-//! program that is itself at fault fails in every replica, and so comes to that.
+//! When all of them fall silent, and what is seen of the ranks points at one replica, that one is
+//! dropped like one that has failed.
+//!
+//! The whole attempt is stopped instead when fewer replicas than the job's least would be left, or
+//! when a silence goes on without the one that was dropped for it. A program that is itself at fault
+//! fails in every replica, and so comes to that.
 
 use super::attempt::{Attempt, ReplicaState, Tally};
 use crate::Core;
@@ -34,6 +38,37 @@ impl Core {
         } else if attempt.replicas[replica].state == ReplicaState::Launched {
             self.stop_attempt(id, reason, out);
         }
+    }
+
+    /// The replica that keeps all others waiting, if a silence points at one. Without it they get on;
+    /// if they do not, the next silence ends the attempt.
+    pub(crate) fn silent_replica(&self, id: JobId, reason: &EndReason) -> Option<usize> {
+        let attempt = self.attempt_of(id)?;
+        if attempt.replicas.len() < 2 || attempt.regroups_since.is_some() {
+            return None;
+        }
+        let replica = self.replica_to_blame(&self.jobs[&id], attempt, reason)?;
+        attempt.can_go_on_without(replica, self.now).then_some(replica)
+    }
+
+    /// Stops the replica that keeps all others waiting, and gives those time to get on.
+    pub(crate) fn drop_silent(
+        &mut self,
+        id: JobId,
+        replica: usize,
+        reason: EndReason,
+        out: &mut Effects,
+    ) {
+        self.drop_replica(id, replica, reason, out);
+        let now = self.now;
+        let job = self.jobs.get_mut(&id).expect("it is alive");
+        let attempt = job.attempt.as_mut().expect("it is alive");
+        attempt.regroups_since = Some(now);
+        // The silence was no pause that a job of its kind makes.
+        (attempt.sign_at, attempt.pace.step_at) = (now, now);
+        attempt.hang_limit = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
+        (attempt.evidence.stall, attempt.evidence.stacks) = (None, None);
+        self.await_progress(id);
     }
 
     /// Stops one replica.
@@ -88,7 +123,11 @@ impl Core {
         }
         let until = super::judge::work_ended_at(attempt, reason, now).min(now);
         let under_way = attempt.pace.step_under_way(until);
-        let gpus = attempt.gpus / attempt.replicas.len() as u64;
+        // In a silence, all of them stood still.
+        let gpus = match reason {
+            EndReason::Hang { .. } => attempt.training_gpus(),
+            _ => attempt.gpus / attempt.replicas.len() as u64,
+        };
         let unseen = (gpus * now.since(until).0).min(attempt.at_risk);
         let lost = (productive * under_way.0).min(attempt.at_risk - unseen);
         attempt.at_risk -= unseen + lost;

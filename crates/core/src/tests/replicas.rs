@@ -5,8 +5,8 @@ use crate::effect::Effect;
 use crate::event::{Event, GangWord};
 use lindos_model::policy::Repair;
 use lindos_model::{
-    Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, Policy, RequestId,
-    Time, TrailKind,
+    Activity, Apart, Column, EndReason, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId,
+    Policy, RequestId, Stall, Time, TrailKind,
 };
 
 fn replicated(nodes: u32, replicas: u32, replicas_min: u32) -> JobSpec {
@@ -451,4 +451,102 @@ fn a_job_that_leaves_its_checkpoints_to_lindos_is_told_by_what_they_cost_and_how
     let given = story.submit(given);
     let attempt = story.core.job(given).unwrap().attempt.as_ref().unwrap();
     assert_eq!(attempt.save_every, Some(Millis(7)));
+}
+
+/// A look at a silence that began with the newest step: the first rank on one node is stopped, or nobody
+/// stands apart.
+fn looked(story: &mut Story, id: JobId, stopped: Option<NodeId>) {
+    let attempt = story.core.job(id).unwrap().attempt.as_ref().unwrap();
+    let (epoch, step, since) = (attempt.epoch, attempt.pace.step.unwrap(), attempt.sign_at);
+    let member = |node| attempt.members.iter().position(|member| member.node == node).unwrap();
+    let rank = |node| attempt.first_rank(member(node));
+    let apart = stopped.map(|node| Apart {
+        rank: rank(node),
+        step: Some(step),
+        activity: Some(Activity::Stopped),
+    });
+    let (apart, told) = (apart.into_iter().collect(), attempt.world_size());
+    let most = Some(Activity::Idle);
+    let stall = Box::new(Stall { since, step, told, at_step: told, most, apart });
+    story.tell(Event::StallSeen { job: id, epoch, stall });
+}
+
+/// Nobody gets on from now on, and a look says this much of it.
+fn hangs(story: &mut Story, id: JobId, stopped: Option<NodeId>) {
+    let epoch = story.core.job(id).unwrap().attempt.as_ref().unwrap().epoch;
+    story.tell(Event::ProgressStopped { job: id, epoch, since: story.now });
+    story.wait(5000);
+    looked(story, id, stopped);
+    story.out.clear();
+    let is_called = |story: &Story| {
+        let attempt = story.core.job(id).unwrap().attempt.as_ref().unwrap();
+        attempt.is_stopping() || !attempt.down.is_empty()
+    };
+    let since = story.now;
+    while !is_called(story) {
+        story.wait(1000);
+        assert!(story.now.since(since) < Millis(120_000), "nobody calls it");
+    }
+}
+
+#[test]
+fn a_silence_that_points_at_one_replica_costs_that_one_alone() {
+    let (mut story, id) = training(2);
+    let gang = story.gang(id);
+    let productive = story.column(Column::Productive);
+    hangs(&mut story, id, Some(gang[3]));
+    let orders = story.orders();
+    assert!(orders.contains(&format!("stop {id}/1 on n{}", gang[3])), "{orders}");
+    assert!(!orders.contains(&format!("on n{}", gang[4])), "{orders}");
+    assert_eq!(story.state(id), JobState::Running);
+    let silent = story.column(Column::Detect);
+    assert!(silent > 0 && silent.is_multiple_of(4 * 2 * 8), "all of them stood still: {silent}");
+    assert!(story.column(Column::Productive) - productive < 70_000 * 3 * 2 * 8);
+    for node in [gang[2], gang[3]] {
+        let stopped = story.ended(id, node, &Exit::Signal(9), true);
+        story.report(node.0, vec![stopped]);
+    }
+    assert_eq!(epochs(&story, id), [1, 2, 1, 1]);
+    let patience = |story: &Story| {
+        let attempt = story.core.job(id).unwrap().attempt.as_ref().unwrap();
+        attempt.pace.hang_timeout(None, story.core.policy())
+    };
+    let before = patience(&story);
+    story.step(id, 3);
+    assert_eq!(patience(&story), before, "the silence was no pause");
+    story.wait(1000);
+    story.all_up(id);
+    story.tell(stepped(id, Epoch(2), 3));
+    let known = story.core.job(id).unwrap();
+    assert_eq!((known.history.len(), known.infrastructure_used), (0, 0), "no attempt is over");
+    assert_eq!(story.core.health(gang[3]).unwrap().strikes.len(), 1);
+}
+
+#[test]
+fn a_silence_that_goes_on_without_the_dropped_replica_ends_the_attempt() {
+    let (mut story, id) = training(2);
+    let gang = story.gang(id);
+    hangs(&mut story, id, Some(gang[3]));
+    assert_eq!(story.state(id), JobState::Running);
+    let dropped_at = story.now;
+    // The others find together again: that they sleep meanwhile is no second hang.
+    looked(&mut story, id, None);
+    let limit = story.core.job(id).unwrap().attempt.as_ref().unwrap().hang_limit;
+    assert!(limit > Millis(5000), "{limit}");
+    looked(&mut story, id, Some(gang[0]));
+    while story.state(id) == JobState::Running {
+        story.wait(1000);
+        assert!(story.now.since(dropped_at) <= limit, "nobody calls it");
+    }
+    assert_eq!(story.state(id), JobState::Stopping, "not a replica after another");
+}
+
+#[test]
+fn a_silence_that_points_at_nobody_ends_the_attempt_and_one_without_the_rest_too() {
+    for (replicas_min, is_seen) in [(2, false), (4, true)] {
+        let (mut story, id) = training(replicas_min);
+        let gang = story.gang(id);
+        hangs(&mut story, id, Some(gang[3]).filter(|_| is_seen));
+        assert_eq!(story.state(id), JobState::Stopping);
+    }
 }

@@ -3,6 +3,7 @@
 use super::answers::Mending;
 use super::mend::{Ill, Ills, is_mended_by_orders};
 use super::world::{Happening, World};
+use crate::random::scatter;
 use crate::reliability::{Effect, PlannedFault, Target};
 use lindos_core::Event;
 use lindos_core::gang::attempt::{MemberState, ReplicaState};
@@ -189,7 +190,7 @@ impl World<'_, '_> {
                 Effect::Hang => {
                     for part in self.parts_on(node, target) {
                         self.tallies.note_cause(part.job, cause);
-                        self.hang_training(part.job);
+                        self.hang(node, part);
                     }
                 }
                 Effect::Slow { factor, .. } => self.slow(node, Some(*factor)),
@@ -242,6 +243,13 @@ impl World<'_, '_> {
             self.end_rank(node, part, exit);
             self.note_break(node);
         }
+    }
+
+    fn hang(&mut self, node: NodeId, part: Part) {
+        let shows = self.work(part.job).hang_shows;
+        let drawn = scatter(scatter(self.now.0) ^ u64::from(node.0));
+        let is_seen = (drawn as f64) < shows * u64::MAX as f64;
+        self.hang_training(part.job, part.replica as u32, node, is_seen);
     }
 
     /// What began on a bad node fails.

@@ -5,10 +5,14 @@ use super::straggler::Watch;
 use super::work::{Every, Pace, Work};
 use super::world::{Happening, World};
 use lindos_core::Event;
+use lindos_core::blame::evidence::look_after;
 use lindos_core::effect::Target;
 use lindos_core::event::GangWord;
 use lindos_core::gang::attempt::{Attempt, ReplicaState};
-use lindos_model::{EffectId, Epoch, JobId, Millis, NodeId, StandbyReport, StandbyState, Time};
+use lindos_model::{
+    Activity, Apart, EffectId, Epoch, JobId, Millis, NodeId, Stall, StandbyReport, StandbyState,
+    Time,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One job as it really is.
@@ -46,6 +50,10 @@ pub struct Training {
     /// Nodes that hold all others up, and by how much.
     pub(super) slow: BTreeMap<NodeId, f64>,
     pub(super) watch: Watch,
+    /// Replicas in which something stands still, so that all others wait for them.
+    hung: BTreeSet<u32>,
+    /// The core knows that it does not get on, and of no step since.
+    is_silent: bool,
     /// It gets no further.
     pub is_broken: bool,
     /// Of the newest checkpoint that was begun.
@@ -117,9 +125,14 @@ impl World<'_, '_> {
         self.lives.get_mut(&job).expect("only known jobs are launched")
     }
 
+    /// The training of a job, unless that is over.
+    fn training(&mut self, job: JobId) -> Option<&mut Training> {
+        self.lives.get_mut(&job)?.training.as_mut().filter(|training| !training.is_broken)
+    }
+
     /// The training of a job that gets on.
     pub(super) fn trains(&mut self, job: JobId) -> Option<&mut Training> {
-        self.lives.get_mut(&job)?.training.as_mut().filter(|training| !training.is_broken)
+        self.training(job).filter(|training| training.hung.is_empty())
     }
 
     pub fn on_launch(&mut self, job: JobId, epoch: Epoch, save_every: Option<Millis>) {
@@ -138,7 +151,7 @@ impl World<'_, '_> {
         let (is_resumed, is_warm) = (life.saved > 0, life.warm.remove(&epoch));
         self.say(job, epoch, GangWord::Running);
         let Some(launched) = self.launched(job, epoch) else { return };
-        if self.has_a_dead_node(job, &launched) {
+        if self.dead_among(job, &launched).len() == launched.replicas.len() {
             return;
         }
         let work = self.work(job);
@@ -179,8 +192,12 @@ impl World<'_, '_> {
         launched.replicas.binary_search(&replica).is_ok().then_some(member)
     }
 
-    fn has_a_dead_node(&self, job: JobId, launched: &Launched) -> bool {
-        self.machines.dead().any(|node| self.member_of(job, launched, node).is_some())
+    /// The replicas of a launch in which a node is dead.
+    fn dead_among(&self, job: JobId, launched: &Launched) -> BTreeSet<u32> {
+        let Some(gang) = self.gang_of(job) else { return BTreeSet::new() };
+        let dead = self.machines.dead();
+        let members = dead.filter_map(|node| self.member_of(job, launched, node));
+        members.map(|member| gang.replica_of(member) as u32).collect()
     }
 
     fn slow_among(&self, job: JobId, launched: &Launched) -> BTreeMap<NodeId, f64> {
@@ -191,18 +208,19 @@ impl World<'_, '_> {
     pub fn on_begins(&mut self, job: JobId, epoch: Epoch) {
         let Some(launched) = self.launched(job, epoch) else { return };
         // What is broken there shows when it is used.
-        let ill = self.machines.ill();
-        let ill = ill.filter_map(|node| Some((self.member_of(job, &launched, node)?, node)));
-        if let Some((_, node)) = ill.filter(|&(_, node)| self.machines.is_bad(node)).min() {
-            self.fail_on(node, job);
-            return;
+        let bad = self.machines.ill().filter(|&node| self.machines.is_bad(node));
+        let bad = bad.filter_map(|node| Some((self.member_of(job, &launched, node)?, node)));
+        let bad: BTreeSet<(usize, NodeId)> = bad.collect();
+        for (_, node) in bad {
+            let launched = self.launched(job, epoch);
+            if launched.is_some_and(|it| self.member_of(job, &it, node).is_some()) {
+                self.fail_on(node, job);
+            }
         }
-        if self.has_a_dead_node(job, &launched) {
-            return;
-        }
+        let Some(launched) = self.launched(job, epoch) else { return };
         if launched.is_whole {
             self.begin(job, epoch, &launched);
-        } else {
+        } else if self.dead_among(job, &launched).is_empty() {
             self.join(job, epoch, &launched);
         }
     }
@@ -222,6 +240,11 @@ impl World<'_, '_> {
                 back.insert(epoch);
             }
         }
+        // Nobody waits for those: the others find out who is there.
+        away.extend(self.dead_among(job, launched));
+        if (replicas - away.len() as u32) < replicas_min.max(1) {
+            return;
+        }
         let step_us = self.work(job).step.0 * 1000;
         let life = self.life(job);
         // What was to come of the training before is void.
@@ -235,6 +258,8 @@ impl World<'_, '_> {
             back: back.clone(),
             slow,
             watch: Watch::default(),
+            hung: BTreeSet::new(),
+            is_silent: false,
             is_broken: false,
             save_step: life.saved,
             blocked: Millis::ZERO,
@@ -328,10 +353,16 @@ impl World<'_, '_> {
     }
 
     fn plan_next(&mut self, job: JobId) {
-        let work = self.work(job).clone();
+        let (now, work) = (self.now, self.work(job).clone());
         let advised = self.lives[&job].save_every;
         let Some(training) = self.trains(job) else { return };
         training.plan += 1;
+        if training.is_silent {
+            // That it gets on again is told as soon as it does.
+            let (plan, next) = (training.plan, training.pace.steps_at(millis(now)) + 1);
+            let at = Time::ZERO + training.pace.reaches(next);
+            return self.put_at(at, Happening::Resumes { job, plan });
+        }
         let every = work.steps_a_save(advised);
         let save = every.map_or(u64::MAX, |steps| training.save_step.saturating_add(steps));
         let step = save.min(work.steps);
@@ -370,7 +401,8 @@ impl World<'_, '_> {
 
     /// A checkpoint is durable, unless whoever wrote it is gone.
     pub fn on_durable(&mut self, job: JobId, epoch: Epoch, step: u64, blocked: Millis) {
-        let Some(training) = self.trains(job).filter(|training| training.epoch == epoch) else {
+        // Who stands still may have written it for all that.
+        let Some(training) = self.training(job).filter(|training| training.epoch == epoch) else {
             return;
         };
         debug_assert!(training.save_step >= step);
@@ -400,25 +432,45 @@ impl World<'_, '_> {
     /// Something has ended the training of a replica; of most jobs, of all.
     pub fn break_training(&mut self, job: JobId, replica: u32) {
         let (now, regroup) = (self.now, self.work(job).regroup);
-        let Some(training) = self.trains(job) else { return };
+        let Some(training) = self.training(job) else { return };
         let epoch = training.epoch;
         self.tell_step(job, epoch);
         let slow = self.slow_in(job, replica as usize);
-        let Some(training) = self.trains(job) else { return };
+        let Some(training) = self.training(job) else { return };
+        let was_hung = !training.hung.is_empty();
         training.away.insert(replica);
+        training.hung.remove(&replica);
         training.slow.retain(|node, _| !slow.contains(node));
         training.plan += 1;
-        if training.can_train() {
-            training.pace.drop_step(millis(now));
-            training.pace.pause(millis(now), regroup);
-            self.change_pace(job);
-        } else {
+        if !training.can_train() {
             training.is_broken = true;
+            return;
+        }
+        if !training.hung.is_empty() {
+            return;
+        }
+        training.pace.drop_step(millis(now));
+        if was_hung {
+            training.pace.go_on(millis(now));
+        }
+        training.pace.pause(millis(now), regroup);
+        self.change_pace(job);
+        if was_hung {
+            self.let_in(job);
+        }
+    }
+
+    /// Replicas have come back while the others stood still.
+    fn let_in(&mut self, job: JobId) {
+        for epoch in std::mem::take(&mut self.life(job).early) {
+            if let Some(launched) = self.launched(job, epoch) {
+                self.join(job, epoch, &launched);
+            }
         }
     }
 
     fn is_training(&mut self, job: JobId, replica: u32) -> bool {
-        self.trains(job).is_some_and(|training| !training.away.contains(&replica))
+        self.training(job).is_some_and(|training| !training.away.contains(&replica))
     }
 
     /// Those of a replica's nodes that hold all others up.
@@ -441,10 +493,8 @@ impl World<'_, '_> {
         self.tell(&Event::ProgressStopped { job, epoch, since: now });
         let Some(training) = self.trains(job) else { return };
         training.pace.pause(millis(now), span);
-        training.plan += 1;
-        let (plan, next) = (training.plan, training.pace.steps_at(millis(now)) + 1);
-        let at = Time::ZERO + training.pace.reaches(next);
-        self.put_at(at, Happening::Resumes { job, plan });
+        training.is_silent = true;
+        self.plan_next(job);
     }
 
     /// All of a training stands still for a while that is no longer than its steps now and then are.
@@ -456,22 +506,53 @@ impl World<'_, '_> {
         }
     }
 
-    /// A training stands still and nobody knows, until the core finds it too long.
-    pub fn hang_training(&mut self, job: JobId) {
+    /// One replica stands still, and all others wait for it, until the core finds that too long. With
+    /// `shows`, a look at the ranks will find those of this node apart.
+    pub fn hang_training(&mut self, job: JobId, replica: u32, node: NodeId, shows: bool) {
         let now = self.now;
-        let Some(training) = self.trains(job) else { return };
-        let epoch = training.epoch;
-        self.tell_step(job, epoch);
-        self.tell(&Event::ProgressStopped { job, epoch, since: now });
-        if let Some(training) = self.trains(job) {
-            training.is_broken = true;
+        let Some(training) = self.training(job).filter(|it| !it.away.contains(&replica)) else {
+            return;
+        };
+        let (epoch, was_hung) = (training.epoch, !training.hung.is_empty());
+        if !was_hung {
+            self.tell_step(job, epoch);
+            self.tell(&Event::ProgressStopped { job, epoch, since: now });
         }
+        let Some(training) = self.training(job) else { return };
+        training.hung.insert(replica);
+        training.is_silent = true;
+        training.plan += 1;
+        let step_ms = training.pace.step_ms();
+        if shows && self.twin_job(job).tells_steps {
+            let after = look_after(Some(step_ms));
+            self.put(after, Happening::Looked { job, epoch, node, since: now });
+        }
+    }
+
+    /// Somebody has looked at all ranks of a training that stands still.
+    pub fn on_looked(&mut self, job: JobId, epoch: Epoch, node: NodeId, since: Time) {
+        let now = self.now;
+        let Some(gang) = self.gang_of(job) else { return };
+        let Some(member) = self.core.member_on(node, job) else { return };
+        let (replica, rank) = (gang.replica_of(member) as u32, gang.first_rank(member));
+        let (nodes, per_node) = (gang.nodes_in_replica() as u32, u32::from(gang.ranks_per_node));
+        let Some(training) = self.training(job) else { return };
+        if training.epoch != epoch || !training.hung.contains(&replica) {
+            return;
+        }
+        let step = training.pace.steps_at(millis(now));
+        let told = training.present() * nodes * per_node;
+        let stopped = Apart { rank, step: Some(step), activity: Some(Activity::Stopped) };
+        let (most, apart) = (Some(Activity::Idle), vec![stopped]);
+        let stall = Box::new(Stall { since, step, told, at_step: told, most, apart });
+        self.tell(&Event::StallSeen { job, epoch, stall });
     }
 
     pub fn on_resumes(&mut self, job: JobId, plan: u64) {
         let Some(training) = self.trains(job).filter(|training| training.plan == plan) else {
             return;
         };
+        training.is_silent = false;
         let epoch = training.epoch;
         self.tell_step(job, epoch);
         self.change_pace(job);

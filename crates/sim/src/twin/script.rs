@@ -51,8 +51,12 @@ pub enum What {
         gpu: Option<u16>,
         exit: Exit,
     },
-    /// What trains there gets no further, and nobody says so.
-    Hangs(NodeId),
+    /// What trains there gets no further, and nobody says so; a look at the ranks shows who it is, or
+    /// does not.
+    Hangs {
+        node: NodeId,
+        shows: bool,
+    },
     /// What trains there stands still for so long, and nobody calls it a fault.
     Stalls {
         node: NodeId,
@@ -85,7 +89,7 @@ pub enum What {
 impl What {
     /// Whether it is felt only where something runs.
     fn strikes_jobs(&self) -> bool {
-        matches!(self, What::RankEnds { .. } | What::Hangs(_) | What::Stalls { .. })
+        matches!(self, What::RankEnds { .. } | What::Hangs { .. } | What::Stalls { .. })
     }
 }
 
@@ -126,7 +130,7 @@ impl World<'_, '_> {
                 self.tell(&Event::ReservationCancelled { request, name });
             }
             What::RankEnds { node, gpu, exit } => return self.end_a_rank(node, gpu, &exit),
-            What::Hangs(node) => return self.hang_on(node),
+            What::Hangs { node, shows } => return self.hang_on(node, shows),
             What::Stalls { node, span } => return self.stall_on(node, span),
             What::Dies(node) => self.die_for_now(node),
             What::Rises(node) => self.rise(node),
@@ -173,10 +177,10 @@ impl World<'_, '_> {
         part.is_some()
     }
 
-    fn hang_on(&mut self, node: NodeId) -> bool {
+    fn hang_on(&mut self, node: NodeId, shows: bool) -> bool {
         let parts = self.parts_on(node, Target::Node(node));
         for part in &parts {
-            self.hang_training(part.job);
+            self.hang_training(part.job, part.replica as u32, node, shows);
         }
         !parts.is_empty()
     }

@@ -2,6 +2,9 @@
 
 use lindos_model::Millis;
 
+/// As in `lindos sim validate blame`, where one rank stands still.
+pub const HANG_SHOWS: f64 = 0.85;
+
 /// How a job behaves once its ranks run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Work {
@@ -20,6 +23,8 @@ pub struct Work {
     pub join: Millis,
     /// For those that go on, when a replica is lost or comes back: all stand still.
     pub regroup: Millis,
+    /// Of its hangs, the part in which a look at the ranks shows who stands still.
+    pub hang_shows: f64,
     pub checkpoints: Checkpoints,
 }
 
@@ -54,6 +59,7 @@ impl Work {
             restore: Millis::ZERO,
             join: Millis::ZERO,
             regroup: Millis::ZERO,
+            hang_shows: HANG_SHOWS,
             checkpoints: Checkpoints {
                 every: Every::Never,
                 blocks: Millis::ZERO,
@@ -133,6 +139,15 @@ impl Pace {
     pub fn drop_step(&mut self, now: Millis) {
         self.settle(now);
         self.into_us = 0;
+    }
+
+    /// Goes on from where it was, with nothing done in all the time until `now`.
+    pub fn go_on(&mut self, now: Millis) {
+        self.since_us = self.since_us.max(now.0 * 1000);
+    }
+
+    pub fn step_ms(&self) -> u64 {
+        self.step_us / 1000
     }
 
     /// Gets on at another speed from `now`.

@@ -45,6 +45,13 @@ pub(super) enum Happening {
         job: JobId,
         epoch: Epoch,
     },
+    /// The ranks of a training that stands still were looked at.
+    Looked {
+        job: JobId,
+        epoch: Epoch,
+        node: NodeId,
+        since: Time,
+    },
     /// The next save of a training, or its end; void if its plan has changed since.
     Next {
         job: JobId,
@@ -308,6 +315,9 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::PersonDone { node } => self.on_person_done(node),
             Happening::StillFound { node } => self.on_still_found(node),
             Happening::Resumes { job, plan } => self.on_resumes(job, plan),
+            Happening::Looked { job, epoch, node, since } => {
+                self.on_looked(job, epoch, node, since)
+            }
             Happening::Straggles { job, epoch, turn } => self.on_straggles(job, epoch, turn),
         }
     }

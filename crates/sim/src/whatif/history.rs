@@ -119,7 +119,10 @@ pub enum StrikeKind {
         gpu: Option<u16>,
         exit: Exit,
     },
-    Hangs,
+    Hangs {
+        /// A look at the ranks showed who stood still.
+        shows: bool,
+    },
     /// It got on by so much less than it usually does.
     Stalls(Millis),
 }
@@ -146,7 +149,7 @@ impl Incident {
     pub fn kind(&self) -> &'static str {
         match (&self.silence, self.strikes.first().map(|strike| &strike.what)) {
             (Some(_), _) => "node silent",
-            (None, Some(StrikeKind::Hangs)) => "hang",
+            (None, Some(StrikeKind::Hangs { .. })) => "hang",
             (None, Some(StrikeKind::Stalls(_))) => "slow for a while",
             (None, Some(StrikeKind::RankEnds { .. })) => "rank ended",
             (None, None) if !self.findings.is_empty() => "found by a check",

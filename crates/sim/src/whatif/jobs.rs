@@ -41,6 +41,8 @@ pub(super) struct Pending {
     pub reason: EndReason,
     /// Where its first rank was.
     pub first: Option<NodeId>,
+    /// Of a hang: where a look at the ranks has shown one that stood still.
+    pub apart: Option<NodeId>,
     /// The first GPU that it had on each of its nodes.
     pub gpus: Vec<(NodeId, u16)>,
     /// Before the first step of the attempt.

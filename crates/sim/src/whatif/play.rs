@@ -299,7 +299,7 @@ fn deeds_of(incident: &Incident, node: NodeId, number: Option<u32>) -> Vec<(u64,
             StrikeKind::RankEnds { gpu, exit } => {
                 What::RankEnds { node, gpu: *gpu, exit: exit.clone() }
             }
-            StrikeKind::Hangs => What::Hangs(node),
+            StrikeKind::Hangs { shows } => What::Hangs { node, shows: *shows },
             StrikeKind::Stalls(span) => What::Stalls { node, span: *span },
         };
         put(strike.seq, incident.at + strike.after, strike.is_early, what);

@@ -264,8 +264,11 @@ impl Watch {
                 watch.replicas_lost += 1;
                 let epoch = entry.epoch.unwrap_or(job.epoch);
                 let mut pending = pending(job, watch, epoch, (now, moment.seq.0), reason);
-                let replica = job.attempt.as_ref().and_then(|a| a.replicas.get(*replica as usize));
+                let (attempt, index) = (job.attempt.as_ref(), *replica as usize);
+                let replica = attempt.and_then(|attempt| attempt.replicas.get(index));
+                let lost = attempt.map(|a| a.members[a.members_of(index).start].node);
                 pending.is_early = replica.is_some_and(|replica| replica.first_step_at.is_none());
+                pending.apart = lost;
                 let reason = reason.clone();
                 self.on_judged(id, &Judged { pending, reason }, moment.core);
             }
@@ -307,8 +310,8 @@ impl Watch {
                 (node, StrikeKind::RankEnds { gpu: None, exit: Exit::Lost })
             }
             EndReason::Hang { .. } => {
-                let Some(node) = pending.first else { return };
-                (node, StrikeKind::Hangs)
+                let Some(node) = pending.apart.or(pending.first) else { return };
+                (node, StrikeKind::Hangs { shows: pending.apart.is_some() })
             }
             EndReason::NoFirstStep { .. } => return self.note_unplayed("no first step in time"),
             EndReason::Refused { .. } => return self.note_unplayed("launches that a node refused"),
@@ -351,6 +354,8 @@ fn pending(
     let attempt = job.attempt.as_ref().filter(|attempt| attempt.has_epoch(epoch));
     let members = attempt.map_or(&[][..], |attempt| &attempt.members);
     let gpu = |member: &Member| Some((member.node, member.gpus.0.trailing_zeros() as u16));
+    let stall = attempt.and_then(|attempt| attempt.evidence.stall.as_ref());
+    let apart = stall.and_then(|stall| stall.apart.first());
     let few = if members.len() <= GANG_REMEMBERED { members } else { &[] };
     Pending {
         epoch,
@@ -358,6 +363,7 @@ fn pending(
         seq,
         reason: reason.clone(),
         first: members.first().map(|member| member.node).or(job.last_nodes().first().copied()),
+        apart: attempt.zip(apart).and_then(|(attempt, apart)| attempt.node_of_rank(apart.rank)),
         gpus: few.iter().filter_map(gpu).collect(),
         is_early: !watch.has_first_step(),
         step: watch.step_told(),

@@ -66,6 +66,9 @@ impl FleetScenario {
         if table.startup_warm.is_some_and(|warm| warm.0 > table.startup.0) {
             return bad("`startup_warm` is a part of `startup`".to_string());
         }
+        if !(0.0..=1.0).contains(&table.hang_shows) {
+            return bad("`hang_shows` is a part of all hangs: 0 to 1".to_string());
+        }
         self.check_policy(table)?;
         let nodes = self.nodes_of(table)?;
         let there = self.nodes_for(table, self.gpus_of(table)?.low);
@@ -254,6 +257,7 @@ impl JobsTable {
             restore: self.restore.0,
             join: self.join.0,
             regroup: self.regroup.0,
+            hang_shows: self.hang_shows,
             checkpoints: Checkpoints { every, blocks: blocks.0, durable_after: durable_after.0 },
         }
     }

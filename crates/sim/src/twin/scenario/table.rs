@@ -1,7 +1,7 @@
 //! The file as a person writes it. What the keys mean: `docs/twin.md`.
 
 use super::amount::Amount;
-use crate::twin::work::Every;
+use crate::twin::work::{Every, HANG_SHOWS};
 use lindos_model::job::{HumanSpan, parse_span};
 use lindos_model::{Level, Millis, Policy};
 use serde::de::{Error, Visitor};
@@ -176,6 +176,9 @@ pub struct JobsTable {
     pub join: HumanSpan,
     #[serde(default = "two_seconds")]
     pub regroup: HumanSpan,
+    /// Of its hangs, the part in which a look at the ranks shows who stands still.
+    #[serde(default = "hang_shows")]
+    pub hang_shows: f64,
     pub checkpoint: CheckpointTable,
 }
 
@@ -204,6 +207,10 @@ fn two_seconds() -> HumanSpan {
 
 fn ten_seconds() -> HumanSpan {
     seconds(10)
+}
+
+fn hang_shows() -> f64 {
+    HANG_SHOWS
 }
 
 fn half_a_minute() -> HumanSpan {

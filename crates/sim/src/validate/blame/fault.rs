@@ -3,6 +3,7 @@
 
 use super::stage::Stage;
 use crate::random::Stream;
+use crate::twin::work::HANG_SHOWS;
 use lindos_core::Event;
 use lindos_core::blame::evidence::look_after;
 use lindos_core::gang::attempt::Attempt;
@@ -253,7 +254,7 @@ fn rank_hangs(stage: &mut Stage, culprit: NodeId, random: &mut Stream) {
                 as u32);
         apart.push(Apart { rank: other, step: behind, activity: None });
     }
-    let is_seen = random.chance(850_000);
+    let is_seen = random.chance((HANG_SHOWS * 1e6) as u32);
     looks(stage, Some(most), if is_seen { apart } else { Vec::new() });
 }
 
