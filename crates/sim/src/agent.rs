@@ -118,6 +118,8 @@ impl LocalAttempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Doing {
     Nothing,
+    /// Nothing, and there is nothing new to be told of it.
+    AsBefore,
     /// Ranks started: the node has its part of the attempt.
     Started,
     /// Processes were started that are to wait for a rank.
@@ -158,11 +160,7 @@ impl SimNode {
                 Doing::Nothing
             }
             Order::StandBy(order) => self.on_stand_by(key, order, &command.to),
-            Order::StandDown { .. } if self.plant == Some(Plant::StandbyDeaf) => Doing::Nothing,
-            Order::StandDown { standby } => {
-                self.standbys.retain(|_, waiting| waiting.id != *standby);
-                Doing::Nothing
-            }
+            Order::StandDown { standby } => self.on_stand_down(*standby),
         }
     }
 
@@ -179,6 +177,16 @@ impl SimNode {
         let state = StandbyState::Starting;
         self.standbys.insert(job, LocalStandby { id: order.id, gpus: to.gpus, state, pids });
         Doing::StandingBy
+    }
+
+    /// What waits here is answered with this order, so one that changes nothing is not answered: the two
+    /// would go to and fro as fast as the network takes them.
+    fn on_stand_down(&mut self, standby: EffectId) -> Doing {
+        let before = self.standbys.len();
+        if self.plant != Some(Plant::StandbyDeaf) {
+            self.standbys.retain(|_, waiting| waiting.id != standby);
+        }
+        if self.standbys.len() == before { Doing::AsBefore } else { Doing::Nothing }
     }
 
     fn new_pid(&mut self) -> u32 {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | no GPU is given twice | the processes that live on a node, when new ones start there |
 //! | what waits for a rank is in nobody's way | what waits on a node, when ranks start there |
-//! | nothing waits for a rank for ever | all nodes, once every job is over (in `world`) |
+//! | nothing waits for a rank for ever | all nodes, minutes after the last job is over (in `world`) |
 //! | no two epochs of a job alive together | the processes of a job on all nodes, likewise |
 //! | no acknowledged submission is lost | what users were told, after every restart and at the end |
 //! | the ledger is exact | fleet size × time, summed here on its own |

@@ -39,6 +39,8 @@ const COMMIT_AGAIN: Millis = Millis(500);
 const FENCE: Millis = Millis::from_secs(3);
 const REMEDY: Millis = Millis::from_secs(30);
 const REBOOT: Millis = Millis::from_secs(60);
+/// Once no job is left, what waits for a rank is gone after so long, and ten reports of its agent.
+const STANDBYS_GONE: Millis = Millis::from_secs(300);
 
 #[derive(Clone, Debug)]
 pub struct SimJob {
@@ -278,6 +280,8 @@ struct World {
     asked: Vec<Asked>,
     submitted: BTreeMap<String, JobId>,
     healed: bool,
+    /// All has been over since then, but for what waits for a rank.
+    over_since: Option<Time>,
     drained: BTreeSet<String>,
     faults_left: usize,
     faults: u32,
@@ -337,6 +341,7 @@ impl World {
             asked: Vec::new(),
             submitted: BTreeMap::new(),
             healed: false,
+            over_since: None,
             drained: BTreeSet::new(),
             faults_left: setup.faults.len(),
             faults: 0,
@@ -423,15 +428,18 @@ impl World {
             Some(_) => self.healed,
             None => self.faults_left == 0,
         };
-        let all_over = nothing_to_come
+        let control = self.control.as_ref();
+        let no_job_is_left = nothing_to_come
             && self.asked.iter().all(|asked| asked.answered)
-            && self.control.as_ref().is_some_and(|c| {
-                !c.has_waiting() && c.core.jobs().all(lindos_core::job::Job::is_over)
-            })
-            && !self.somebody_waits();
-        if all_over {
+            && control.is_some_and(|c| c.core.jobs().all(lindos_core::job::Job::is_over));
+        let is_idle = control.is_some_and(|control| !control.has_waiting());
+        if no_job_is_left && is_idle && !self.somebody_waits() {
             return false;
         }
+        self.over_since = no_job_is_left.then(|| self.over_since.unwrap_or(self.now));
+        let longest = STANDBYS_GONE + self.setup.heartbeat.times(10);
+        let waits_on = self.over_since.is_some_and(|since| self.now.since(since) > longest);
+        assert!(!waits_on, "violation: no job is left, and what waits for a rank does so for ever");
         let ((at, _), happening) = self.queue.pop_first().expect("agents never fall silent");
         assert!(at <= self.setup.limit, "violation: some job did not end: {}", self.unfinished());
         self.now = at;
@@ -449,9 +457,6 @@ impl World {
     }
 
     fn unfinished(&self) -> String {
-        if self.somebody_waits() {
-            return "what waits for a rank for ever".into();
-        }
         let Some(control) = &self.control else { return "the control plane is down".into() };
         let open = control.core.jobs().filter(|job| !job.is_over());
         open.map(|job| {

@@ -151,6 +151,7 @@ impl World {
         let key = (command.job, command.epoch);
         match self.nodes[node].on_command(command) {
             Doing::Nothing => {}
+            Doing::AsBefore => return,
             Doing::Started => {
                 // Whatever it was tested for is over: work comes first.
                 self.nodes[node].remedy = None;

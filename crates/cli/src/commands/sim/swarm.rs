@@ -3,6 +3,7 @@
 use super::{quietly, read_scenario};
 use crate::failure::{Exit, Failure};
 use crate::output;
+use crate::render::number::counted;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lindos_sim::scenario::{self, Scenario};
@@ -104,9 +105,9 @@ pub fn run(args: &SwarmArgs) -> Result<(), Failure> {
         output::json(&result)?;
     } else {
         output::data(&format!(
-            "{} seeds, {} violations; {:.0} node-hours, {} happenings and {} faults in {:.1} s\n",
-            result.seeds,
-            result.violations,
+            "{}, {}; {:.0} node-hours, {} happenings and {} faults in {:.1} s\n",
+            counted(result.seeds as u32, "seed"),
+            counted(result.violations as u32, "violation"),
             result.node_hours,
             result.happenings,
             result.faults,
