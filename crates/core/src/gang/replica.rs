@@ -64,7 +64,6 @@ impl Core {
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.as_mut().expect("it is alive");
         attempt.regroups_since = Some(now);
-        // The silence was no pause that a job of its kind makes.
         (attempt.sign_at, attempt.pace.step_at) = (now, now);
         attempt.hang_limit = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
         (attempt.evidence.stall, attempt.evidence.stacks) = (None, None);
@@ -81,6 +80,10 @@ impl Core {
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.as_mut().expect("it is alive");
         let before = attempt.column(index);
+        if self.timers.get(Timer::Hang(id)).is_some() {
+            // A silence that a replica's fault explains was no pause that such a job makes.
+            attempt.pace.step_at = now;
+        }
         let replica = &mut attempt.replicas[index];
         let (epoch, gpus) = (replica.epoch, replica.gpus);
         let has_trained = replica.first_step_at.is_some();
