@@ -51,7 +51,8 @@ fn a_job_runs_to_its_end_and_leaves_nothing_behind() {
 #[test]
 fn the_summary_is_for_people() {
     let lab = Lab::new();
-    let job = lab.job("short", 1, &steps(3, "0.1"), "");
+    // Long enough for its progress to be read while it runs, on a busy machine too.
+    let job = lab.job("short", 1, &steps(20, "0.1"), "");
     let ended = lab.output(["run", job.to_str().unwrap()]);
     assert_eq!(ended.code, 0, "{ended:?}");
     for words in

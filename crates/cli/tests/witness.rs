@@ -130,6 +130,75 @@ fn in_a_hang_the_rank_that_is_not_where_the_others_are_is_blamed() {
     assert_eq!(lab.processes(), Vec::<i32>::new());
 }
 
+/// Replicas in step with each other, but for those whose process is gone: one that stands still holds up
+/// the others until then.
+const TOGETHER: &str = r#"
+import os, time
+
+mine, count = int(os.environ["LINDOS_REPLICA"]), int(os.environ["LINDOS_REPLICAS"])
+folder = os.environ["LINDOS_CHECKPOINT_DIR"]
+
+def at(other):
+    try:
+        with open(f"{folder}/{other}") as file:
+            pid, step = map(int, file.read().split())
+        os.kill(pid, 0)
+        return step
+    except OSError:
+        return None
+
+def others():
+    return [at(other) for other in range(count) if other != mine]
+
+def reach(step):
+    with open(f"{folder}/{mine}.new", "w") as file:
+        file.write(f"{os.getpid()} {step}")
+    os.replace(f"{folder}/{mine}.new", f"{folder}/{mine}")
+
+step = max((step for step in others() if step is not None), default=0)
+reach(step)
+while os.environ["LINDOS_EPOCH"] == "1" and None in others():
+    time.sleep(0.02)
+while True:
+    step += 1
+    reach(step)
+    print(f"step {step} loss 1.5", flush=True)
+    time.sleep(0.05)
+    while any(other is not None and other < step for other in others()):
+        time.sleep(0.02)
+"#;
+
+#[test]
+fn a_replica_that_keeps_the_others_waiting_is_lost_alone() {
+    let lab = Lab::new();
+    let script = lab.write("together.py", TOGETHER);
+    let job = lab.job("together", 3, &format!("exec python3 {}", script.display()), "");
+    let text = std::fs::read_to_string(&job).unwrap();
+    let of_parts = "gpus_per_node = 1\nreplicas = 3\nmin_replicas = 2\n";
+    let job = lab.write("together.toml", text.replace("gpus_per_node = 1\n", of_parts));
+    let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
+    let rank = run.wait_for("rank_started", |line| line["rank"] == 1);
+    run.wait_for("progress", |line| line["step"].as_u64() >= Some(20));
+    let before = lab.json(["job", "1"]);
+    kill(i32::try_from(rank["pid"].as_i64().unwrap()).unwrap(), Signal::STOP);
+    let stopped = Instant::now();
+    let lost = run.wait_for("replica_lost", |_| true);
+    println!("the replica was dropped {:?} after it was stopped: {lost}", stopped.elapsed());
+    assert_eq!((&lost["replica"], &lost["left"]), (&1.into(), &2.into()), "{lost}");
+    assert!(lost["reason"]["hang"].is_object(), "{lost}");
+    run.wait_for("replica_back", |line| line["replica"] == 1);
+    let after = lab.json(["job", "1"]);
+    for other in [0, 2] {
+        assert_eq!(before["ranks"][other]["pid"], after["ranks"][other]["pid"], "it went on");
+    }
+    assert_eq!(after["attempts"].as_array().map(Vec::len), Some(1), "no attempt is over: {after}");
+    run.signal(Signal::INT);
+    let ended = run.end();
+    assert_eq!(ended.code, 130, "{ended:?}");
+    assert!(!ended.stdout.contains("\"fault\":"), "{}", ended.stdout);
+    assert_eq!(lab.processes(), Vec::<i32>::new());
+}
+
 #[test]
 fn a_loss_that_turns_to_nan_ends_the_attempt() {
     let lab = Lab::new();

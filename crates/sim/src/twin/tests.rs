@@ -100,6 +100,8 @@ fn play(setup: &Setup) -> Outcome {
 
 const TWICE_AS_SLOW: &str = "{ slow = { factor = [2.0, 2.0] } }";
 const CRASH: &str = "{ crash = { signal = 9 } }";
+/// Nothing is broken but the process.
+const PROCESS: &str = "kind = \"process_restart\"";
 const A_DAY: &str = r#"kind = "replacement", takes = { fixed = "1d" }"#;
 
 #[test]
@@ -123,6 +125,20 @@ fn of_a_job_of_replicas_only_the_one_on_a_slow_node_leaves() {
     assert!(struck > 4 && found.tally.replicas_lost == struck, "{:?}", found.tally);
     // Once it has left, nobody waits for the slow node.
     assert!(found.steps_saved as f64 > 0.97 * DAYS.0 as f64 / 1000.0, "{}", found.steps_saved);
+}
+
+#[test]
+fn of_a_job_of_replicas_a_hang_that_shows_costs_one_and_another_costs_all() {
+    let hangs = |hang_shows| {
+        let mut setup = setup_of(4, "\"hang\"", 0.0, PROCESS);
+        setup.jobs[0].work.hang_shows = hang_shows;
+        let tally = play(&setup).jobs.remove(0).tally;
+        (tally.causes[&0], tally.replicas_lost, tally.interruptions)
+    };
+    let (struck, replicas_lost, interruptions) = hangs(1.0);
+    assert!(struck > 4, "{struck}");
+    assert_eq!((replicas_lost, interruptions), (struck, 0));
+    assert_eq!(hangs(0.0), (struck, 0, struck));
 }
 
 /// What the core was told of stragglers.
