@@ -8,7 +8,7 @@ use super::attempt::{Attempt, Member, SHUNNED_MAX};
 use crate::Core;
 use crate::blame::answer::SharedPlace;
 use crate::effect::Effects;
-use crate::placement::{self, Request};
+use crate::placement::{self, Gang, Request};
 use lindos_model::{GpuSet, JobId, NodeId, TrailKind};
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -125,13 +125,13 @@ impl Core {
             return Some(Vec::new());
         }
         let spec = Arc::clone(&job.spec);
-        let nodes: Vec<NodeId> = attempt.members.iter().map(|member| member.node).collect();
+        let gang = Gang { size: attempt.members.len(), node: &node };
         let mut own = self.open_to_team(id);
         own.extend(&self.jobs[&id].attempt.as_ref().expect("it is alive").spares);
         let warm: Vec<NodeId> = self.warm_spares_of(id).into_iter().collect();
         let request = Request { own: &own, first: &warm, ..Request::of(&spec) };
         let found = self.fleet.with_index(|index, fleet| {
-            placement::stand_ins(index, fleet, &request, &nodes, &lost, shunned)
+            placement::stand_ins(index, fleet, &request, &gang, &lost, shunned)
         })?;
         let taken = |(member, node): (usize, NodeId)| {
             let gpus = self.fleet.node(node).free().lowest(spec.gpus_per_node);

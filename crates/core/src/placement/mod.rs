@@ -64,6 +64,13 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Where the members of a gang are. Of a large one, few are asked for.
+#[expect(missing_debug_implementations, reason = "a function has nothing to show")]
+pub struct Gang<'a> {
+    pub size: usize,
+    pub node: &'a dyn Fn(usize) -> NodeId,
+}
+
 /// The nodes of a gang in rank order, which follows the tree, and how far apart they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
@@ -173,12 +180,15 @@ pub fn stand_ins(
     index: &mut Index,
     fleet: &Fleet,
     request: &Request<'_>,
-    gang: &[NodeId],
+    gang: &Gang<'_>,
     lost: &[usize],
     but: &BTreeSet<NodeId>,
 ) -> Option<Vec<NodeId>> {
+    if gang.size == 0 {
+        return None;
+    }
     let before = overlay(index, fleet, request);
-    let pool = index.tree().pool_of(*gang.first()?);
+    let pool = index.tree().pool_of((gang.node)(0));
     let design = |id: u16| &index.tree().pools()[usize::from(id)].platform;
     let groups = groups(index, request);
     let ours = groups.iter().find(|pools| pools.iter().any(|id| design(id) == design(pool)));

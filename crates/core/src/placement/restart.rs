@@ -1,10 +1,10 @@
 //! The place for a gang that has had one: its own nodes, with the missing ones made up for from as
 //! near as can be. Whoever goes on from a checkpoint finds its caches and its neighbours there.
 
-use super::Request;
 use super::index::{Index, Pools};
 use super::search::Search;
 use super::tree::{ROOT, VertexId};
+use super::{Gang, Request};
 use lindos_model::{Level, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ pub fn stand_ins(
     index: &Index,
     request: &Request<'_>,
     pools: &Pools,
-    gang: &[NodeId],
+    gang: &Gang<'_>,
     lost: &[usize],
     but: &BTreeSet<NodeId>,
 ) -> Option<Vec<NodeId>> {
@@ -41,26 +41,26 @@ pub fn stand_ins(
     // A node that has parts of itself free may be one of the gang's own.
     let size = |pool| index.tree().pools()[usize::from(pool)].gpus;
     let takes_parts = pools.iter().any(|pool| size(pool) > request.gpus_per_node);
-    let ours: &[NodeId] = if takes_parts { gang } else { &[] };
-    let mut taken: BTreeSet<NodeId> = ours.iter().chain(but).copied().collect();
+    let ours = if takes_parts { 0..gang.size } else { 0..0 };
+    let mut taken: BTreeSet<NodeId> = ours.map(gang.node).chain(but.iter().copied()).collect();
     let mut found = Vec::with_capacity(lost.len());
     for &member in lost {
         let domain = match (request.segment, request.within) {
             (None, Level::Fleet) => ROOT,
             (segment, within) => {
-                let segment = segment.map_or(gang.len(), |segment| segment as usize);
+                let segment = segment.map_or(gang.size, |segment| segment as usize);
                 let first = member / segment * segment;
-                let mut mates = first..(first + segment).min(gang.len());
+                let mut mates = first..(first + segment).min(gang.size);
                 let mate = mates.find(|mate| !lost.contains(mate))?;
-                tree.ancestor(tree.home(gang[mate]), within)?
+                tree.ancestor(tree.home((gang.node)(mate)), within)?
             }
         };
-        if let Some(node) = near.foremost(gang[member], domain, &taken) {
+        if let Some(node) = near.foremost((gang.node)(member), domain, &taken) {
             taken.insert(node);
             found.push(node);
             continue;
         }
-        let mut vertex = tree.home(gang[member]);
+        let mut vertex = tree.home((gang.node)(member));
         let wanted = taken.len() + 1;
         let before = taken.clone();
         loop {

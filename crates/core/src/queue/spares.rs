@@ -7,7 +7,7 @@
 use crate::Core;
 use crate::effect::Effects;
 use crate::gang::attempt::Attempt;
-use crate::placement::{self, Request};
+use crate::placement::{self, Gang, Request};
 use lindos_model::{JobId, Level, NodeId, TrailKind};
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -84,10 +84,11 @@ impl Core {
         let within = if gang.len() == 1 { Level::Fleet } else { spec.within };
         let request = Request { within, gpus_per_node: gpus, ..Request::of(&spec) };
         let mut but: BTreeSet<NodeId> = self.jobs[&id].shunned.nodes.clone();
+        let all = Gang { size: gang.len(), node: &|member| gang[member] };
         let node = self.fleet.with_index(|index, fleet| {
             // A larger node may have as much free, and not be whole.
             for _ in 0..LOOKS_MAX {
-                let found = placement::stand_ins(index, fleet, &request, gang, &[member], &but)?;
+                let found = placement::stand_ins(index, fleet, &request, &all, &[member], &but)?;
                 if fleet.node(found[0]).is_whole() {
                     return Some(found[0]);
                 }

@@ -92,6 +92,10 @@ impl Machines {
         self.struck[place].is_seen
     }
 
+    pub fn ill_count(&self) -> usize {
+        self.ills.len()
+    }
+
     /// Nodes that may be bad.
     pub fn ill(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.ills.keys().copied()

@@ -192,6 +192,21 @@ impl World<'_, '_> {
         launched.replicas.binary_search(&replica).is_ok().then_some(member)
     }
 
+    /// The bad nodes of a launch with their places in its gang, from whichever side there are fewer to
+    /// look at.
+    fn bad_among(&self, job: JobId, launched: &Launched) -> BTreeSet<(usize, NodeId)> {
+        let Some(gang) = self.gang_of(job) else { return BTreeSet::new() };
+        let is_bad = |&(_, node): &(usize, NodeId)| self.machines.is_bad(node);
+        if launched.nodes < self.machines.ill_count() {
+            let members = launched.replicas.iter().flat_map(|&replica| gang.members_of(replica));
+            members.map(|member| (member, gang.members[member].node)).filter(is_bad).collect()
+        } else {
+            let ill = self.machines.ill();
+            let ill = ill.filter_map(|node| Some((self.member_of(job, launched, node)?, node)));
+            ill.filter(is_bad).collect()
+        }
+    }
+
     /// The replicas of a launch in which a node is dead.
     fn dead_among(&self, job: JobId, launched: &Launched) -> BTreeSet<u32> {
         let Some(gang) = self.gang_of(job) else { return BTreeSet::new() };
@@ -208,10 +223,7 @@ impl World<'_, '_> {
     pub fn on_begins(&mut self, job: JobId, epoch: Epoch) {
         let Some(launched) = self.launched(job, epoch) else { return };
         // What is broken there shows when it is used.
-        let bad = self.machines.ill().filter(|&node| self.machines.is_bad(node));
-        let bad = bad.filter_map(|node| Some((self.member_of(job, &launched, node)?, node)));
-        let bad: BTreeSet<(usize, NodeId)> = bad.collect();
-        for (_, node) in bad {
+        for (_, node) in self.bad_among(job, &launched) {
             let launched = self.launched(job, epoch);
             if launched.is_some_and(|it| self.member_of(job, &it, node).is_some()) {
                 self.fail_on(node, job);

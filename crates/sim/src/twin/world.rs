@@ -316,7 +316,7 @@ impl<'s, 'r> World<'s, 'r> {
             Happening::StillFound { node } => self.on_still_found(node),
             Happening::Resumes { job, plan } => self.on_resumes(job, plan),
             Happening::Looked { job, epoch, node, since } => {
-                self.on_looked(job, epoch, node, since)
+                self.on_looked(job, epoch, node, since);
             }
             Happening::Straggles { job, epoch, turn } => self.on_straggles(job, epoch, turn),
         }
