@@ -319,7 +319,11 @@ impl World {
         };
         attempt.end(exit, now);
         let replica = attempt.replica;
-        if !exit.is_success() {
+        if exit.is_success() {
+            // One that ends as it was told to has saved what it had.
+            let base = self.runs.get(&key).map_or(key, |run| run.base);
+            self.store(base);
+        } else {
             self.break_run(key, replica);
         }
         self.report(node);
@@ -347,13 +351,21 @@ impl World {
         self.peers_notice(key, replica);
     }
 
-    /// The training stands still from now on; its checkpoints are on the storage.
+    /// The training stands still from now on.
     pub(super) fn save(&mut self, key: Key) {
         let now = self.now;
         let Some(run) = self.runs.get_mut(&key) else { return };
-        let Some(training) = &mut run.training else { return };
-        let ended = training.ended.get_or_insert(now);
-        let at = *ended;
+        if let Some(training) = &mut run.training {
+            training.ended.get_or_insert(now);
+            self.store(key);
+        }
+    }
+
+    /// The checkpoints of a training so far are on the storage.
+    fn store(&mut self, key: Key) {
+        let Some(run) = self.runs.get(&key) else { return };
+        let Some(training) = &run.training else { return };
+        let at = training.ended.unwrap_or(self.now);
         let storage = self.storage.entry(key.0).or_default();
         for (step, is_spoilt) in run.script.saved(training, key.1.0, at) {
             storage.insert(step, Saved { by: key.1, is_spoilt });
