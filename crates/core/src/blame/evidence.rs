@@ -44,11 +44,10 @@ impl Evidence {
     pub fn forget_ranks(&mut self, ranks: std::ops::Range<u32>) {
         self.symptoms.retain(|rank, _| !ranks.contains(&rank.0));
         // What was seen of the others in a silence holds.
-        self.stall =
-            self.stall.take().filter(|stall| !stall.apart.is_empty()).and_then(|mut stall| {
-                stall.apart.retain(|apart| !ranks.contains(&apart.rank.0));
-                (!stall.apart.is_empty()).then_some(stall)
-            });
+        self.stall = self.stall.take().and_then(|mut stall| {
+            stall.apart.retain(|apart| !ranks.contains(&apart.rank.0));
+            (!stall.apart.is_empty()).then_some(stall)
+        });
         self.stacks = self.stacks.take().and_then(|mut stacks| {
             stacks.outside.retain(|(rank, _)| !ranks.contains(&rank.0));
             (!stacks.outside.is_empty()).then_some(stacks)
@@ -121,7 +120,7 @@ impl Core {
         let known_pause = Millis(attempt.pace.longest_gap_ms.max(attempt.pace.doubted_ms));
         let limit = match look(stall) {
             // Those that are left need time to find together again.
-            _ if given.is_some() || attempt.regroups_since.is_some() => return,
+            _ if given.is_some() || attempt.is_regrouping => return,
             Look::Hangs => {
                 let patience = look_after(attempt.pace.step_ms);
                 attempt.hang_limit.min(patience.max(known_pause.times(2)) + interval)

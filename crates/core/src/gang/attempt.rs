@@ -186,7 +186,7 @@ pub struct Attempt {
     /// The silence that the present hang timer allows.
     pub hang_limit: Millis,
     /// A replica was dropped for a silence of all, and the others have not got on since.
-    pub regroups_since: Option<Time>,
+    pub is_regrouping: bool,
     /// Whoever reads the progress will say when it stops.
     pub is_watched: bool,
     pub resend_wait: Millis,

@@ -158,7 +158,7 @@ impl Core {
             lost: None,
             sign_at: now,
             hang_limit: Millis::ZERO,
-            regroups_since: None,
+            is_regrouping: false,
             is_watched: false,
             resend_wait: Millis::ZERO,
             save_every: None,

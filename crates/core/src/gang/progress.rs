@@ -55,7 +55,7 @@ impl Core {
             };
             attempt.sign_at = now;
             attempt.hang_limit = wait;
-            attempt.regroups_since = None;
+            attempt.is_regrouping = false;
             attempt.evidence.stall = None;
             attempt.evidence.stacks = None;
             if told.is_watched {

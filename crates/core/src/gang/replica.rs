@@ -44,7 +44,7 @@ impl Core {
     /// if they do not, the next silence ends the attempt.
     pub(crate) fn silent_replica(&self, id: JobId, reason: &EndReason) -> Option<usize> {
         let attempt = self.attempt_of(id)?;
-        if attempt.replicas.len() < 2 || attempt.regroups_since.is_some() {
+        if attempt.replicas.len() < 2 || attempt.is_regrouping {
             return None;
         }
         let replica = self.replica_to_blame(&self.jobs[&id], attempt, reason)?;
@@ -63,8 +63,8 @@ impl Core {
         let now = self.now;
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.as_mut().expect("it is alive");
-        attempt.regroups_since = Some(now);
-        (attempt.sign_at, attempt.pace.step_at) = (now, now);
+        attempt.is_regrouping = true;
+        attempt.sign_at = now;
         attempt.hang_limit = attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy);
         (attempt.evidence.stall, attempt.evidence.stacks) = (None, None);
         self.await_progress(id);
@@ -80,7 +80,8 @@ impl Core {
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.as_mut().expect("it is alive");
         let before = attempt.column(index);
-        if self.timers.get(Timer::Hang(id)).is_some() {
+        let is_hang = matches!(reason, EndReason::Hang { .. });
+        if is_hang || self.timers.get(Timer::Hang(id)).is_some() {
             // A silence that a replica's fault explains was no pause that such a job makes.
             attempt.pace.step_at = now;
         }

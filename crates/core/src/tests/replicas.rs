@@ -550,3 +550,38 @@ fn a_silence_that_points_at_nobody_ends_the_attempt_and_one_without_the_rest_too
         assert_eq!(story.state(id), JobState::Stopping);
     }
 }
+
+#[test]
+fn a_replica_that_comes_and_goes_in_a_silence_hides_nothing_of_it() {
+    let (mut story, id) = training(2);
+    let gang = story.gang(id);
+    let epoch = story.core.job(id).unwrap().epoch;
+    story.tell(Event::ProgressStopped { job: id, epoch, since: story.now });
+    story.wait(5000);
+    looked(&mut story, id, Some(gang[3]));
+    kill_replica(&mut story, id, [4, 5]);
+    assert_eq!(epochs(&story, id), [1, 1, 2, 1], "it is launched again meanwhile");
+    let is_down =
+        |story: &Story| story.core.job(id).unwrap().attempt.as_ref().unwrap().down.contains(&1);
+    let since = story.now;
+    while !is_down(&story) {
+        assert_eq!(story.state(id), JobState::Running);
+        story.wait(1000);
+        assert!(story.now.since(since) < Millis(120_000), "nobody calls it");
+    }
+}
+
+#[test]
+fn a_silence_that_a_lost_replica_explains_is_no_pause_to_learn_from() {
+    let (mut story, id) = training(2);
+    let longest =
+        |story: &Story| story.core.job(id).unwrap().attempt.as_ref().unwrap().pace.longest_gap_ms;
+    let before = longest(&story);
+    story.wait(before + 2000);
+    kill_replica(&mut story, id, [4, 5]);
+    story.step(id, 3);
+    assert_eq!(longest(&story), before);
+    story.wait(before + 2000);
+    story.step(id, 4);
+    assert_eq!(longest(&story), before + 2000, "and another is one");
+}
