@@ -216,8 +216,15 @@ fn a_burn_in_goes_on_when_its_agent_is_killed() {
 
 #[test]
 fn what_stood_in_the_log_before_a_remedy_takes_no_node_out_that_is_not_burnt_in() {
-    // It takes longer than the monitor does to read what was planted.
-    let lab = lab(&remedy("reboot", "control", "sleep 3", ""));
+    // The first remedy takes longer than the monitor does to read what was planted; the next one is
+    // not over before it has been looked at.
+    let folder = tempfile::tempdir().unwrap();
+    let waits = format!("while test -d {}; do sleep 0.1; done", folder.path().display());
+    let lab = lab(&format!(
+        "{}{}",
+        remedy("reboot", "control", "sleep 3", ""),
+        remedy("power_cycle", "control", &waits, "")
+    ));
     lab.write("policy.toml", POLICY.replace("burn_in_ms = 1000", "burn_in_ms = 0"));
     let _up = up(&lab);
     plant(&lab);
