@@ -198,6 +198,14 @@ pub enum Event {
         peer: Outcome,
         link: Outcome,
     },
+    /// The ranks of one replica tell no new step for longer than the job's silences may be, while the
+    /// others get on. The epoch is the replica's own, and `stall` is of its ranks alone.
+    ReplicaSilent {
+        job: JobId,
+        epoch: Epoch,
+        replica: u32,
+        stall: Box<Stall>,
+    },
 }
 
 /// What many nodes say at once of one attempt.
@@ -243,6 +251,7 @@ impl Event {
             | Event::StragglerSeen { .. }
             | Event::StragglerGone { .. }
             | Event::StacksSeen { .. }
+            | Event::ReplicaSilent { .. }
             | Event::StandbyOffered { .. }
             | Event::StandbysReported { .. }
             | Event::Tick => false,
@@ -274,6 +283,7 @@ impl Event {
             Event::StragglerSeen { .. } => "straggler_seen",
             Event::StragglerGone { .. } => "straggler_gone",
             Event::StacksSeen { .. } => "stacks_seen",
+            Event::ReplicaSilent { .. } => "replica_silent",
             Event::StandbyOffered { .. } => "standby_offered",
             Event::StandbysReported { .. } => "standbys_reported",
             Event::PairTested { .. } => "pair_tested",

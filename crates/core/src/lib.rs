@@ -282,6 +282,9 @@ impl Core {
             Event::StacksSeen { job, epoch, stacks } => {
                 self.on_stacks_seen(*job, *epoch, stacks);
             }
+            Event::ReplicaSilent { job, epoch, replica, stall } => {
+                self.on_replica_silent(*job, *epoch, *replica as usize, stall, out);
+            }
             Event::StandbyOffered { job } => self.on_standby_offered(*job),
             Event::StandbysReported { node, incarnation, seq, standbys } => {
                 self.on_standbys_reported(*node, (*incarnation, *seq), standbys, out);

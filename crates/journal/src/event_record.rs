@@ -341,6 +341,12 @@ mod tests {
                 peer: Outcome::Unsupported,
                 link: Outcome::Failed { reason: "network.bits: 1 of 9 blocks".into() },
             },
+            Event::ReplicaSilent {
+                job: JobId(9),
+                epoch: Epoch(2),
+                replica: 70_000,
+                stall: Box::new(stall()),
+            },
         ]
     }
 

@@ -21,6 +21,11 @@ pub enum FaultKind {
         job: String,
         rank: Option<u32>,
     },
+    /// The rank's replica stands still because that rank has stopped, and the others go on without it.
+    Strand {
+        job: String,
+        rank: u32,
+    },
     /// The agent dies; its ranks live on. It is started again after a while.
     KillAgent {
         node: String,

@@ -3,7 +3,8 @@
 //!
 //! Every reading of every rank is fed in, and costs the same however large the job is; only a look
 //! is a pass over its ranks. A driver asks [`StallWatch::due`] now and then. A rank's step counts
-//! only while its launch is the newest and its replica trains with the others.
+//! only while its launch is the newest and its replica trains with the others. Of a job of replicas
+//! that gets on, each replica is looked at now and then: one may stand still by itself.
 
 use crate::Core;
 use crate::blame::evidence::look_after;
@@ -15,7 +16,7 @@ use lindos_model::{
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-/// Between two looks at one silence, and how often one is told of.
+/// Between two looks at one silence, or at the replicas of a job; and how often one is told of.
 const LOOK_AGAIN: Millis = Millis::from_secs(5);
 const TOLD_MAX: u32 = 8;
 /// A pause this many times as long as a step says little of how long steps are.
@@ -64,12 +65,26 @@ struct JobWatch {
     said_at: Time,
     told: u32,
     has_said_broken: bool,
+    replicas: Replicas,
+    /// Since when a replica stood still that was told of, and when it may be told of again.
+    said_replicas: BTreeMap<usize, (Time, Time)>,
+}
+
+/// When the replicas of a job are looked at one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replicas {
+    Unknown,
+    /// There is but one.
+    Never,
+    At(Time),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct RankSeen {
     epoch: Epoch,
     step: Option<u64>,
+    /// When it was new.
+    step_at: Time,
     activity: Option<Activity>,
     place: Option<StackPlace>,
 }
@@ -100,8 +115,8 @@ impl StallWatch {
 
     /// The silences that are due to be told of.
     pub fn due(&mut self, now: Time, core: &Core) -> Vec<Event> {
+        let mut events = self.silent_replicas(now, core);
         let is_due = |watch: &JobWatch| watch.look_at.is_some_and(|at| at <= now);
-        let mut events = Vec::new();
         for (&job, watch) in self.jobs.iter_mut().filter(|(_, watch)| is_due(watch)) {
             watch.look_at = None;
             let attempt = core.job(job).and_then(|job| job.attempt.as_ref());
@@ -123,9 +138,51 @@ impl StallWatch {
         events
     }
 
+    /// The replicas that stand still while the others get on.
+    fn silent_replicas(&mut self, now: Time, core: &Core) -> Vec<Event> {
+        let is_due = |watch: &JobWatch| match watch.replicas {
+            Replicas::Unknown => true,
+            Replicas::Never => false,
+            Replicas::At(at) => at <= now,
+        };
+        let mut events = Vec::new();
+        for (&id, watch) in self.jobs.iter_mut().filter(|(_, watch)| is_due(watch)) {
+            // A deadline that is past is never left standing.
+            watch.replicas = Replicas::Unknown;
+            let Some(job) = core.job(id) else { continue };
+            let Some(attempt) = job.attempt.as_ref().filter(|it| it.epoch == watch.attempt) else {
+                continue;
+            };
+            if attempt.replicas.len() == 1 {
+                watch.replicas = Replicas::Never;
+                continue;
+            }
+            watch.replicas = Replicas::At(now + LOOK_AGAIN);
+            if attempt.is_stopping() {
+                continue;
+            }
+            let silence_max = core.silence_max(job, attempt);
+            let gets_on = now.since(watch.got_on_at) < silence_max;
+            for replica in (0..attempt.replicas.len()).filter(|_| gets_on) {
+                let of_it = watch.replica_stands(now, attempt, replica, silence_max);
+                events.extend(of_it.map(|stall| Event::ReplicaSilent {
+                    job: id,
+                    epoch: attempt.replicas[replica].epoch,
+                    replica: replica as u32,
+                    stall: Box::new(stall),
+                }));
+            }
+        }
+        events
+    }
+
     /// When [`StallWatch::due`] may next have something to say.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.jobs.values().filter_map(|watch| watch.look_at).min()
+        let of_job = |watch: &JobWatch| match watch.replicas {
+            Replicas::At(at) => Some(watch.look_at.map_or(at, |look_at| look_at.min(at))),
+            Replicas::Unknown | Replicas::Never => watch.look_at,
+        };
+        self.jobs.values().filter_map(of_job).min()
     }
 
     /// The job is over, or its attempt is.
@@ -162,6 +219,8 @@ impl JobWatch {
             said_at: Time::ZERO,
             told: 0,
             has_said_broken: false,
+            replicas: Replicas::Unknown,
+            said_replicas: BTreeMap::new(),
         }
     }
 
@@ -176,7 +235,9 @@ impl JobWatch {
         }
         let before = *seen;
         let (step, activity, place) = (reading.step, reading.activity, reading.place);
-        *seen = RankSeen { epoch, step, activity, place };
+        let is_step_new = epoch > seen.epoch || step > seen.step;
+        let step_at = if is_step_new { now } else { seen.step_at };
+        *seen = RankSeen { epoch, step, step_at, activity, place };
         let of = |seen: &RankSeen| (seen.step, seen.activity, seen.place);
         let is_new = of(&before) != of(seen);
         let has_saved = reading.checkpoint_step > self.checkpoint_step;
@@ -221,6 +282,39 @@ impl JobWatch {
         self.said = Some(stall.clone());
         self.said_at = now;
         self.told += 1;
+        Some(stall)
+    }
+
+    /// What there is to see of one replica that has told no new step for longer than silences may be,
+    /// if the others are ahead of it and it was not told of lately.
+    fn replica_stands(
+        &mut self,
+        now: Time,
+        attempt: &Attempt,
+        replica: usize,
+        silence_max: Millis,
+    ) -> Option<Stall> {
+        let each = usize::from(attempt.ranks_per_node);
+        let members = attempt.members_of(replica);
+        let ranks = members.start * each..(members.end * each).min(self.ranks.len());
+        let is_of_it = |rank: Rank| ranks.contains(&(rank.0 as usize));
+        let own = ranks.clone().map(|rank| (Rank(rank as u32), &self.ranks[rank]));
+        let own = own.filter(|(rank, seen)| trains(attempt, *rank, seen.epoch));
+        let since =
+            own.filter(|(_, seen)| seen.step.is_some()).map(|(_, seen)| seen.step_at).max()?;
+        if now.since(since) < silence_max || self.got_on_at <= since {
+            return None;
+        }
+        let said = self.said_replicas.get(&replica);
+        if said.is_some_and(|&(before, again_at)| before == since && now < again_at) {
+            return None;
+        }
+        let counts = |rank: Rank, epoch| is_of_it(rank) && trains(attempt, rank, epoch);
+        let stall = Stall { since, ..self.stall(counts)? };
+        if self.step <= Some(stall.step) {
+            return None;
+        }
+        self.said_replicas.insert(replica, (since, now + silence_max));
         Some(stall)
     }
 

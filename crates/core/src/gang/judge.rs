@@ -135,7 +135,10 @@ pub(super) fn work_ended_at(attempt: &Attempt, reason: &EndReason, now: Time) ->
             let exit = attempt.rank(*rank).and_then(|state| state.exit.as_ref());
             exit.map_or(now, |exit| exit.at)
         }
-        EndReason::Hang { .. } => attempt.sign_at + Millis(attempt.pace.step_ms.unwrap_or(0)),
+        EndReason::Hang { silent, .. } => {
+            let since = Time(now.0.saturating_sub(silent.0));
+            since + Millis(attempt.pace.step_ms.unwrap_or(0))
+        }
         EndReason::NodeSilent { .. } => {
             let last_heard = attempt.unheard.and_then(|(_, last_heard)| last_heard);
             last_heard.unwrap_or(attempt.pace.step_at)

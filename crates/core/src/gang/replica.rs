@@ -6,19 +6,21 @@
 //! back. The others never stop, but for the step that was under way.
 //!
 //! When all of them fall silent, and what is seen of the ranks points at one replica, that one is
-//! dropped like one that has failed.
+//! dropped like one that has failed. So is one that alone stands still, where the others can go on
+//! without it and do.
 //!
 //! The whole attempt is stopped instead when fewer replicas than the job's least would be left, or
 //! when a silence goes on without the one that was dropped for it. A program that is itself at fault
 //! fails in every replica, and so comes to that.
 
-use super::attempt::{Attempt, ReplicaState, Tally};
+use super::attempt::{Attempt, Replica, ReplicaState, Tally};
 use crate::Core;
 use crate::effect::{Effects, Order, Target};
 use crate::health::fleet::Allocation;
+use crate::job::Job;
 use crate::timer::Timer;
 use lindos_model::reason::Charge;
-use lindos_model::{Column, EndReason, JobId, Millis, Time, TrailKind};
+use lindos_model::{Column, EndReason, Epoch, JobId, Millis, Stall, Time, TrailKind};
 
 /// A replica that tells no steps is taken to train with the others so long after it was launched.
 const BACK_AT_WORK: Millis = Millis::from_secs(60);
@@ -70,6 +72,45 @@ impl Core {
         self.await_progress(id);
     }
 
+    /// The longest silence of a job that is none too many, whatever a look at its ranks shows.
+    pub(crate) fn silence_max(&self, job: &Job, attempt: &Attempt) -> Millis {
+        attempt.pace.hang_timeout(job.spec.hang_timeout, &self.policy)
+    }
+
+    /// One replica stands still while the others go on: they can do without it.
+    pub(crate) fn on_replica_silent(
+        &mut self,
+        id: JobId,
+        epoch: Epoch,
+        replica: usize,
+        stall: &Stall,
+        out: &mut Effects,
+    ) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(attempt) = job.attempt.as_ref() else { return };
+        // One of which some ranks have ended well may only be ahead of the others.
+        let is_it =
+            |it: &Replica| it.epoch == epoch && it.first_step_at.is_some() && it.tally.gone == 0;
+        let since = stall.since.max(self.listens_since);
+        let (silent, timeout) = (self.now.since(since), self.silence_max(job, attempt));
+        let others_go_on = attempt.pace.step > Some(stall.step) && attempt.sign_at > since;
+        let stands = attempt.replicas.get(replica).is_some_and(is_it) && silent >= timeout;
+        if !(stands && others_go_on && attempt.can_go_on_without(replica, self.now)) {
+            return;
+        }
+        let attempt = self.attempt_mut(id).expect("it was just there");
+        let before = attempt.evidence.stall.replace(stall.clone());
+        let reason = EndReason::Hang { last_step: stall.step, silent, timeout };
+        self.drop_replica(id, replica, reason, out);
+        if let Some(attempt) = self.attempt_mut(id) {
+            attempt.evidence.stall = before;
+        }
+    }
+
+    fn attempt_mut(&mut self, id: JobId) -> Option<&mut Attempt> {
+        self.jobs.get_mut(&id)?.attempt.as_mut()
+    }
+
     /// Stops one replica.
     fn drop_replica(&mut self, id: JobId, index: usize, reason: EndReason, out: &mut Effects) {
         let now = self.now;
@@ -80,8 +121,8 @@ impl Core {
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let attempt = job.attempt.as_mut().expect("it is alive");
         let before = attempt.column(index);
-        let is_hang = matches!(reason, EndReason::Hang { .. });
-        if is_hang || self.timers.get(Timer::Hang(id)).is_some() {
+        let is_of_all = attempt.stands_still(&reason, now);
+        if is_of_all || self.timers.get(Timer::Hang(id)).is_some() {
             // A silence that a replica's fault explains was no pause that such a job makes.
             attempt.pace.step_at = now;
         }
@@ -126,11 +167,15 @@ impl Core {
             return;
         }
         let until = super::judge::work_ended_at(attempt, reason, now).min(now);
-        let under_way = attempt.pace.step_under_way(until);
-        // In a silence, all of them stood still.
-        let gpus = match reason {
-            EndReason::Hang { .. } => attempt.training_gpus(),
-            _ => attempt.gpus / attempt.replicas.len() as u64,
+        let of_one = attempt.gpus / attempt.replicas.len() as u64;
+        let (gpus, under_way) = match reason {
+            // All of them stood still.
+            _ if attempt.stands_still(reason, now) => {
+                (attempt.training_gpus(), attempt.pace.step_under_way(until))
+            }
+            // The others have gone on without it.
+            EndReason::Hang { .. } => (of_one, Millis::ZERO),
+            _ => (of_one, attempt.pace.step_under_way(until)),
         };
         let unseen = (gpus * now.since(until).0).min(attempt.at_risk);
         let lost = (productive * under_way.0).min(attempt.at_risk - unseen);
@@ -276,6 +321,11 @@ impl Core {
 }
 
 impl Attempt {
+    /// Whether a silence is one of all replicas, and not of one that the others go on without.
+    fn stands_still(&self, reason: &EndReason, now: Time) -> bool {
+        matches!(reason, EndReason::Hang { silent, .. } if now.since(self.sign_at) >= *silent)
+    }
+
     pub(crate) fn can_go_on_without(&self, index: usize, now: Time) -> bool {
         let replica = &self.replicas[index];
         let has_trained = replica.first_step_at.is_some();

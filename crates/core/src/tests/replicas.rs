@@ -1,6 +1,7 @@
 //! Stories of gangs that start again in place, and of replicas that are lost and come back.
 
 use super::story::{Story, job, killed, stepped};
+use crate::edges::{RankReading, StallWatch};
 use crate::effect::Effect;
 use crate::event::{Event, GangWord};
 use lindos_model::policy::Repair;
@@ -584,4 +585,75 @@ fn a_silence_that_a_lost_replica_explains_is_no_pause_to_learn_from() {
     story.wait(before + 2000);
     story.step(id, 4);
     assert_eq!(longest(&story), before + 2000, "and another is one");
+}
+
+/// The replicas that tell steps get on for `seconds`, one step each, and the others stand still. What
+/// is seen of it is told; all that the core does is in `out`.
+fn get_on(story: &mut Story, watch: &mut StallWatch, id: JobId, tell: &[usize], seconds: u64) {
+    let mut seen = Vec::new();
+    for _ in 0..seconds {
+        story.wait(1000);
+        seen.append(&mut story.out);
+        let attempt = story.core.job(id).unwrap().attempt.as_ref().unwrap();
+        let (epoch, step) = (attempt.epoch, attempt.pace.step.unwrap() + 1);
+        let reading = RankReading { step: Some(step), ..RankReading::default() };
+        for &replica in tell {
+            let rank = attempt.first_rank(attempt.members_of(replica).start);
+            let launch = attempt.replicas[replica].epoch;
+            watch.on_reading(story.now, id, epoch, launch, rank, &reading);
+        }
+        story.step(id, step);
+        seen.append(&mut story.out);
+        for event in watch.due(story.now, &story.core) {
+            story.tell(event);
+            seen.append(&mut story.out);
+        }
+    }
+    story.out = seen;
+}
+
+#[test]
+fn a_replica_that_stands_still_while_the_others_go_on_is_lost_alone() {
+    let (mut story, id) = training(2);
+    let (gang, mut watch) = (story.gang(id), StallWatch::default());
+    get_on(&mut story, &mut watch, id, &[0, 1, 2, 3], 30);
+    let attempt = story.core.job(id).unwrap().attempt.as_ref().unwrap();
+    let patience = attempt.pace.hang_timeout(None, story.core.policy()).0 / 1000;
+    let before = story.column(Column::Productive);
+    get_on(&mut story, &mut watch, id, &[0, 1, 3], patience - 1);
+    assert_eq!(story.orders(), "", "it may be a pause");
+    get_on(&mut story, &mut watch, id, &[0, 1, 3], 6);
+    let orders = story.orders();
+    assert!(orders.contains(&format!("stop {id}/1 on n{}", gang[4])), "{orders}");
+    assert!(!orders.contains(&format!("n{}", gang[2])), "{orders}");
+    assert_eq!(story.state(id), JobState::Running);
+    // Only its own two nodes stood still, and the others have lost nothing.
+    let detect = story.column(Column::Detect);
+    let of_one = 2 * 8 * 1000;
+    assert!((patience - 1) * of_one <= detect && detect <= (patience + 6) * of_one, "{detect}");
+    assert_eq!(story.column(Column::Lost), 0);
+    let productive = story.column(Column::Productive) - before;
+    assert!(productive >= (patience + 4) * 3 * of_one, "{productive}");
+    for node in [gang[4], gang[5]] {
+        let stopped = story.ended(id, node, &Exit::Signal(9), true);
+        story.report(node.0, vec![stopped]);
+    }
+    assert_eq!(epochs(&story, id), [1, 1, 2, 1]);
+    story.all_up(id);
+    let step = story.core.job(id).unwrap().attempt.as_ref().unwrap().pace.step.unwrap();
+    story.tell(stepped(id, Epoch(2), step));
+    get_on(&mut story, &mut watch, id, &[0, 1, 2, 3], 2 * patience);
+    assert_eq!(story.orders(), "", "all get on");
+}
+
+#[test]
+fn a_replica_that_is_needed_or_says_no_steps_is_not_called_silent() {
+    for (replicas_min, first) in [(4, &[0, 1, 2, 3][..]), (2, &[0, 1, 3])] {
+        let (mut story, id) = training(replicas_min);
+        let mut watch = StallWatch::default();
+        get_on(&mut story, &mut watch, id, first, 30);
+        get_on(&mut story, &mut watch, id, &[0, 1, 3], 300);
+        assert_eq!(story.orders(), "");
+        assert_eq!(story.column(Column::Detect), 0);
+    }
 }

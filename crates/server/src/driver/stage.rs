@@ -307,6 +307,7 @@ impl<D: Disk> Driver<D> {
             }
             Event::StallSeen { job, .. }
             | Event::StacksSeen { job, .. }
+            | Event::ReplicaSilent { job, .. }
             | Event::LossBroken { job, .. } => {
                 self.stalls.forget(*job);
             }

@@ -44,6 +44,7 @@ pub struct FaultTable {
 pub enum FaultName {
     KillRank,
     Hang,
+    Strand,
     KillAgent,
     KillAgentAndRanks,
     PowerOff,
@@ -80,6 +81,7 @@ impl FaultTable {
         Ok(match self.kind {
             FaultName::KillRank => FaultKind::KillRank { job: job?, rank: rank? },
             FaultName::Hang => FaultKind::Hang { job: job?, rank: rank.ok() },
+            FaultName::Strand => FaultKind::Strand { job: job?, rank: rank? },
             FaultName::KillAgent => FaultKind::KillAgent { node: node?, back_after: back_after? },
             FaultName::KillAgentAndRanks => {
                 FaultKind::KillAgentAndRanks { node: node?, back_after: back_after? }
@@ -158,7 +160,9 @@ impl FaultTable {
             policy: None,
         };
         match kind {
-            FaultKind::KillRank { rank, .. } => FaultTable { rank: Some(*rank), ..table },
+            FaultKind::KillRank { rank, .. } | FaultKind::Strand { rank, .. } => {
+                FaultTable { rank: Some(*rank), ..table }
+            }
             FaultKind::Hang { rank, .. } => FaultTable { rank: *rank, ..table },
             FaultKind::Cancel { .. } | FaultKind::Drain { .. } | FaultKind::Undrain { .. } => table,
             FaultKind::KillAgent { back_after, .. }
@@ -213,6 +217,7 @@ impl FaultName {
         match kind {
             FaultKind::KillRank { .. } => FaultName::KillRank,
             FaultKind::Hang { .. } => FaultName::Hang,
+            FaultKind::Strand { .. } => FaultName::Strand,
             FaultKind::KillAgent { .. } => FaultName::KillAgent,
             FaultKind::KillAgentAndRanks { .. } => FaultName::KillAgentAndRanks,
             FaultKind::PowerOff { .. } => FaultName::PowerOff,
@@ -243,6 +248,7 @@ impl FaultKind {
     pub(crate) fn names(&self) -> (Option<&str>, Option<&str>) {
         match self {
             FaultKind::KillRank { job, .. }
+            | FaultKind::Strand { job, .. }
             | FaultKind::Hang { job, .. }
             | FaultKind::Cancel { job } => (Some(job), None),
             FaultKind::KillAgent { node, .. }

@@ -192,12 +192,17 @@ impl World {
         }
     }
 
-    /// Whether what a launch trains with gets no further, or has just begun to again.
-    fn stands_still(&self, key: Key) -> bool {
+    /// Whether what a launch trains with gets no further, or only this replica of it; or has just begun
+    /// to again.
+    fn stands_still(&self, key: Key, replica: Option<u32>) -> bool {
         let base = self.runs.get(&key).and_then(|run| self.runs.get(&run.base));
         let Some(base) = base else { return true };
+        let is_stranded = match replica {
+            Some(replica) => base.stranded.contains_key(&replica),
+            None => base.finished && !base.stranded.is_empty(),
+        };
         let stands = base.training.as_ref().is_none_or(|training| training.ended.is_some());
-        stands || base.resumed_at.is_some_and(|at| self.now <= at + AFTER_RESUME)
+        stands || is_stranded || base.resumed_at.is_some_and(|at| self.now <= at + AFTER_RESUME)
     }
 
     pub(super) fn on_commit(&mut self) {
@@ -225,13 +230,17 @@ impl World {
         let fresh: Vec<TrailEntry> = core.trail_after(seen).cloned().collect();
         for entry in &fresh {
             if let (
-                TrailKind::Fault { reason: EndReason::Hang { .. }, .. }
-                | TrailKind::ReplicaLost { reason: EndReason::Hang { .. }, .. },
+                what @ (TrailKind::Fault { reason: EndReason::Hang { .. }, .. }
+                | TrailKind::ReplicaLost { reason: EndReason::Hang { .. }, .. }),
                 Some(job),
                 Some(epoch),
             ) = (&entry.what, entry.job, entry.epoch)
             {
-                let stands = self.stands_still((job, epoch));
+                let replica = match what {
+                    TrailKind::ReplicaLost { replica, .. } => Some(*replica),
+                    _ => None,
+                };
+                let stands = self.stands_still((job, epoch), replica);
                 // A bad network may hide progress; a good one may not. What came while the disk was
                 // full is written down after the deadline that it moves.
                 let was_full = self.disk_full_until > Time::ZERO

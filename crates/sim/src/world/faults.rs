@@ -1,6 +1,7 @@
 //! What goes wrong, and the end of it.
 
 use super::{ASK_AGAIN, Ask, Down, Happening, Key, World};
+use crate::agent::LocalAttempt;
 use crate::control::Remains;
 use crate::fault::{Branch, FaultKind};
 use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
@@ -10,7 +11,8 @@ impl World {
     pub(super) fn on_fault(&mut self, kind: FaultKind) {
         match kind {
             FaultKind::KillRank { job, rank } => self.kill_rank(&job, rank),
-            FaultKind::Hang { job, rank: Some(rank) } => self.stop_rank(&job, rank),
+            FaultKind::Hang { job, rank: Some(rank) } => self.stop_rank(&job, rank, true),
+            FaultKind::Strand { job, rank } => self.stop_rank(&job, rank, false),
             FaultKind::Hang { job, rank: None } => {
                 if let Some(key) = self.alive_run(&job) {
                     let base = self.runs.get(&key).map_or(key, |run| run.base);
@@ -163,8 +165,8 @@ impl World {
         alive.find(|((job, _), attempt)| *job == id && attempt.is_alive()).map(|(&key, _)| key)
     }
 
-    /// A rank stops, and all that train with it wait for it.
-    fn stop_rank(&mut self, job: &str, rank: u32) {
+    /// A rank stops, and with it all that train with it, or only its replica.
+    fn stop_rank(&mut self, job: &str, rank: u32, all_wait: bool) {
         let Some(&id) = self.submitted.get(job) else { return };
         let found = self.nodes_of(id).into_iter().find_map(|node| {
             let mut here = self.nodes[node].attempts.iter();
@@ -176,10 +178,24 @@ impl World {
         let Some((key, replica)) = found else { return };
         let Some(base) = self.runs.get(&key).map(|run| run.base) else { return };
         let Some(run) = self.runs.get_mut(&base) else { return };
-        let gets_on = run.training.as_ref().is_some_and(|training| training.ended.is_none());
-        if gets_on && !run.finished && !run.lost.contains(&replica) {
+        let training = run.training.as_ref().filter(|training| training.ended.is_none());
+        let Some(training) = training.filter(|_| !run.finished && !run.lost.contains(&replica))
+        else {
+            return;
+        };
+        if all_wait {
             run.waits_for = Some((replica, rank));
             self.save(base);
+        } else if run.stranded.len() + run.lost.len() + 1 < run.replicas as usize {
+            let position = run.script.at(training, self.now);
+            run.stranded.entry(replica).or_insert((position, rank));
+            // Whoever makes no steps where others do may be called slow, too.
+            for node in self.nodes_of(id) {
+                let is_of_it = |it: &LocalAttempt| it.is_alive() && it.replica == replica;
+                if self.nodes[node].attempts.get(&key).is_some_and(is_of_it) {
+                    self.slow_spans.push((node, self.now));
+                }
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::control::{Control, JobReading, Remains, Standby, Witnessed};
 use crate::fault::{Fault, Network, Plant};
 use crate::host::Host;
 use crate::random::Stream;
-use crate::script::{Script, Training};
+use crate::script::{Position, Script, Training};
 use lindos_core::effect::Reply;
 use lindos_journal::MemoryDisk;
 use lindos_model::reservation::Purpose;
@@ -233,6 +233,8 @@ struct Run {
     ready: BTreeSet<u32>,
     /// The replica and the rank that all wait for, and when they last got on without one.
     waits_for: Option<(u32, u32)>,
+    /// Replicas that stand still while the others go on: where, and which rank has stopped.
+    stranded: BTreeMap<u32, (Position, u32)>,
     resumed_at: Option<Time>,
     broken: bool,
     finished: bool,

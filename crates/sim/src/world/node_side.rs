@@ -86,7 +86,10 @@ impl World {
                 if run.training.is_none() || is_away {
                     return None;
                 }
-                let position = run.script.at(base.training.as_ref()?, self.now);
+                let position = match base.stranded.get(&attempt.replica) {
+                    Some(&(stands_at, _)) => stands_at,
+                    None => run.script.at(base.training.as_ref()?, self.now),
+                };
                 let reading = Reading {
                     step: position.step,
                     total_steps: Some(run.script.steps),
@@ -112,13 +115,20 @@ impl World {
             let training = base.and_then(|base| base.training.as_ref());
             let stands = training.is_some_and(|training| training.ended.is_some());
             let awaited = base.and_then(|base| base.waits_for);
-            let does = |rank: Rank| match awaited {
-                Some(awaited) if awaited == (attempt.replica, rank.0) => Activity::Stopped,
-                _ if stands => Activity::Idle,
+            let stranded = base.and_then(|base| base.stranded.get(&attempt.replica));
+            let stopped = stranded.map(|&(_, rank)| rank).or_else(|| {
+                awaited.filter(|&(replica, _)| replica == attempt.replica).map(|(_, rank)| rank)
+            });
+            let does = |rank: Rank| match stopped {
+                Some(stopped) if stopped == rank.0 => Activity::Stopped,
+                _ if stands || stranded.is_some() => Activity::Idle,
                 _ => Activity::Busy,
             };
             let tells = run.script.reports && run.training.is_some();
-            let position = training.filter(|_| tells).map(|it| run.script.at(it, self.now));
+            let position = match stranded.filter(|_| tells) {
+                Some(&(stands_at, _)) => Some(stands_at),
+                None => training.filter(|_| tells).map(|it| run.script.at(it, self.now)),
+            };
             let broken_from = training.and_then(|it| run.script.loss_broken_from(it, run.base.1.0));
             let loss_broken_from = broken_from
                 .filter(|_| !self.is_planted(Plant::DeafToLoss))
@@ -219,6 +229,7 @@ impl World {
                 lost: BTreeSet::new(),
                 ready: BTreeSet::new(),
                 waits_for: None,
+                stranded: BTreeMap::new(),
                 resumed_at: None,
                 broken: false,
                 finished: false,
@@ -373,6 +384,9 @@ impl World {
             return;
         }
         others.ready.remove(&replica);
+        if others.stranded.remove(&replica).is_some() {
+            others.resumed_at = Some(self.now);
+        }
         let left = others.replicas - others.lost.len() as u32;
         let was_awaited = others.waits_for.is_some_and(|(silent, _)| silent == replica);
         if left < others.replicas_min {
@@ -454,8 +468,12 @@ impl World {
 
     /// The ranks of a launch have nothing more to do.
     fn end_well(&mut self, key: Key) {
+        let base = self.runs.get(&key).map_or(key, |run| run.base);
         for node in self.nodes_of(key.0) {
-            if self.nodes[node].attempts.contains_key(&key) {
+            let is_over = |it: &LocalAttempt| {
+                !self.runs.get(&base).is_some_and(|run| run.stranded.contains_key(&it.replica))
+            };
+            if self.nodes[node].attempts.get(&key).is_some_and(is_over) {
                 let after = Millis(self.chances.between(0, 200));
                 self.put(after, Happening::RanksEnd { node, key, exit: Exit::Code(0) });
             }
