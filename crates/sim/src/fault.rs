@@ -15,9 +15,11 @@ pub enum FaultKind {
         job: String,
         rank: u32,
     },
-    /// The job's ranks live and get no further.
+    /// The job's ranks live and get no further; with `rank`, because that one has stopped, and only
+    /// until its replica is gone.
     Hang {
         job: String,
+        rank: Option<u32>,
     },
     /// The agent dies; its ranks live on. It is started again after a while.
     KillAgent {

@@ -155,6 +155,11 @@ impl Core {
                 let until = self.now + self.policy.backoff(replica.failures);
                 replica.state = ReplicaState::Waiting { since: self.now, until };
                 self.incomplete.insert((id, index));
+                if attempt.is_regrouping {
+                    // Only now the others can go on without it.
+                    attempt.sign_at = self.now;
+                    self.await_progress(id);
+                }
             }
             self.complete_replica(id, index, out);
         }

@@ -79,7 +79,7 @@ impl FaultTable {
         let apart = given.apart.map_or(Millis::ZERO, |span| span.0);
         Ok(match self.kind {
             FaultName::KillRank => FaultKind::KillRank { job: job?, rank: rank? },
-            FaultName::Hang => FaultKind::Hang { job: job? },
+            FaultName::Hang => FaultKind::Hang { job: job?, rank: rank.ok() },
             FaultName::KillAgent => FaultKind::KillAgent { node: node?, back_after: back_after? },
             FaultName::KillAgentAndRanks => {
                 FaultKind::KillAgentAndRanks { node: node?, back_after: back_after? }
@@ -159,10 +159,8 @@ impl FaultTable {
         };
         match kind {
             FaultKind::KillRank { rank, .. } => FaultTable { rank: Some(*rank), ..table },
-            FaultKind::Hang { .. }
-            | FaultKind::Cancel { .. }
-            | FaultKind::Drain { .. }
-            | FaultKind::Undrain { .. } => table,
+            FaultKind::Hang { rank, .. } => FaultTable { rank: *rank, ..table },
+            FaultKind::Cancel { .. } | FaultKind::Drain { .. } | FaultKind::Undrain { .. } => table,
             FaultKind::KillAgent { back_after, .. }
             | FaultKind::KillAgentAndRanks { back_after, .. }
             | FaultKind::PowerOff { back_after, .. }
@@ -245,7 +243,7 @@ impl FaultKind {
     pub(crate) fn names(&self) -> (Option<&str>, Option<&str>) {
         match self {
             FaultKind::KillRank { job, .. }
-            | FaultKind::Hang { job }
+            | FaultKind::Hang { job, .. }
             | FaultKind::Cancel { job } => (Some(job), None),
             FaultKind::KillAgent { node, .. }
             | FaultKind::KillAgentAndRanks { node, .. }

@@ -73,6 +73,7 @@ pub fn setup(seed: u64, plant: Option<Plant>) -> Setup {
     harder::later_policies(seed, &mut setup);
     harder::standby(seed, &mut setup);
     harder::slow_nodes(seed, &mut setup);
+    harder::silent_ranks(seed, &mut setup);
     harder::faults(seed, &mut setup);
     setup
 }
@@ -348,7 +349,7 @@ fn random_fault(chance: &mut Stream, setup: &Setup) -> Fault {
         0 | 1 => FaultKind::KillRank { job, rank: chance.between(0, 3) as u32 },
         // A job that tells no steps cannot be seen to hang.
         2 if setup.jobs.iter().any(|j| j.spec.name == job && j.script.reports) => {
-            FaultKind::Hang { job }
+            FaultKind::Hang { job, rank: None }
         }
         2 | 3 => FaultKind::KillAgent { node, back_after: a_while },
         4 => FaultKind::KillAgentAndRanks { node, back_after: Millis(chance.between(10, 3_000)) },

@@ -137,6 +137,21 @@ pub fn slow_nodes(seed: u64, setup: &mut Setup) {
     }
 }
 
+/// Ranks that stop and keep the others waiting. Nobody can see it of a job that tells no steps.
+pub fn silent_ranks(seed: u64, setup: &mut Setup) {
+    let chance = &mut Stream::new(seed, "silent ranks");
+    for _ in 0..chance.between(0, 3) {
+        let job = chance.pick(&setup.jobs);
+        let ranks = u64::from(job.spec.nodes) * u64::from(job.spec.gpus_per_node);
+        let rank = chance.between(0, ranks.max(1) - 1) as u32;
+        let kind = FaultKind::Hang { job: job.spec.name.clone(), rank: Some(rank) };
+        let at = Time(chance.between(1_000, FAULTY - 1));
+        if job.script.reports {
+            setup.faults.push(Fault { at, kind });
+        }
+    }
+}
+
 fn fault(chance: &mut Stream, setup: &Setup) -> FaultKind {
     let node = chance.pick(&setup.nodes);
     let a_while = Millis(chance.between(10, 120_000));

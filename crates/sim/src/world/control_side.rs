@@ -1,8 +1,8 @@
 //! The control plane's side of the world: what it hears, writes down and sends, and its users.
 
 use super::{
-    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, Down, FENCE, Happening, REMEDY, SimReservation, ToControl,
-    World,
+    ASK_AGAIN, Ask, Asked, COMMIT_AGAIN, Down, FENCE, Happening, Key, REMEDY, SimReservation,
+    ToControl, World,
 };
 use crate::agent::Told;
 use crate::control::{Control, Reads, read_record};
@@ -22,6 +22,8 @@ use std::sync::Arc;
 const SENT_KEPT: usize = 64;
 /// So long after the disk was full, a deadline may strike that progress had moved meanwhile.
 const AFTER_FULL: Millis = Millis::from_secs(2);
+/// So long after a job goes on it may have told no step yet.
+const AFTER_RESUME: Millis = Millis::from_secs(60);
 /// A broken loss is told of sooner than this, and three reports, once nothing goes wrong any more.
 const LOSS_TOLD: Millis = Millis::from_secs(60);
 /// Fleets of no more nodes than this are checked after every commit …
@@ -190,6 +192,14 @@ impl World {
         }
     }
 
+    /// Whether what a launch trains with gets no further, or has just begun to again.
+    fn stands_still(&self, key: Key) -> bool {
+        let base = self.runs.get(&key).and_then(|run| self.runs.get(&run.base));
+        let Some(base) = base else { return true };
+        let stands = base.training.as_ref().is_none_or(|training| training.ended.is_some());
+        stands || base.resumed_at.is_some_and(|at| self.now <= at + AFTER_RESUME)
+    }
+
     pub(super) fn on_commit(&mut self) {
         if self.control.as_ref().is_none_or(|control| !control.has_waiting()) {
             return;
@@ -215,13 +225,13 @@ impl World {
         let fresh: Vec<TrailEntry> = core.trail_after(seen).cloned().collect();
         for entry in &fresh {
             if let (
-                TrailKind::Fault { reason: EndReason::Hang { .. }, .. },
+                TrailKind::Fault { reason: EndReason::Hang { .. }, .. }
+                | TrailKind::ReplicaLost { reason: EndReason::Hang { .. }, .. },
                 Some(job),
                 Some(epoch),
             ) = (&entry.what, entry.job, entry.epoch)
             {
-                let run = self.runs.get(&(job, epoch)).and_then(|run| run.training.as_ref());
-                let stands = run.is_none_or(|training| training.ended.is_some());
+                let stands = self.stands_still((job, epoch));
                 // A bad network may hide progress; a good one may not. What came while the disk was
                 // full is written down after the deadline that it moves.
                 let was_full = self.disk_full_until > Time::ZERO

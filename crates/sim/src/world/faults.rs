@@ -10,7 +10,8 @@ impl World {
     pub(super) fn on_fault(&mut self, kind: FaultKind) {
         match kind {
             FaultKind::KillRank { job, rank } => self.kill_rank(&job, rank),
-            FaultKind::Hang { job } => {
+            FaultKind::Hang { job, rank: Some(rank) } => self.stop_rank(&job, rank),
+            FaultKind::Hang { job, rank: None } => {
                 if let Some(key) = self.alive_run(&job) {
                     let base = self.runs.get(&key).map_or(key, |run| run.base);
                     self.save(base);
@@ -160,6 +161,26 @@ impl World {
         let nodes = self.nodes_of(id);
         let mut alive = nodes.iter().flat_map(|&node| &self.nodes[node].attempts);
         alive.find(|((job, _), attempt)| *job == id && attempt.is_alive()).map(|(&key, _)| key)
+    }
+
+    /// A rank stops, and all that train with it wait for it.
+    fn stop_rank(&mut self, job: &str, rank: u32) {
+        let Some(&id) = self.submitted.get(job) else { return };
+        let found = self.nodes_of(id).into_iter().find_map(|node| {
+            let mut here = self.nodes[node].attempts.iter();
+            here.find_map(|(&key, attempt)| {
+                let lives = attempt.ranks.iter().any(|it| it.rank.0 == rank && it.exit.is_none());
+                (key.0 == id && lives).then_some((key, attempt.replica))
+            })
+        });
+        let Some((key, replica)) = found else { return };
+        let Some(base) = self.runs.get(&key).map(|run| run.base) else { return };
+        let Some(run) = self.runs.get_mut(&base) else { return };
+        let gets_on = run.training.as_ref().is_some_and(|training| training.ended.is_none());
+        if gets_on && !run.finished && !run.lost.contains(&replica) {
+            run.waits_for = Some((replica, rank));
+            self.save(base);
+        }
     }
 
     pub(super) fn kill_rank(&mut self, job: &str, rank: u32) {

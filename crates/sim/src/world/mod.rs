@@ -231,6 +231,9 @@ struct Run {
     lost: BTreeSet<u32>,
     /// … and those all of whose ranks are there: once all are, they begin.
     ready: BTreeSet<u32>,
+    /// The replica and the rank that all wait for, and when they last got on without one.
+    waits_for: Option<(u32, u32)>,
+    resumed_at: Option<Time>,
     broken: bool,
     finished: bool,
 }

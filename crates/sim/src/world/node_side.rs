@@ -5,11 +5,11 @@ use crate::agent::{Doing, LocalAttempt, Told};
 use crate::check::Checker;
 use crate::control::{JobReading, Witnessed};
 use crate::fault::Plant;
-use crate::script::Training;
+use crate::script::{Bug, Training};
 use lindos_core::edges::{RankReading, Reading};
 use lindos_core::effect::Launch;
 use lindos_model::{
-    Activity, EffectId, Epoch, Exit, JobId, Millis, Outcome, RankExit, Remedy, StandbyState,
+    Activity, EffectId, Epoch, Exit, JobId, Millis, Outcome, Rank, RankExit, Remedy, StandbyState,
     Symptom, SymptomKind, Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,9 +108,15 @@ impl World {
             if run.script.stands_by && attempt.is_alive() {
                 witnessed.offers.push(job);
             }
-            let training = self.runs.get(&run.base).and_then(|base| base.training.as_ref());
+            let base = self.runs.get(&run.base);
+            let training = base.and_then(|base| base.training.as_ref());
             let stands = training.is_some_and(|training| training.ended.is_some());
-            let activity = Some(if stands { Activity::Idle } else { Activity::Busy });
+            let awaited = base.and_then(|base| base.waits_for);
+            let does = |rank: Rank| match awaited {
+                Some(awaited) if awaited == (attempt.replica, rank.0) => Activity::Stopped,
+                _ if stands => Activity::Idle,
+                _ => Activity::Busy,
+            };
             let tells = run.script.reports && run.training.is_some();
             let position = training.filter(|_| tells).map(|it| run.script.at(it, self.now));
             let broken_from = training.and_then(|it| run.script.loss_broken_from(it, run.base.1.0));
@@ -126,7 +132,7 @@ impl World {
                         let reading = RankReading {
                             step,
                             checkpoint_step,
-                            activity,
+                            activity: Some(does(rank.rank)),
                             loss_broken_from,
                             place: None,
                             pace,
@@ -212,6 +218,8 @@ impl World {
                 replicas_min: launch.replica.as_ref().map_or(1, |replica| replica.replicas_min),
                 lost: BTreeSet::new(),
                 ready: BTreeSet::new(),
+                waits_for: None,
+                resumed_at: None,
                 broken: false,
                 finished: false,
             }
@@ -301,14 +309,37 @@ impl World {
         let is_warm = self.nodes_of(key.0).iter().filter_map(of_it).all(|it| it.was_warm);
         let training = Training { began: self.now, from_step, ended: None, is_spoilt, is_warm };
         let run = self.runs.get_mut(&key).expect("it was just started");
-        let done = run.script.finishes(&training).since(self.now);
-        let bug = run.script.bug.filter(|bug| key.1.0 <= bug.attempts && bug.step > from_step);
-        let bug = bug.map(|bug| run.script.reaches(&training, bug.step).since(self.now));
         run.training = Some(training);
+        self.foresee(key);
+    }
+
+    /// When a training that gets on will be over, and come to its bug.
+    fn foresee(&mut self, key: Key) {
+        let run = &self.runs[&key];
+        let training = run.training.as_ref().expect("it has begun");
+        let done = run.script.finishes(training).since(self.now);
+        let bug = run.bug_at(key).filter(|&at| at > self.now).map(|at| at.since(self.now));
         self.put(done, Happening::TrainingDone(key));
         if let Some(after) = bug {
             self.put(after, Happening::BugHits(key));
         }
+    }
+
+    /// Whom all waited for is gone: the others go on where they were.
+    fn resume(&mut self, base: Key) {
+        let now = self.now;
+        let run = self.runs.get_mut(&base).expect("it has begun");
+        (run.waits_for, run.resumed_at) = (None, Some(now));
+        let training = run.training.as_mut().expect("it has begun");
+        let ended = training.ended.take().expect("it stood");
+        training.began = training.began + now.since(ended);
+        let training = run.training.clone();
+        for run in self.runs.values_mut().filter(|run| run.base == base && !run.broken) {
+            if run.training.is_some() {
+                run.training.clone_from(&training);
+            }
+        }
+        self.foresee(base);
     }
 
     /// What lives of an attempt on a node ends, and its peers notice.
@@ -343,10 +374,13 @@ impl World {
         }
         others.ready.remove(&replica);
         let left = others.replicas - others.lost.len() as u32;
+        let was_awaited = others.waits_for.is_some_and(|(silent, _)| silent == replica);
         if left < others.replicas_min {
             others.broken = true;
             self.save(base);
             self.all_notice(base);
+        } else if was_awaited && !others.broken {
+            self.resume(base);
         }
         self.peers_notice(key, replica);
     }
@@ -398,8 +432,10 @@ impl World {
 
     pub(super) fn on_training_done(&mut self, key: Key) {
         let Some(run) = self.runs.get_mut(&key) else { return };
-        let stands = run.training.as_ref().is_none_or(|training| training.ended.is_some());
-        if run.broken || stands {
+        let is_due = |training: &Training| {
+            training.ended.is_none() && run.script.finishes(training) <= self.now
+        };
+        if run.broken || !run.training.as_ref().is_some_and(is_due) {
             return;
         }
         run.finished = true;
@@ -429,8 +465,9 @@ impl World {
     /// The program's own bug: it ends all ranks of a job without replicas through the first, and
     /// every replica comes to it.
     pub(super) fn on_bug(&mut self, key: Key) {
-        let stands = self.runs[&key].training.as_ref().is_none_or(|t| t.ended.is_some());
-        if stands {
+        let run = &self.runs[&key];
+        let stands = run.training.as_ref().is_none_or(|training| training.ended.is_some());
+        if stands || run.bug_at(key).is_none_or(|at| at > self.now) {
             return;
         }
         let has_it = |node: &usize| {
@@ -555,4 +592,14 @@ fn last_words(came_to_bug: bool) -> Symptom {
         (SymptomKind::Peer, "Connection closed by peer")
     };
     Symptom { kind, line: line.into() }
+}
+
+impl Run {
+    /// When its training comes to the program's own bug, if it is never stopped.
+    fn bug_at(&self, key: Key) -> Option<Time> {
+        let training = self.training.as_ref()?;
+        let is_ahead = |bug: &Bug| key.1.0 <= bug.attempts && bug.step > training.from_step;
+        let bug = self.script.bug.filter(is_ahead)?;
+        Some(self.script.reaches(training, bug.step))
+    }
 }
