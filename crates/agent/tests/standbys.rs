@@ -140,6 +140,22 @@ fn they_outlive_their_agent_before_and_after_they_are_ranks() {
 }
 
 #[test]
+fn an_agent_that_ends_for_good_ends_them_first_unless_another_one_follows() {
+    let mut node = Node::start();
+    stand_by(&node, 1, 70, &waiting(&node, SCRIPT), false);
+    wait_ready(&node, 70);
+    let before = pids(&node, 70);
+    node.end_agent(Signal::HUP);
+    assert!(before.iter().all(|&pid| is_alive(pid)));
+    node.start_agent();
+    wait_ready(&node, 70);
+    assert_eq!(pids(&node, 70), before);
+    node.end_agent(Signal::TERM);
+    assert!(!before.iter().any(|&pid| is_alive(pid)));
+    assert!(!node.dir().join("standbys/70").exists());
+}
+
+#[test]
 fn a_program_that_ends_instead_is_reported_with_its_last_words_and_forgotten() {
     let node = Node::start();
     let script = "import os, sys, time

@@ -246,26 +246,30 @@ fn idle_nodes_are_burnt_in_give_way_to_a_job_and_the_one_that_fails_is_taken_out
     let lab = lab("");
     let idle = "idle_burn_in_every_ms = 2000\nidle_burn_in_max_percent = 100\n";
     lab.write("policy.toml", POLICY.replace("burn_in_ms = 1000", "burn_in_ms = 3000") + idle);
-    let words = ["--nodes", "2", "--gpus", "1", "--policy", "policy.toml"];
-    let _up = lab.up_with(&words, &[("LINDOS_BURNIN_FAULTS", "product:local-1")]);
-    let out = wait_for(&lab, "taken_out");
-    assert!(out.contains("local-1") && out.contains("node.burn_in"), "{out}");
-    let passed = wait_until("the other one to pass", || {
-        texts(&lab, "burn_in_over").into_iter().find(|text| text.contains("local-0"))
-    });
-    assert!(passed.contains("passed"), "{passed}");
-    // Its next one is under way when a job comes.
-    let begun = || texts(&lab, "idle_burn_in").iter().filter(|it| it.contains("local-0")).count();
-    let before = begun();
-    wait_until("the next burn-in", || (begun() > before).then_some(()));
-    let job = lab.job("trains", 1, &steps(100_000, "0.05"), "");
+    // Idle nodes are looked at once a minute: in the same look are one that fails, one that passes, and
+    // the only one that the job fits.
+    let group = |name, count, gpus| {
+        format!("[[nodes]]\nname = \"{name}\"\ncount = {count}\ngpus = {gpus}\n")
+    };
+    lab.write("fleet.toml", group("small", 2, 1) + &group("large", 1, 2));
+    let words = ["--fleet", "fleet.toml", "--policy", "policy.toml"];
+    let _up = lab.up_with(&words, &[("LINDOS_BURNIN_FAULTS", "product:small1")]);
+    wait_until("all to be tried", || (texts(&lab, "idle_burn_in").len() == 3).then_some(()));
+    let gang = "nodes = 1\ngpus_per_node = 2";
+    let job = lab.job_of("trains", gang, &steps(100_000, "0.05"), "");
     assert_eq!(lab.output(["submit", job.to_str().unwrap()]).code, 0);
     wait_until("it trains", || {
         let job = lab.json(["job", "1"]);
         (job["state"] == "running" && job["step"].as_u64() > Some(2)).then_some(())
     });
-    let works = lab.state().join("nodes/local-0/works");
+    let works = lab.state().join("nodes/large0/works");
     for work in std::fs::read_dir(works).unwrap().flatten() {
         assert!(work.path().join("result.json").exists(), "a burn-in goes on beside a job");
     }
+    let out = wait_for(&lab, "taken_out");
+    assert!(out.contains("small1") && out.contains("node.burn_in"), "{out}");
+    let over = |node: &str| texts(&lab, "burn_in_over").into_iter().find(|it| it.contains(node));
+    let passed = wait_until("the other one to pass", || over("small0"));
+    assert!(passed.contains("passed"), "{passed}");
+    assert!(!over("large0").is_some_and(|it| it.contains("passed")), "it has given way");
 }

@@ -4,7 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Lab, is_alive, is_over, kill, repository, steps, wait_until};
+use support::{Lab, is_alive, is_over, kill, repository, steps, steps_until, wait_until};
 
 fn pid(value: &Value) -> i32 {
     i32::try_from(value["pid"].as_i64().unwrap()).unwrap()
@@ -100,10 +100,8 @@ fn a_killed_replica_comes_back_and_the_others_never_stop() {
     let lab = Lab::new();
     let who = "echo \"replica $LINDOS_REPLICA of $LINDOS_REPLICAS: rank $RANK of $WORLD_SIZE, \
                $LINDOS_RANK of $LINDOS_WORLD_SIZE\"";
-    let job = lab.job("parts", 3, &format!("{who}; {}", steps(50, "0.1")), "");
-    let text = std::fs::read_to_string(&job).unwrap();
-    let of_parts = "gpus_per_node = 1\nreplicas = 3\nmin_replicas = 2\n";
-    let job = lab.write("parts.toml", text.replace("gpus_per_node = 1\n", of_parts));
+    let end = lab.path("end");
+    let job = lab.job_of_replicas("parts", 3, &format!("{who}; {}", steps_until(&end)));
     let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
     let rank = run.wait_for("rank_started", |line| line["rank"] == 1);
     run.wait_for("progress", |line| line["step"].as_u64() >= Some(5));
@@ -124,6 +122,7 @@ fn a_killed_replica_comes_back_and_the_others_never_stop() {
     for other in [0, 2] {
         assert_eq!(pid(&before["ranks"][other]), pid(&after["ranks"][other]));
     }
+    std::fs::write(end, "").unwrap();
     let ended = run.end();
     assert_eq!(ended.code, 0, "{ended:?}");
     let summary = summary(&ended.stdout);
@@ -138,7 +137,8 @@ fn a_killed_replica_comes_back_and_the_others_never_stop() {
 #[test]
 fn a_killed_agent_comes_back_and_its_ranks_never_notice() {
     let lab = Lab::new();
-    let job = lab.job("calm", 1, &steps(50, "0.1"), "");
+    let end = lab.path("end");
+    let job = lab.job("calm", 1, &steps_until(&end), "");
     let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
     let rank = run.wait_for("rank_started", |_| true);
     run.wait_for("progress", |_| true);
@@ -150,6 +150,7 @@ fn a_killed_agent_comes_back_and_its_ranks_never_notice() {
     kill(first, Signal::KILL);
     wait_until("another agent serves the node", || agent(&lock).filter(|&pid| pid != first));
     assert!(is_alive(pid(&rank)));
+    std::fs::write(end, "").unwrap();
     let ended = run.end();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(summary(&ended.stdout)["attempts"], 1);
@@ -158,7 +159,8 @@ fn a_killed_agent_comes_back_and_its_ranks_never_notice() {
 #[test]
 fn a_killed_run_leaves_its_ranks_alive_and_the_next_control_plane_adopts_them() {
     let lab = Lab::new();
-    let job = lab.job("orphan", 2, &steps(150, "0.1"), "");
+    let end = lab.path("end");
+    let job = lab.job("orphan", 2, &steps_until(&end), "");
     let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
     let mut started = [(); 2].map(|()| run.wait_for("rank_started", |_| true));
     started.sort_by_key(|line| line["rank"].as_u64());
@@ -175,6 +177,7 @@ fn a_killed_run_leaves_its_ranks_alive_and_the_next_control_plane_adopts_them() 
     let adopted: Vec<i32> = detail["ranks"].as_array().unwrap().iter().map(pid).collect();
     assert_eq!(adopted, ranks);
     assert_eq!(lab.json(["nodes"]).as_array().unwrap().len(), 3, "no node was added");
+    std::fs::write(end, "").unwrap();
     let over = wait_until("the adopted job is over", || {
         let detail = lab.json(["job", "1"]);
         is_over(&detail).then_some(detail)
@@ -188,12 +191,21 @@ fn a_killed_run_leaves_its_ranks_alive_and_the_next_control_plane_adopts_them() 
 #[test]
 fn a_second_run_queues_beside_what_a_killed_one_left() {
     let lab = Lab::new();
-    let first = lab.job("first", 1, &steps(80, "0.1"), "");
+    let end = lab.path("end");
+    let first = lab.job("first", 1, &steps_until(&end), "");
     let mut run = lab.start(["run", first.to_str().unwrap(), "--json"]);
     run.wait_for("progress", |_| true);
     run.kill();
     let second = lab.job("second", 1, &steps(3, "0.1"), "");
-    let ended = lab.output(["run", second.to_str().unwrap(), "--json"]);
+    let run = lab.start(["run", second.to_str().unwrap(), "--json"]);
+    wait_until("the second job to wait", || {
+        let jobs = lab.output(["jobs", "--json"]);
+        let jobs: Value = serde_json::from_str(&jobs.stdout).ok()?;
+        let is_second = |job: &&Value| job["name"] == "second";
+        (jobs.as_array()?.iter().find(is_second)?["state"] == "queued").then_some(())
+    });
+    std::fs::write(end, "").unwrap();
+    let ended = run.end();
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(
         ended.stderr.contains("alive from before in this state folder: 1 job"),

@@ -6,7 +6,7 @@ mod support;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::path::PathBuf;
-use support::{Lab, Running, is_alive, kill, repository, wait_until};
+use support::{Lab, Running, is_alive, kill, repository, steps, wait_until};
 
 /// A state that depends on every step before it, saved every five steps. The pid is told with each loss.
 const TRAIN: &str = r#"
@@ -43,6 +43,13 @@ fn up(lab: &Lab, nodes: &str) -> Running {
     lab.up(&["--nodes", nodes, "--gpus", "1", "--policy", "policy.toml", "--no-health"])
 }
 
+/// Ends it as a person would.
+fn end(running: Running) {
+    running.signal(Signal::TERM);
+    let ended = running.end();
+    assert_eq!(ended.code, 0, "{ended:?}");
+}
+
 fn submit(lab: &Lab, gang: &str) {
     let package = repository().join("python");
     let text = format!(
@@ -55,8 +62,8 @@ fn submit(lab: &Lab, gang: &str) {
     assert_eq!(ended.code, 0, "{}", ended.stderr);
 }
 
-fn job(lab: &Lab) -> Value {
-    lab.json(["job", "1"])
+fn job(lab: &Lab, id: u64) -> Value {
+    lab.json(["job", &id.to_string()])
 }
 
 fn newest(job: &Value) -> &Value {
@@ -64,9 +71,9 @@ fn newest(job: &Value) -> &Value {
 }
 
 /// Waits until all that should wait does; the name of the spare on which it does.
-fn wait_warm(lab: &Lab, epoch: u64, beside: u64) -> String {
+fn wait_warm(lab: &Lab, id: u64, epoch: u64, beside: u64) -> String {
     wait_until("processes to wait for a rank", || {
-        let job = job(lab);
+        let job = job(lab, id);
         let warm = &newest(&job)["warm"];
         let spare = warm["spares"].as_array()?.iter().find(|it| it["ready"] == true)?;
         let is_so = newest(&job)["epoch"] == epoch && warm["beside_ready"] == beside;
@@ -76,7 +83,7 @@ fn wait_warm(lab: &Lab, epoch: u64, beside: u64) -> String {
 
 fn wait_past(lab: &Lab, epoch: u64, step: u64) {
     wait_until("the job to get on", || {
-        let job = job(lab);
+        let job = job(lab, 1);
         let is_up = job["ranks"].as_array()?.iter().all(|rank| rank["state"] == "running");
         let is_so = job["epoch"] == epoch && job["step"].as_u64()? > step;
         (is_so && is_up && job["state"] == "running").then_some(())
@@ -134,9 +141,9 @@ fn a_warm_spare_takes_the_place_of_a_lost_node_and_its_processes_keep_their_numb
     let lab = lab();
     let _up = up(&lab, "4");
     submit(&lab, "warm_spares = 1\nwarm_restarts = true");
-    let spare = wait_warm(&lab, 1, 2);
+    let spare = wait_warm(&lab, 1, 1, 2);
     wait_past(&lab, 1, 20);
-    let before = job(&lab);
+    let before = job(&lab, 1);
     let (kept, lost) = (before["ranks"][0]["node"].clone(), before["ranks"][1]["node"].clone());
     let (kept, lost) = (kept.as_str().unwrap(), lost.as_str().unwrap());
     let warm = [waiting_pid(&lab, kept), waiting_pid(&lab, &spare)];
@@ -147,7 +154,7 @@ fn a_warm_spare_takes_the_place_of_a_lost_node_and_its_processes_keep_their_numb
 
     cut_off(&lab, lost);
     wait_past(&lab, 2, 40);
-    let after = job(&lab);
+    let after = job(&lab, 1);
     assert_eq!([pid_of(&after, 0), pid_of(&after, 1)], warm, "they were started before");
     assert_eq!(after["ranks"][0]["node"], kept, "who is left keeps its number");
     assert_eq!(after["ranks"][1]["node"], *spare);
@@ -167,12 +174,17 @@ fn what_waits_outlives_the_control_plane_and_ends_with_its_job() {
     let lab = lab();
     let first = up(&lab, "3");
     submit(&lab, "warm_spares = 1");
-    let spare = wait_warm(&lab, 1, 0);
+    let spare = wait_warm(&lab, 1, 1, 0);
     let pid = waiting_pid(&lab, &spare);
     first.kill();
     assert!(is_alive(pid as i32));
-    let _second = up(&lab, "3");
-    assert_eq!(wait_warm(&lab, 1, 0), spare);
+    let second = up(&lab, "3");
+    assert_eq!(wait_warm(&lab, 1, 1, 0), spare);
+    assert_eq!(waiting_pid(&lab, &spare), pid);
+    // One that is stopped leaves it to the next, with the job.
+    end(second);
+    let _third = up(&lab, "3");
+    assert_eq!(wait_warm(&lab, 1, 1, 0), spare);
     assert_eq!(waiting_pid(&lab, &spare), pid);
     // An agent that is killed is started again, and finds it.
     let lock = lab.state().join("nodes").join(&spare).join("agent.lock");
@@ -183,7 +195,7 @@ fn what_waits_outlives_the_control_plane_and_ends_with_its_job() {
         let now = agent(std::fs::read_to_string(&lock).ok().filter(|text| !text.is_empty())?);
         (now != before).then_some(())
     });
-    assert_eq!(wait_warm(&lab, 1, 0), spare);
+    assert_eq!(wait_warm(&lab, 1, 1, 0), spare);
     assert!(is_alive(pid as i32));
     assert_eq!(lab.output(["cancel", "1"]).code, 0);
     wait_until("it to end", || (!is_alive(pid as i32)).then_some(()));
@@ -191,6 +203,28 @@ fn what_waits_outlives_the_control_plane_and_ends_with_its_job() {
     wait_until("nothing to be left of it", || {
         std::fs::read_dir(&folder).unwrap().next().is_none().then_some(())
     });
+}
+
+#[test]
+fn when_a_run_is_over_nothing_waits_any_more_and_ranks_of_other_jobs_go_on() {
+    let lab = lab();
+    let short = lab.job("short", 2, &steps(1, "0"), "");
+    let words = ["--keep", "--nodes", "4", "--policy", "policy.toml", "--no-health"];
+    let run = lab.start(["run", short.to_str().unwrap()].iter().chain(&words));
+    wait_until("the first job to be over", || {
+        let ended = lab.output(["job", "1", "--json"]);
+        let job: Value = serde_json::from_str(&ended.stdout).ok()?;
+        support::is_over(&job).then_some(())
+    });
+    submit(&lab, "warm_spares = 1\nwarm_restarts = true");
+    let spare = wait_warm(&lab, 2, 1, 2);
+    let trains = job(&lab, 2);
+    let nodes =
+        trains["ranks"].as_array().unwrap().iter().map(|rank| rank["node"].as_str().unwrap());
+    let waiting: Vec<i64> = nodes.chain([&*spare]).map(|node| waiting_pid(&lab, node)).collect();
+    end(run);
+    assert!(!waiting.iter().any(|&pid| is_alive(pid as i32)), "of {waiting:?}");
+    assert!([0, 1].iter().all(|&rank| is_alive(pid_of(&trains, rank) as i32)));
 }
 
 #[test]

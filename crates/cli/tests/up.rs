@@ -4,7 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Lab, is_alive, is_over, steps, wait_until};
+use support::{Lab, is_alive, is_over, steps, steps_until, wait_until};
 
 #[test]
 fn every_command_has_its_answer_and_its_exit_status() {
@@ -103,7 +103,8 @@ fn every_command_has_its_answer_and_its_exit_status() {
 #[test]
 fn a_control_plane_that_stops_leaves_jobs_alone() {
     let lab = Lab::new();
-    let job = lab.job("stays", 1, &steps(100, "0.1"), "");
+    let end = lab.path("end");
+    let job = lab.job("stays", 1, &steps_until(&end), "");
     let up = lab.up(&["--nodes", "1", "--gpus", "1"]);
     lab.output(["submit", job.to_str().unwrap()]);
     let rank = wait_until("it runs", || {
@@ -118,6 +119,7 @@ fn a_control_plane_that_stops_leaves_jobs_alone() {
     assert!(ended.stderr.contains("1 job runs on; `lindos up` adopts it"), "{}", ended.stderr);
     assert!(is_alive(rank), "rank {rank} is gone");
     let again = lab.up(&["--nodes", "1", "--gpus", "1"]);
+    std::fs::write(end, "").unwrap();
     let over = wait_until("it is over", || {
         let detail = lab.json(["job", "1"]);
         is_over(&detail).then_some(detail)

@@ -172,10 +172,7 @@ while True:
 fn a_replica_that_keeps_the_others_waiting_is_lost_alone() {
     let lab = Lab::new();
     let script = lab.write("together.py", TOGETHER);
-    let job = lab.job("together", 3, &format!("exec python3 {}", script.display()), "");
-    let text = std::fs::read_to_string(&job).unwrap();
-    let of_parts = "gpus_per_node = 1\nreplicas = 3\nmin_replicas = 2\n";
-    let job = lab.write("together.toml", text.replace("gpus_per_node = 1\n", of_parts));
+    let job = lab.job_of_replicas("together", 3, &format!("exec python3 {}", script.display()));
     let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
     let rank = run.wait_for("rank_started", |line| line["rank"] == 1);
     run.wait_for("progress", |line| line["step"].as_u64() >= Some(20));

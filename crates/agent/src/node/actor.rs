@@ -48,9 +48,9 @@ pub struct Actor {
     pub(super) standbys: Standbys,
     standing: watch::Sender<Arc<Standing>>,
     shim_events: mpsc::Sender<(Whose, ShimEvent)>,
-    shim_events_read: mpsc::Receiver<(Whose, ShimEvent)>,
+    pub(super) shim_events_read: mpsc::Receiver<(Whose, ShimEvent)>,
     swept: mpsc::UnboundedSender<Whose>,
-    swept_read: mpsc::UnboundedReceiver<Whose>,
+    pub(super) swept_read: mpsc::UnboundedReceiver<Whose>,
 }
 
 impl Actor {
@@ -107,7 +107,8 @@ impl Actor {
         self.publish();
     }
 
-    pub async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+    /// May be dropped at any moment: nothing of it is left half done.
+    pub async fn run(&mut self, mut messages: mpsc::Receiver<Message>) {
         loop {
             tokio::select! {
                 message = messages.recv() => match message {

@@ -32,7 +32,8 @@ use tokio::sync::{Notify, mpsc, watch};
 /// Messages and states that wait for the actor.
 const QUEUE: usize = 64;
 
-/// Runs the agent of one node until SIGTERM or SIGINT. Shims and ranks go on without it.
+/// Runs the agent of one node until SIGTERM or SIGINT, or until SIGHUP, which says that another agent of
+/// the node follows at once. Shims and ranks go on without it; what waits for a rank only after SIGHUP.
 pub fn run(config: AgentConfig) -> anyhow::Result<()> {
     let dir = NodeDir(config.dir.clone());
     dir.create()?;
@@ -74,6 +75,7 @@ fn next_incarnation(dir: &NodeDir) -> anyhow::Result<u64> {
 async fn serve(config: AgentConfig, dir: NodeDir, incarnation: u64) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let control = Arc::new(Control::new(config.server.clone())?);
     let reconnected = Arc::new(Notify::new());
     let (standing, standing_seen) = watch::channel(Arc::new(Standing::default()));
@@ -107,14 +109,18 @@ async fn serve(config: AgentConfig, dir: NodeDir, incarnation: u64) -> anyhow::R
     if let Some(health) = health {
         tasks.spawn(crate::health::tell(health, found.clone(), is_mended));
     }
-    tokio::select! {
+    let another_follows = tokio::select! {
         () = actor.run(messages_read) => bail!("the agent lost its own tasks"),
         Some(ended) = tasks.join_next() => {
             ended.context("a task of the agent failed")?;
             bail!("a task of the agent ended");
         }
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        _ = hang_up.recv() => true,
+    };
+    if !another_follows {
+        actor.end_with_standbys().await;
     }
     tracing::info!("agent stopped; what it started goes on");
     Ok(())

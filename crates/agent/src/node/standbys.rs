@@ -15,11 +15,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Of what a process said last, so much is looked at, and so much told.
 const LAST_BYTES: u64 = 4096;
 const LAST_CHARS: usize = 200;
+/// For the end of all that waits, when the agent ends. Whoever stops an agent gives it longer than this.
+const END_MAX: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) struct Standby {
@@ -123,6 +126,35 @@ impl Actor {
             self.on_stand_down(id);
         }
         !living.is_empty()
+    }
+
+    /// The agent ends, and nobody follows who would take over what waits here. Returns when nothing of it
+    /// lives any more, or after a while: its shims have been told then.
+    pub(super) async fn end_with_standbys(&mut self) {
+        // It is asked for again, of whoever is here next.
+        self.standbys.postponed.clear();
+        if !self.end_standbys() {
+            return;
+        }
+        // What becomes of attempts meanwhile is found by the next agent, as after any end of this one.
+        // Nothing is reported either: a control plane would take it for a failure of the processes.
+        let end = async {
+            while self.standbys.living().next().is_some() {
+                tokio::select! {
+                    Some((whose, event)) = self.shim_events_read.recv() => match whose {
+                        Whose::Standby(id) => self.on_standby_shim(id, event),
+                        Whose::Attempt(_) => {}
+                    },
+                    Some(whose) = self.swept_read.recv() => match whose {
+                        Whose::Standby(id) => self.on_standby_swept(id),
+                        Whose::Attempt(_) => {}
+                    },
+                }
+            }
+        };
+        if tokio::time::timeout(END_MAX, end).await.is_err() {
+            tracing::warn!("processes that wait for a rank have not ended yet");
+        }
     }
 
     /// Ends what waits here and is in the way of a launch. Whether there was any.

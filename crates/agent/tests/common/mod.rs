@@ -83,6 +83,13 @@ impl Node {
         agent.wait().unwrap();
     }
 
+    /// Tells the agent to end with a signal, and waits until it has.
+    pub fn end_agent(&mut self, signal: rustix::process::Signal) {
+        let mut agent = self.agent.take().unwrap();
+        kill(agent.id(), signal);
+        assert!(agent.wait().unwrap().success(), "it ends as it should");
+    }
+
     /// What a burn-in and the checks of the machine are from now on: a shell script, which finds
     /// their words in its arguments.
     pub fn tool(&self, script: &str) {

@@ -1,7 +1,7 @@
 use crate::failure::{Exit, Failure};
 use crate::fleet_file;
 use crate::local::nodes::{self, Wanted};
-use crate::local::{self, Local, Options};
+use crate::local::{self, Ending, Local, Options};
 use crate::render::number::counted;
 use crate::{output, remedies_file, state};
 use clap::Args;
@@ -70,9 +70,11 @@ pub async fn run(args: UpArgs) -> Result<(), Failure> {
     })
     .await?;
     let result = serve(&local, &folder, &mut signals).await;
-    let alive = local.client.status().await.map_or(0, |status| status.jobs_alive);
-    local.stop().await;
-    local::say_what_runs_on(alive);
+    let alive = local.client.status().await.map(|status| status.jobs_alive);
+    // Jobs that run on are for the next control plane, and so is what waits for their ranks.
+    let is_over = alive.as_ref().is_ok_and(|&alive| alive == 0);
+    local.stop(if is_over { Ending::ForGood } else { Ending::OthersFollow }).await;
+    local::say_what_runs_on(alive.unwrap_or(0));
     result
 }
 

@@ -1,13 +1,14 @@
 //! Keeps one agent process alive for each node of the fleet on this machine.
 //!
 //! An agent that dies is started again. One that lives already, because whoever started it was
-//! killed, is left alone and watched: two agents never serve one node. Agents are told to stop
-//! with SIGTERM; the ranks of their node run on.
+//! killed, is left alone and watched: two agents never serve one node. When agents are told to
+//! stop, the ranks of their node run on.
 
 use super::{lock, trace};
 use crate::failure::{Exit, Failure};
 use crate::state;
 use lindos_model::NodeSpec;
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -26,6 +27,24 @@ const WELL: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(200);
 /// Before an agent that was told to stop is killed.
 const STOP: Duration = Duration::from_secs(5);
+
+/// What agents are told when they are to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nobody is known to follow: what waits on their nodes for a rank ends with them.
+    ForGood,
+    /// Others will follow soon, and take over what waits.
+    OthersFollow,
+}
+
+impl Ending {
+    fn signal(self) -> Signal {
+        match self {
+            Ending::ForGood => Signal::TERM,
+            Ending::OthersFollow => Signal::HUP,
+        }
+    }
+}
 
 /// Nodes that are being fenced: no agent is started there meanwhile.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +65,7 @@ impl Fencing {
 }
 
 pub struct Agents {
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Ending>>,
     tasks: JoinSet<()>,
     folders: Vec<PathBuf>,
 }
@@ -59,7 +78,7 @@ impl Agents {
         fencing: &Fencing,
         health: bool,
     ) -> Result<Agents, Failure> {
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = watch::channel(None);
         let mut tasks = JoinSet::new();
         let mut folders = Vec::new();
         // Of all that this machine plays, one speaks for its health; always the same one.
@@ -88,15 +107,15 @@ impl Agents {
     }
 
     /// Stops every agent, and waits until all are gone. The ranks run on.
-    pub async fn stop(mut self) {
-        self.stop.send_replace(true);
+    pub async fn stop(mut self, ending: Ending) {
+        self.stop.send_replace(Some(ending));
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Tells every agent to stop, and waits for none.
+    /// Tells every agent to stop for good, and waits for none.
     pub fn abandon(&self) {
         for folder in &self.folders {
-            lock::terminate(folder);
+            lock::signal(folder, Ending::ForGood.signal());
         }
     }
 }
@@ -111,9 +130,9 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn keep(self, mut stopping: watch::Receiver<bool>) {
+    async fn keep(self, mut stopping: watch::Receiver<Option<Ending>>) {
         let mut wait = RESTART;
-        while !*stopping.borrow() {
+        while stopping.borrow().is_none() {
             if self.fencing.is_under_way(&self.node.name) {
                 pause(LOOK, &mut stopping).await;
                 continue;
@@ -138,19 +157,20 @@ impl Keeper {
     }
 
     /// Until the agent that is not our child is gone.
-    async fn watch_another(&self, stopping: &mut watch::Receiver<bool>) {
-        while lock::holder(&self.folder).is_some() && !*stopping.borrow() {
+    async fn watch_another(&self, stopping: &mut watch::Receiver<Option<Ending>>) {
+        while lock::holder(&self.folder).is_some() && stopping.borrow().is_none() {
             pause(LOOK, stopping).await;
         }
+        let Some(ending) = *stopping.borrow() else { return };
         let told_at = Instant::now();
-        lock::terminate(&self.folder);
+        lock::signal(&self.folder, ending.signal());
         while lock::holder(&self.folder).is_some() && told_at.elapsed() < STOP {
             tokio::time::sleep(LOOK / 4).await;
         }
     }
 
     /// Until our own agent is gone.
-    async fn run_one(&self, stopping: &mut watch::Receiver<bool>) {
+    async fn run_one(&self, stopping: &mut watch::Receiver<Option<Ending>>) {
         let mut child = match self.spawn() {
             Ok(child) => child,
             Err(failure) => {
@@ -158,19 +178,17 @@ impl Keeper {
                 return;
             }
         };
-        tokio::select! {
+        let ending = tokio::select! {
             status = child.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |s| s.to_string());
                 tracing::warn!(node = self.node.name, status, "the agent died");
                 return;
             }
-            _ = stopping.wait_for(|&stop| stop) => {}
-        }
-        if let Some(pid) =
-            child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
-        {
+            ending = told_to_stop(stopping) => ending,
+        };
+        if let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
             // Ours, and not waited for yet: the number cannot be anybody else's.
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = kill_process(pid, ending.signal());
         }
         if tokio::time::timeout(STOP, child.wait()).await.is_err() {
             tracing::warn!(node = self.node.name, "the agent does not stop; killing it");
@@ -208,6 +226,12 @@ impl Keeper {
 }
 
 /// Waits, but not longer than until the stop.
-async fn pause(span: Duration, stopping: &mut watch::Receiver<bool>) {
-    let _ = tokio::time::timeout(span, stopping.wait_for(|&stop| stop)).await;
+async fn pause(span: Duration, stopping: &mut watch::Receiver<Option<Ending>>) {
+    let _ = tokio::time::timeout(span, told_to_stop(stopping)).await;
+}
+
+/// Resolves when agents are to stop. When whoever could say so is gone, that is so for good.
+async fn told_to_stop(stopping: &mut watch::Receiver<Option<Ending>>) -> Ending {
+    let told = stopping.wait_for(Option::is_some).await;
+    told.ok().and_then(|ending| *ending).unwrap_or(Ending::ForGood)
 }

@@ -23,14 +23,14 @@ pub fn holder(node_folder: &Path) -> Option<Holder> {
     Some(Holder { pid })
 }
 
-/// Tells the agent in this folder to stop, wherever it came from. A process that took over its
+/// Sends a signal to the agent in this folder, wherever it came from. A process that took over its
 /// number meanwhile is not touched: the lock is looked at again once the process is pinned.
-pub fn terminate(node_folder: &Path) {
+pub fn signal(node_folder: &Path, signal: Signal) {
     let Some(Holder { pid: Some(number) }) = holder(node_folder) else { return };
     let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else { return };
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
     if holder(node_folder) == Some(Holder { pid: Some(number) }) {
-        let _ = pidfd_send_signal(process, Signal::TERM);
+        let _ = pidfd_send_signal(process, signal);
     }
 }
 

@@ -10,6 +10,7 @@ pub mod trace;
 
 use crate::failure::{Exit, Failure};
 use crate::{output, policy_file, state};
+pub use agents::Ending;
 pub use lock::holder;
 
 use agents::{Agents, Fencing};
@@ -144,8 +145,8 @@ impl Local {
     }
 
     /// Stops agents and control plane; ranks run on.
-    pub async fn stop(self) {
-        self.agents.stop().await;
+    pub async fn stop(self, ending: Ending) {
+        self.agents.stop(ending).await;
         self.server.stop().await;
     }
 

@@ -22,7 +22,7 @@ pub struct Wanted {
     pub gpus: u16,
 }
 
-/// What the job needs and one spare, or what was asked for; refused if it is more than this
+/// What the job needs with its own spares, and one more; or what was asked for; refused if it is more than this
 /// machine should carry, or if the job would never fit.
 pub fn wanted(spec: &JobSpec, nodes: Option<u32>, gpus: Option<u16>) -> Result<Wanted, Failure> {
     let ranks = u64::from(spec.nodes) * u64::from(spec.ranks_per_node);
@@ -42,7 +42,7 @@ pub fn wanted(spec: &JobSpec, nodes: Option<u32>, gpus: Option<u16>) -> Result<W
         ));
     }
     let wanted = Wanted {
-        nodes: nodes.unwrap_or(spec.nodes.saturating_add(SPARES)),
+        nodes: nodes.unwrap_or(spec.nodes.saturating_add(spec.spares).saturating_add(SPARES)),
         gpus: gpus.unwrap_or(spec.gpus_per_node),
     };
     check_count(u64::from(wanted.nodes))?;

@@ -38,9 +38,22 @@ impl Lab {
 
     /// A job whose ranks run this shell script; its output `step N loss X` is progress.
     pub fn job(&self, name: &str, nodes: u32, script: &str, more: &str) -> PathBuf {
+        self.job_of(name, &format!("nodes = {nodes}\ngpus_per_node = 1"), script, more)
+    }
+
+    /// The same of so many replicas of one rank each, of which all but one are enough.
+    pub fn job_of_replicas(&self, name: &str, replicas: u32, script: &str) -> PathBuf {
+        let least = replicas - 1;
+        let gang = format!(
+            "nodes = {replicas}\ngpus_per_node = 1\nreplicas = {replicas}\nmin_replicas = {least}"
+        );
+        self.job_of(name, &gang, script, "")
+    }
+
+    /// The same with this gang.
+    pub fn job_of(&self, name: &str, gang: &str, script: &str, more: &str) -> PathBuf {
         let text = format!(
-            "name = \"{name}\"\ncommand = [\"sh\", \"-c\", '''{script}''']\n[gang]\nnodes = {nodes}\n\
-             gpus_per_node = 1\n[progress]\n\
+            "name = \"{name}\"\ncommand = [\"sh\", \"-c\", '''{script}''']\n[gang]\n{gang}\n[progress]\n\
              pattern = 'step (?<step>\\d+) loss (?<loss>[0-9.]+)'\n{more}"
         );
         self.write(&format!("{name}.toml"), text)
@@ -315,6 +328,14 @@ pub fn steps(steps: u32, every: &str) -> String {
     format!(
         "i=0; while [ $i -lt {steps} ]; do i=$((i+1)); echo \"step $i loss $((1000-i)).5\"; \
          sleep {every}; done"
+    )
+}
+
+/// Ten steps a second until there is this file.
+pub fn steps_until(file: &Path) -> String {
+    format!(
+        "i=0; until test -e {}; do i=$((i+1)); echo \"step $i loss $((1000-i)).5\"; sleep 0.1; done",
+        file.display()
     )
 }
 

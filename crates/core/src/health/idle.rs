@@ -2,7 +2,7 @@
 //!
 //! A node goes on being free meanwhile: whoever wants it has it at once, and it is tried again later.
 //! One that fails is condemned. The work is bounded: at most [`LOOKS_MAX`] nodes are looked at a time,
-//! and not more often than every [`LOOK_EVERY`].
+//! and not more often than every [`LOOK_EVERY`], or what is asked for if that is less.
 
 use super::ladder::Urgency;
 use super::trial::failed_class;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 const LOOK_EVERY: Millis = Millis::from_secs(60);
+const LOOK_EVERY_MIN: Millis = Millis::from_secs(1);
 const LOOKS_MAX: usize = 1024;
 /// A node that was busy is looked at again after this part of the time between two burn-ins.
 const AGAIN: u64 = 16;
@@ -67,7 +68,8 @@ impl Core {
     }
 
     fn arm_idle(&mut self) {
-        let due = self.idle.due.first().map(|&(at, _)| at.max(self.now + LOOK_EVERY));
+        let every = Millis(self.idle_every()).clamp(LOOK_EVERY_MIN, LOOK_EVERY);
+        let due = self.idle.due.first().map(|&(at, _)| at.max(self.now + every));
         let overdue = self.idle.under_way.values().map(|&(_, until)| until).min();
         let next = due.into_iter().chain(overdue).min();
         if let Some(at) = next {

@@ -1,7 +1,7 @@
 //! `lindos bench agent`: what an agent costs its node while nothing happens.
 
 use crate::failure::{Exit, Failure};
-use crate::local::{Local, Options, nodes};
+use crate::local::{Ending, Local, Options, nodes};
 use crate::render::table::pairs;
 use crate::{output, state};
 use clap::Args;
@@ -62,7 +62,7 @@ pub async fn agent(args: AgentBenchArgs) -> Result<(), Failure> {
     };
     let local = Local::start(options, |known| Ok(nodes::fleet(known, wanted))).await?;
     let result = measure(&args, &local).await;
-    local.stop().await;
+    local.stop(Ending::ForGood).await;
     // What cannot be removed now is the system's to clean.
     let _ = std::fs::remove_dir_all(&folder);
     let result = result?;

@@ -11,7 +11,7 @@ use crate::commands::up::{Signals, control_plane_died};
 use crate::connect::{Target, named_client};
 use crate::failure::{Exit, Failure};
 use crate::job_file::{self, Job};
-use crate::local::{self, Local, Options, nodes};
+use crate::local::{self, Ending, Local, Options, nodes};
 use crate::render::number::counted;
 use crate::{output, remedies_file, state};
 use clap::Args;
@@ -28,7 +28,7 @@ pub struct RunArgs {
     file: PathBuf,
     #[command(flatten)]
     target: Target,
-    /// Nodes of the fleet on this machine [default: the job's, and one spare]
+    /// Nodes of the fleet on this machine [default: the job's, its spares, and one more]
     #[arg(long, value_name = "N")]
     nodes: Option<u32>,
     /// GPUs of each of its nodes [default: the job's]
@@ -94,7 +94,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         }
     }
     let alive = local.client.status().await.map_or(0, |status| status.jobs_alive);
-    local.stop().await;
+    local.stop(Ending::ForGood).await;
     local::say_what_runs_on(alive);
     result
 }
