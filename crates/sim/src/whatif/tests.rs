@@ -94,25 +94,30 @@ fn a_recording_replays_to_what_was_played() {
 #[test]
 fn the_twin_lives_a_recording_again_to_the_millisecond() {
     let lives = [
-        ("none", 1),
-        ("rsc-1", 1),
-        ("rsc-1", 2),
-        ("rsc-1", 3),
-        ("delta-h100", 1),
-        ("delta-h100", 2),
-        ("delta-h100", 3),
+        ("none", "6.0", 1),
+        ("rsc-1", "6.0", 1),
+        ("rsc-1", "6.0", 2),
+        ("rsc-1", "6.0", 3),
+        // Nodes are taken out for the faults of jobs alone.
+        ("rsc-1", "20.0", 2),
+        ("rsc-1", "20.0", 11),
+        ("delta-h100", "6.0", 1),
+        ("delta-h100", "6.0", 2),
+        ("delta-h100", "6.0", 3),
     ];
     let mut kinds = std::collections::BTreeMap::new();
-    for (profile, seed) in lives {
-        let (disk, _) = recorded(&scenario(profile), seed);
+    for (profile, scale, seed) in lives {
+        let text = scenario_text(profile).replace("scale = 6.0", &format!("scale = {scale}"));
+        let (disk, _) = recorded(&parse(&text), seed);
         let (history, _) = history(&disk);
         kinds.extend(history.incidents_by_kind());
         assert!(history.unplayed.is_empty(), "{profile} {seed}: {:?}", history.unplayed);
         let again = unchanged(&history);
-        assert_eq!(again, history.tale, "{profile} {seed}");
+        assert_eq!(again, history.tale, "{profile} {scale} {seed}");
     }
     let kinds: Vec<&str> = kinds.into_keys().collect();
-    assert_eq!(kinds, ["found by a check", "hang", "node silent", "rank ended"]);
+    let all = ["found by a check", "hang", "node silent", "rank ended", "taken out"];
+    assert_eq!(kinds, all);
 }
 
 #[test]
