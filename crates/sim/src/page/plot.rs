@@ -33,10 +33,9 @@ impl Axis {
         let step = nice_step(((high - low) / count as f64).max(high.abs() * 1e-6));
         let (first, last) =
             ((low / step).floor(), (high / step).ceil().max((low / step).floor() + 1.0));
-        let digits = (-step.log10().floor()).clamp(0.0, 6.0) as usize;
         let ticks = (0..=(last - first) as usize).map(|index| {
             let value = (first + index as f64) * step;
-            (value, if digits == 0 { number(value) } else { format!("{value:.digits$}") })
+            (value, number(value, step))
         });
         Axis {
             label: label.to_string(),
@@ -53,7 +52,7 @@ impl Axis {
         let steps = (most / step).ceil().max(1.0) as usize;
         let ticks = (0..=steps).map(|index| {
             let value = index as f64 * step;
-            (value, number(value))
+            (value, if index == 0 { "0".to_string() } else { number(value, step) })
         });
         Axis {
             label: label.to_string(),
@@ -85,10 +84,11 @@ fn nice_step(step: f64) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
-/// A tick's number, without needless digits, thousands set apart.
-fn number(value: f64) -> String {
-    if value.abs() < 10.0 && value.fract().abs() > 1e-9 {
-        return format!("{value:.1}");
+/// A tick's number, as exact as the step between two, thousands set apart.
+fn number(value: f64, step: f64) -> String {
+    let places = (-step.log10().floor()).clamp(0.0, 6.0) as usize;
+    if places > 0 {
+        return format!("{value:.places$}");
     }
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -263,6 +263,9 @@ mod tests {
             ["0", "1\u{202f}000", "2\u{202f}000", "3\u{202f}000", "4\u{202f}000", "5\u{202f}000"]
         );
         assert_eq!(Axis::from_zero("share", 1.0, 5).ticks[1].1, "0.2");
+        let small = Axis::from_zero("hours", 0.08, 4);
+        let ticks: Vec<&str> = small.ticks.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(ticks, ["0", "0.02", "0.04", "0.06", "0.08"]);
         assert!(Axis::from_zero("nothing", 0.0, 5).to > 0.0);
     }
 

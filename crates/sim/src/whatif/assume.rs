@@ -130,7 +130,7 @@ fn repairs(history: &History) -> String {
     }
     let mut text = format!(
         " Checks find what they found ({findings}), and Lindos decides anew what to do about it. What \
-         it orders ends as it did on record and after as long ({tickets} nodes were taken out)"
+         it orders ends as it did on record and after as long (nodes taken out: {tickets})"
     );
     if let Some(after) = history.usual.by_hand.and_then(|person| person.after) {
         let _ = write!(

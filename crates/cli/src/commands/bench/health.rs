@@ -21,8 +21,8 @@ const FIGURES: [(&str, &str, &str); 6] = [
     ("cordons_per_s", "nodes taken out", "/s"),
     ("cordon_idle_us", "  an idle one", "us"),
     ("cordon_busy_us", "  one with jobs", "us"),
-    ("leave_us", "  its jobs go on elsewhere", "us"),
-    ("mend_us", "  mended, proved and back", "us"),
+    ("leave_us", "  its jobs leave", "us"),
+    ("mend_us", "  mended and back", "us"),
     ("round_trips_per_s", "out and back", "/s"),
 ];
 

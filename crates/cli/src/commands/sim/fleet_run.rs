@@ -121,7 +121,8 @@ struct JobResult<'r> {
     interruptions: u64,
     replicas_lost: u64,
     stops: u64,
-    steps: u64,
+    /// That it is to make, and that it has made and saved.
+    steps_wanted: u64,
     steps_saved: u64,
     submitted_ms: u64,
     started_ms: Option<u64>,
@@ -192,7 +193,7 @@ impl<'r> JobResult<'r> {
             interruptions: outcome.tally.interruptions,
             replicas_lost: outcome.tally.replicas_lost,
             stops: outcome.tally.stops,
-            steps: job.steps,
+            steps_wanted: job.steps,
             steps_saved: outcome.steps_saved,
             submitted_ms: outcome.submitted.0,
             started_ms: outcome.started.map(|at| at.0),

@@ -110,7 +110,7 @@ fn text(result: &SoakResult) -> String {
          {:>16} faults\n\
          {:>16.1} node-years\n\
          {:>16.0} seconds on {} threads\n\
-         {:>16} violations\n",
+         {:>16} {}\n",
         result.cases,
         result.first_seed,
         result.nodes_max,
@@ -119,7 +119,8 @@ fn text(result: &SoakResult) -> String {
         result.node_years,
         result.wall_s,
         result.threads,
-        result.violations
+        result.violations,
+        if result.violations == 1 { "violation" } else { "violations" }
     )
 }
 

@@ -65,10 +65,11 @@ fn about(told: &Told) -> String {
         (
             "fleet",
             format!(
-                "{} nodes, {} GPUs; {} jobs",
+                "{} nodes, {} GPUs; {} {}",
                 grouped(history.nodes.len() as u64),
                 grouped(history.gpus()),
-                grouped(history.jobs.len() as u64)
+                grouped(history.jobs.len() as u64),
+                if history.jobs.len() == 1 { "job" } else { "jobs" }
             ),
         ),
         ("faults", kinds),
