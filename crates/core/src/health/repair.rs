@@ -150,12 +150,8 @@ impl Core {
         self.kept_in.remove(&node);
         self.fleet.interrupt(node);
         // It makes room for nobody: what waits is told anew a little later, once for all nodes that go
-        // in the meantime. Unless somebody counts on this one.
-        if self.fleet.node(node).is_open() {
-            self.wake_by(self.now + REPLAN);
-        } else {
-            self.must_schedule = true;
-        }
+        // in the meantime.
+        self.wake_by(self.now + REPLAN);
         self.last_ticket += 1;
         let number = self.last_ticket;
         let health = self.health.entry(node).or_default();
