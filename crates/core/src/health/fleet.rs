@@ -176,11 +176,21 @@ impl Glance {
     }
 }
 
-/// How many nodes are out below each vertex, and of each design.
+/// How many nodes are out below each vertex, by its number, and of each design.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct OutCounts {
-    below: BTreeMap<VertexId, u32>,
+    below: Vec<u32>,
     of_design: BTreeMap<String, u32>,
+}
+
+impl OutCounts {
+    fn below(&mut self, vertex: VertexId) -> &mut u32 {
+        let index = vertex as usize;
+        if index >= self.below.len() {
+            self.below.resize(index + 1, 0);
+        }
+        &mut self.below[index]
+    }
 }
 
 /// All nodes, and the sums over them that must not cost a pass.
@@ -374,7 +384,7 @@ impl Fleet {
             }
         };
         for vertex in self.index.tree().above(id) {
-            change(self.out.below.entry(vertex).or_default());
+            change(self.out.below(vertex));
         }
         let design = &self.nodes[id.index()].spec.platform;
         match self.out.of_design.get_mut(design) {
@@ -396,7 +406,7 @@ impl Fleet {
 
     /// Nodes that are out below a vertex.
     pub fn out_below(&self, vertex: VertexId) -> u32 {
-        self.out.below.get(&vertex).copied().unwrap_or(0)
+        self.out.below.get(vertex as usize).copied().unwrap_or(0)
     }
 
     /// Nodes of a design that are out.
@@ -447,7 +457,7 @@ impl Fleet {
         let mut counts = OutCounts::default();
         for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.out.is_some()) {
             for vertex in self.index.tree().above(NodeId(index as u32)) {
-                *counts.below.entry(vertex).or_default() += 1;
+                *counts.below(vertex) += 1;
             }
             *counts.of_design.entry(node.spec.platform.clone()).or_default() += 1;
         }
@@ -585,10 +595,14 @@ impl Fleet {
         assert_eq!(columns, self.columns, "the fleet's columns are not the sum of its nodes");
         assert_eq!((whole, whole_gpus), (self.whole_free, self.whole_free_gpus));
         assert_eq!(self.by_name.len(), self.nodes.len());
-        let mut counted = self.out.clone();
-        counted.below.retain(|_, count| *count > 0);
-        counted.of_design.retain(|_, count| *count > 0);
-        assert_eq!(counted, self.counted_out(), "nodes that are out were miscounted");
+        let without_zeros = |mut counts: OutCounts| {
+            let last = counts.below.iter().rposition(|&count| count > 0);
+            counts.below.truncate(last.map_or(0, |last| last + 1));
+            counts.of_design.retain(|_, count| *count > 0);
+            counts
+        };
+        let counted = without_zeros(self.counted_out());
+        assert_eq!(without_zeros(self.out.clone()), counted, "nodes that are out were miscounted");
         assert_eq!(self.away, self.counted_away(), "who is away is not kept in mind");
         let glances: Vec<Glance> = self.nodes.iter().map(Glance::at).collect();
         assert_eq!(self.glances, glances, "a glance shows what is not so");

@@ -101,10 +101,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Nothing that Lindos itself does takes time, and an attempt that failed is followed by the
-    /// next one at once: a formula knows only what it names.
+    /// Nothing that Lindos itself does takes time, an attempt that failed is followed by the next one at
+    /// once, and no node is out for the faults of its jobs: a formula knows only what it names.
     pub fn without_delays(nodes: u32) -> Stage {
-        let policy = Policy { backoff_base_ms: 0, ..Policy::default() };
+        let repair = Repair { strikes_max: 0, ..Repair::default() };
+        let policy = Policy { backoff_base_ms: 0, repair, ..Policy::default() };
         let delays = Delays { launch: Millis::ZERO, stop: Millis::ZERO, fence: Millis::ZERO };
         Stage { nodes: self::nodes(nodes), policy, delays }
     }
@@ -124,7 +125,7 @@ impl Stage {
             fleet_out_max_percent: 100,
             breaker_nodes: u32::MAX,
             burn_in_ms: 0,
-            ..Repair::default()
+            ..self.policy.repair
         };
         self
     }

@@ -380,13 +380,13 @@ impl World {
             run.broken = true;
         }
         let Some(others) = self.runs.get_mut(&base) else { return };
+        if others.stranded.remove(&replica).is_some() {
+            others.resumed_at = Some(self.now);
+        }
         if others.finished || !others.lost.insert(replica) {
             return;
         }
         others.ready.remove(&replica);
-        if others.stranded.remove(&replica).is_some() {
-            others.resumed_at = Some(self.now);
-        }
         let left = others.replicas - others.lost.len() as u32;
         let was_awaited = others.waits_for.is_some_and(|(silent, _)| silent == replica);
         if left < others.replicas_min {
