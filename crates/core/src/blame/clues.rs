@@ -118,7 +118,7 @@ impl Core {
             _ => {}
         }
         if let Some((silent, last_heard)) = attempt.unheard
-            && may_have_ended(attempt, reason, last_heard)
+            && may_have_ended(attempt, reason, last_heard, self.now)
         {
             let away = self.fleet.away().iter().filter_map(|&node| member_on(node));
             let away: BTreeSet<(u32, NodeId)> = away.collect();
@@ -449,14 +449,18 @@ fn strongest(stall: &Stall) -> Option<(Pick, Vec<Apart>, bool)> {
 }
 
 /// Whether a node that went silent may be why the attempt ended: not if it was heard long after.
-fn may_have_ended(attempt: &Attempt, reason: &EndReason, last_heard: Option<Time>) -> bool {
-    let first_end = rules::blame(attempt).map(|(_, _, end)| end.at);
+fn may_have_ended(
+    attempt: &Attempt,
+    reason: &EndReason,
+    last_heard: Option<Time>,
+    now: Time,
+) -> bool {
     // One that has said itself what was wrong with its program was no victim of anybody.
     if matches!(reason, EndReason::RankExited { .. }) && rules::has_explained_itself(attempt) {
         return false;
     }
-    match (reason, first_end, last_heard) {
-        (EndReason::RankExited { .. }, Some(at), Some(heard)) => heard <= at + rules::SPREAD,
+    match (reason, last_heard) {
+        (EndReason::RankExited { .. }, Some(heard)) => attempt.may_be_why(heard, now),
         _ => true,
     }
 }

@@ -117,7 +117,7 @@ impl Core {
             Some((silent, last_heard))
                 if blamed.charge() == Charge::User
                     && !rules::has_explained_itself(attempt)
-                    && last_heard.is_none_or(|heard| heard <= exit.at + rules::SPREAD) =>
+                    && last_heard.is_none_or(|heard| attempt.may_be_why(heard, self.now)) =>
             {
                 EndReason::NodeSilent { node: name(silent) }
             }

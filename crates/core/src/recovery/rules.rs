@@ -1,9 +1,9 @@
 //! After an attempt has ended: who is to blame, who pays for the retry, and what comes next.
 
-use crate::gang::attempt::Attempt;
+use crate::gang::attempt::{Attempt, Phase};
 use crate::job::Job;
 use lindos_model::reason::Charge;
-use lindos_model::{EndReason, Exit, Millis, NodeId, Policy, Rank, RankExit, SymptomKind};
+use lindos_model::{EndReason, Exit, Millis, NodeId, Policy, Rank, RankExit, SymptomKind, Time};
 
 /// Ends within this time of each other may be one fault that spread: peers of a killed rank lose
 /// their connection and exit by themselves, and their reports may come first.
@@ -31,6 +31,18 @@ pub fn has_explained_itself(attempt: &Attempt) -> bool {
         let said = attempt.evidence.symptoms.get(&rank);
         said.is_some_and(|said| matches!(said.kind, SymptomKind::Program | SymptomKind::Memory))
     })
+}
+
+impl Attempt {
+    /// Whether a node that fell silent may be why ranks have ended: not if it was heard long after that
+    /// was told. Both are by the control plane's clock; when a rank has ended is by its node's.
+    pub fn may_be_why(&self, last_heard: Time, now: Time) -> bool {
+        let told_at = match self.phase {
+            Phase::Stopping { since, .. } => since,
+            _ => now,
+        };
+        last_heard <= told_at + SPREAD
+    }
 }
 
 pub fn is_from_outside(exit: &Exit) -> bool {

@@ -5,8 +5,8 @@ use lindos_model::blame::{Blame, Culprit, Sign};
 use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
 use lindos_model::reason::Charge;
 use lindos_model::{
-    Activity, Apart, Exit, JobId, JobSpec, JobState, NodeId, Rank, StackPlace, Stacks, Stall,
-    Symptom, SymptomKind, TrailKind,
+    Activity, Apart, Exit, JobId, JobSpec, JobState, Millis, NodeId, Rank, StackPlace, Stacks,
+    Stall, Symptom, SymptomKind, Time, TrailKind,
 };
 
 fn verdicts(story: &Story, id: JobId) -> Vec<(Blame, Charge)> {
@@ -325,4 +325,36 @@ fn the_rank_that_is_not_in_the_collective_is_to_blame_for_a_hang() {
     assert_eq!(blame.culprit, Culprit::Node(name), "{blame}");
     let first = &blame.clues[0].sign;
     assert!(matches!(first, Sign::OutsideCollective { rank: Rank(17), .. }), "{blame}");
+}
+
+/// Two nodes train, by clocks that are `behind` the control plane's. The ranks of one end, and the other
+/// is heard last so long after that was told, and then no more.
+fn falls_silent(behind: u64, heard_after: u64) -> (Blame, Charge) {
+    let mut story = Story::of(3);
+    let id = story.run(job(2));
+    story.wait(60_000);
+    story.step(id, 5);
+    let gang = story.gang(id);
+    let mut ended = story.ended(id, gang[0], &Exit::Code(1), false);
+    for rank in &mut ended.ranks {
+        let exit = rank.exit.as_mut().unwrap();
+        exit.at = Time(exit.at.0 - behind);
+    }
+    story.report(gang[0].0, vec![ended]);
+    story.says(id, 0, SymptomKind::Peer);
+    let heard = story.now + Millis(heard_after);
+    story.wait(heard_after + 5_000);
+    story.silent(gang[1].0, heard);
+    story.fenced(gang[1].0);
+    last(&story, id)
+}
+
+#[test]
+fn a_node_that_fell_silent_is_why_whatever_the_clocks_of_nodes_say() {
+    for behind in [0, 30_000] {
+        let (blame, charge) = falls_silent(behind, 0);
+        assert_eq!(charge, Charge::Infrastructure, "{blame}");
+        let (blame, charge) = falls_silent(behind, 20_000);
+        assert_eq!(charge, Charge::User, "heard long after: {blame}");
+    }
 }
