@@ -101,7 +101,7 @@ fn a_killed_replica_comes_back_and_the_others_never_stop() {
     let who = "echo \"replica $LINDOS_REPLICA of $LINDOS_REPLICAS: rank $RANK of $WORLD_SIZE, \
                $LINDOS_RANK of $LINDOS_WORLD_SIZE\"";
     let end = lab.path("end");
-    let job = lab.job_of_replicas("parts", 3, &format!("{who}; {}", steps_until(&end)));
+    let job = lab.job_of_replicas("parts", 3, &format!("{who}; {}", steps_until(&end)), "");
     let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
     let rank = run.wait_for("rank_started", |line| line["rank"] == 1);
     run.wait_for("progress", |line| line["step"].as_u64() >= Some(5));

@@ -5,7 +5,7 @@ mod support;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::time::{Duration, Instant};
-use support::{Lab, Running, kill, repository};
+use support::{Lab, Running, kill, repository, steps};
 
 /// Four ranks that step one after the other, as a token goes round; whoever waits for it sleeps.
 const RING: &str = "r=$LINDOS_RANK; d=$LINDOS_CHECKPOINT_DIR/$LINDOS_EPOCH; mkdir -p $d; \
@@ -172,7 +172,8 @@ while True:
 fn a_replica_that_keeps_the_others_waiting_is_lost_alone() {
     let lab = Lab::new();
     let script = lab.write("together.py", TOGETHER);
-    let job = lab.job_of_replicas("together", 3, &format!("exec python3 {}", script.display()));
+    let command = format!("exec python3 {}", script.display());
+    let job = lab.job_of_replicas("together", 3, &command, "");
     let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
     let rank = run.wait_for("rank_started", |line| line["rank"] == 1);
     run.wait_for("progress", |line| line["step"].as_u64() >= Some(20));
@@ -192,6 +193,33 @@ fn a_replica_that_keeps_the_others_waiting_is_lost_alone() {
     run.signal(Signal::INT);
     let ended = run.end();
     assert_eq!(ended.code, 130, "{ended:?}");
+    assert!(!ended.stdout.contains("\"fault\""), "{}", ended.stdout);
+    assert_eq!(lab.processes(), Vec::<i32>::new());
+}
+
+#[test]
+fn a_replica_that_stands_still_while_the_others_go_on_is_lost_alone() {
+    let lab = Lab::new();
+    let more = "hang_timeout = \"3s\"\n";
+    let job = lab.job_of_replicas("apart", 3, &steps(100_000, "0.1"), more);
+    let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
+    let rank = run.wait_for("rank_started", |line| line["rank"] == 1);
+    run.wait_for("progress", |line| line["step"].as_u64() >= Some(20));
+    let before = lab.json(["job", "1"]);
+    kill(i32::try_from(rank["pid"].as_i64().unwrap()).unwrap(), Signal::STOP);
+    let lost = run.wait_for("replica_lost", |_| true);
+    assert_eq!((&lost["replica"], &lost["left"]), (&1.into(), &2.into()), "{lost}");
+    let hang = &lost["reason"]["hang"];
+    assert!(hang["silent"].as_u64() >= Some(3000), "{lost}");
+    run.wait_for("replica_back", |line| line["replica"] == 1);
+    let after = lab.json(["job", "1"]);
+    for other in [0, 2] {
+        assert_eq!(before["ranks"][other]["pid"], after["ranks"][other]["pid"], "it went on");
+    }
+    let step = |job: &Value| job["step"].as_u64().unwrap();
+    assert!(step(&after) >= step(&before) + 20, "it did not wait: {after}");
+    run.signal(Signal::INT);
+    let ended = run.end();
     assert!(!ended.stdout.contains("\"fault\""), "{}", ended.stdout);
     assert_eq!(lab.processes(), Vec::<i32>::new());
 }

@@ -22,8 +22,8 @@ pub struct Wanted {
     pub gpus: u16,
 }
 
-/// What the job needs with its own spares, and one more; or what was asked for; refused if it is more than this
-/// machine should carry, or if the job would never fit.
+/// What the job needs with its own spares, and one more; or what was asked for. Refused if it is
+/// more than this machine should carry, or if the job would never fit.
 pub fn wanted(spec: &JobSpec, nodes: Option<u32>, gpus: Option<u16>) -> Result<Wanted, Failure> {
     let ranks = u64::from(spec.nodes) * u64::from(spec.ranks_per_node);
     if ranks > RANKS_MAX {

@@ -7,7 +7,12 @@ pub fn or_dash<T: ToString>(value: Option<T>) -> String {
 
 /// `1 job`, `2 jobs`
 pub fn counted(count: u32, thing: &str) -> String {
-    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+    format!("{count} {}", plural(u64::from(count), thing))
+}
+
+/// `job`, `jobs`
+pub fn plural(count: u64, thing: &str) -> String {
+    if count == 1 { thing.to_string() } else { format!("{thing}s") }
 }
 
 /// A loss with four digits after the point.

@@ -42,12 +42,12 @@ impl Lab {
     }
 
     /// The same of so many replicas of one rank each, of which all but one are enough.
-    pub fn job_of_replicas(&self, name: &str, replicas: u32, script: &str) -> PathBuf {
+    pub fn job_of_replicas(&self, name: &str, replicas: u32, script: &str, more: &str) -> PathBuf {
         let least = replicas - 1;
         let gang = format!(
             "nodes = {replicas}\ngpus_per_node = 1\nreplicas = {replicas}\nmin_replicas = {least}"
         );
-        self.job_of(name, &gang, script, "")
+        self.job_of(name, &gang, script, more)
     }
 
     /// The same with this gang.

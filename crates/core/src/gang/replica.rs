@@ -98,17 +98,13 @@ impl Core {
         if !(stands && others_go_on && attempt.can_go_on_without(replica, self.now)) {
             return;
         }
-        let attempt = self.attempt_mut(id).expect("it was just there");
+        let attempt = self.attempt_at(id, epoch).expect("it was just there");
         let before = attempt.evidence.stall.replace(stall.clone());
         let reason = EndReason::Hang { last_step: stall.step, silent, timeout };
         self.drop_replica(id, replica, reason, out);
-        if let Some(attempt) = self.attempt_mut(id) {
+        if let Some(attempt) = self.attempt_at(id, epoch) {
             attempt.evidence.stall = before;
         }
-    }
-
-    fn attempt_mut(&mut self, id: JobId) -> Option<&mut Attempt> {
-        self.jobs.get_mut(&id)?.attempt.as_mut()
     }
 
     /// Stops one replica.

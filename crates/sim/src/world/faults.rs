@@ -167,15 +167,9 @@ impl World {
 
     /// A rank stops, and with it all that train with it, or only its replica.
     fn stop_rank(&mut self, job: &str, rank: u32, all_wait: bool) {
-        let Some(&id) = self.submitted.get(job) else { return };
-        let found = self.nodes_of(id).into_iter().find_map(|node| {
-            let mut here = self.nodes[node].attempts.iter();
-            here.find_map(|(&key, attempt)| {
-                let lives = attempt.ranks.iter().any(|it| it.rank.0 == rank && it.exit.is_none());
-                (key.0 == id && lives).then_some((key, attempt.replica))
-            })
-        });
-        let Some((key, replica)) = found else { return };
+        let newest = self.find_rank(job, rank).into_iter().max_by_key(|&(_, key)| key);
+        let Some((node, key)) = newest else { return };
+        let replica = self.nodes[node].attempts[&key].replica;
         let Some(base) = self.runs.get(&key).map(|run| run.base) else { return };
         let Some(run) = self.runs.get_mut(&base) else { return };
         let training = run.training.as_ref().filter(|training| training.ended.is_none());
@@ -190,7 +184,7 @@ impl World {
             let position = run.script.at(training, self.now);
             run.stranded.entry(replica).or_insert((position, rank));
             // Whoever makes no steps where others do may be called slow, too.
-            for node in self.nodes_of(id) {
+            for node in self.nodes_of(key.0) {
                 let is_of_it = |it: &LocalAttempt| it.is_alive() && it.replica == replica;
                 if self.nodes[node].attempts.get(&key).is_some_and(is_of_it) {
                     self.slow_spans.push((node, self.now));
@@ -200,23 +194,30 @@ impl World {
     }
 
     pub(super) fn kill_rank(&mut self, job: &str, rank: u32) {
-        let Some(&id) = self.submitted.get(job) else { return };
         let now = self.now;
-        for node in self.nodes_of(id) {
-            let mut here = self.nodes[node].attempts.iter_mut();
-            let hit = here.find_map(|(key, attempt)| {
-                let (replica, stopping) = (attempt.replica, attempt.stopping);
-                let mut ranks = attempt.ranks.iter_mut();
-                let hit = ranks.find(|r| r.rank.0 == rank && r.exit.is_none())?;
-                (key.0 == id).then_some((*key, replica, stopping, hit))
-            });
-            if let Some((key, replica, stopping, hit)) = hit {
-                hit.exit =
-                    Some(lindos_model::RankExit { exit: Exit::Signal(9), at: now, stopping });
-                self.break_run(key, replica);
-                self.report(node);
-            }
+        for (node, key) in self.find_rank(job, rank) {
+            let attempt = self.nodes[node].attempts.get_mut(&key).expect("it was just found");
+            let (replica, stopping) = (attempt.replica, attempt.stopping);
+            let mut ranks = attempt.ranks.iter_mut();
+            let hit = ranks.find(|it| it.rank.0 == rank).expect("it was just found");
+            hit.exit = Some(lindos_model::RankExit { exit: Exit::Signal(9), at: now, stopping });
+            self.break_run(key, replica);
+            self.report(node);
         }
+    }
+
+    /// Where a rank of a job lives: on more than one node while an old launch of it is not gone.
+    fn find_rank(&self, job: &str, rank: u32) -> Vec<(usize, Key)> {
+        let Some(&id) = self.submitted.get(job) else { return Vec::new() };
+        let lives_in = |attempt: &LocalAttempt| {
+            attempt.ranks.iter().any(|it| it.rank.0 == rank && it.exit.is_none())
+        };
+        let on = |node: usize| {
+            let mut here = self.nodes[node].attempts.iter();
+            let (&key, _) = here.find(|(key, attempt)| key.0 == id && lives_in(attempt))?;
+            Some((node, key))
+        };
+        self.nodes_of(id).into_iter().filter_map(on).collect()
     }
 
     pub(super) fn kill_agent(&mut self, node: &str, back_after: Millis) {

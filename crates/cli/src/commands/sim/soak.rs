@@ -4,6 +4,7 @@ use super::quietly;
 use super::swarm::{parse_plant, shrunk, violation_text, write_case};
 use crate::failure::{Exit, Failure};
 use crate::output;
+use crate::render::number::plural;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use lindos_sim::swarm::{self, SeedResult};
@@ -120,7 +121,7 @@ fn text(result: &SoakResult) -> String {
         result.wall_s,
         result.threads,
         result.violations,
-        if result.violations == 1 { "violation" } else { "violations" }
+        plural(result.violations, "violation")
     )
 }
 

@@ -3,7 +3,7 @@
 use super::Told;
 use crate::output;
 use crate::render::Style;
-use crate::render::number::grouped;
+use crate::render::number::{grouped, plural};
 use crate::render::table::{Builder, pairs};
 use lindos_sim::whatif::assume::{assumptions, calibration};
 use lindos_sim::whatif::compare::{Row, Unit};
@@ -69,7 +69,7 @@ fn about(told: &Told) -> String {
                 grouped(history.nodes.len() as u64),
                 grouped(history.gpus()),
                 grouped(history.jobs.len() as u64),
-                if history.jobs.len() == 1 { "job" } else { "jobs" }
+                plural(history.jobs.len() as u64, "job")
             ),
         ),
         ("faults", kinds),
