@@ -26,7 +26,7 @@ use weigh::Who;
 /// From this on a verdict overturns what the kind of the end says of who pays.
 const OVERTURNS: u8 = 75;
 /// … of a silence, which comes at the same step twice by chance more easily than an end does.
-const OVERTURNS_A_HANG: u8 = 80;
+const OVERTURNS_A_SILENCE: u8 = 80;
 /// More machines than this are no choice between a few.
 const FEW: usize = 4;
 
@@ -45,8 +45,9 @@ impl Verdict {
     /// Who pays: as the kind of the end says, unless the evidence says otherwise.
     pub fn charge(&self, reason: &EndReason) -> Charge {
         let others = 100 - self.user_percent.min(100);
-        let is_hang = matches!(reason, EndReason::Hang { .. });
-        let overturns = if is_hang { OVERTURNS_A_HANG } else { OVERTURNS };
+        // A silence before the first step is one, too.
+        let is_silence = matches!(reason, EndReason::Hang { .. } | EndReason::NoFirstStep { .. });
+        let overturns = if is_silence { OVERTURNS_A_SILENCE } else { OVERTURNS };
         match reason.charge() {
             Charge::User if others >= overturns => Charge::Infrastructure,
             Charge::Infrastructure if self.user_percent >= overturns => Charge::User,

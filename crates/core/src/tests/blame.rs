@@ -358,3 +358,27 @@ fn a_node_that_fell_silent_is_why_whatever_the_clocks_of_nodes_say() {
         assert_eq!(charge, Charge::User, "heard long after: {blame}");
     }
 }
+
+#[test]
+fn a_start_that_comes_to_no_step_is_charged_to_the_job_only_when_it_goes_on_so() {
+    let mut story = Story::of(2);
+    let startup_timeout = Some(Millis(60_000));
+    let id = story.submit(JobSpec { startup_timeout, ..job(2) });
+    for _ in 0..3 {
+        story.all_up(id);
+        while story.state(id) == JobState::Running {
+            story.wait(1000);
+        }
+        story.all_end(id, &killed(), true);
+        while story.state(id) == JobState::Queued {
+            story.wait(1000);
+        }
+    }
+    let charges: Vec<Charge> = verdicts(&story, id).into_iter().map(|(_, charge)| charge).collect();
+    assert_eq!(
+        charges,
+        [Charge::Infrastructure, Charge::Infrastructure, Charge::User],
+        "{:?}",
+        verdicts(&story, id)
+    );
+}
