@@ -89,9 +89,12 @@ impl Core {
         reason: &EndReason,
     ) -> Gathered {
         let size = members.len() as u64;
+        let is_hang = matches!(reason, EndReason::Hang { .. });
+        // Where all ranks have ended well, nobody is held up.
         let member_on = |node: NodeId| {
             let member = self.fleet.allocation_of(node, job.id)?.member;
-            members.contains(&(member as usize)).then_some((member, node))
+            let is_done = is_hang && attempt.has_done_its_part(member as usize);
+            (members.contains(&(member as usize)) && !is_done).then_some((member, node))
         };
         let (scales, clues, places) = (Scales::of_gang(size), Vec::new(), Vec::new());
         let has_lost_a_peer =
@@ -152,7 +155,7 @@ impl Core {
         let known = &self.conspicuous;
         let conspicuous: BTreeSet<NodeId> = if members.len() < known.count() {
             let nodes = attempt.members[members.clone()].iter().map(|member| member.node);
-            nodes.filter(|&node| known.has(node)).collect()
+            nodes.filter(|&node| known.has(node) && member_on(node).is_some()).collect()
         } else {
             known.iter().filter(|&node| member_on(node).is_some()).collect()
         };
@@ -478,6 +481,10 @@ fn is_alike(one: &EndReason, other: &EndReason) -> bool {
 impl Attempt {
     pub fn node_of_rank(&self, rank: Rank) -> Option<NodeId> {
         self.members.get(self.member_of_rank(rank)).map(|member| member.node)
+    }
+
+    fn has_done_its_part(&self, member: usize) -> bool {
+        self.members[member].succeeded == self.ranks_per_node
     }
 
     fn member_of_rank(&self, rank: Rank) -> usize {

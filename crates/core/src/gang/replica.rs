@@ -5,8 +5,8 @@
 //! as near as can be, and it is launched under the job's next epoch; its first step shows that it is
 //! back. The others never stop, but for the step that was under way.
 //!
-//! When all of them fall silent, and what is seen of the ranks points at one replica, that one is
-//! dropped like one that has failed. So is one that alone stands still, where the others can go on
+//! When all of them fall silent, and what is seen of the ranks points at one replica, or only one has
+//! not ended well, that one is dropped like one that has failed. So is one that alone stands still, where the others can go on
 //! without it and do.
 //!
 //! The whole attempt is stopped instead when fewer replicas than the job's least would be left, or
@@ -49,7 +49,8 @@ impl Core {
         if attempt.replicas.len() < 2 || attempt.is_regrouping {
             return None;
         }
-        let replica = self.replica_to_blame(&self.jobs[&id], attempt, reason)?;
+        let pointed_at = || self.replica_to_blame(&self.jobs[&id], attempt, reason);
+        let replica = attempt.last_to_end().or_else(pointed_at)?;
         attempt.can_go_on_without(replica, self.now).then_some(replica)
     }
 
@@ -320,6 +321,17 @@ impl Attempt {
     /// Whether a silence is one of all replicas, and not of one that the others go on without.
     fn stands_still(&self, reason: &EndReason, now: Time) -> bool {
         matches!(reason, EndReason::Hang { silent, .. } if now.since(self.sign_at) >= *silent)
+    }
+
+    /// The only replica that has not ended well, where others have.
+    fn last_to_end(&self) -> Option<usize> {
+        let all = self.ranks_in_replica();
+        let launched = self.replicas.iter().enumerate();
+        let launched = launched.filter(|(_, it)| it.state == ReplicaState::Launched);
+        let (done, left): (Vec<_>, Vec<_>) =
+            launched.partition(|(_, it)| it.tally.succeeded == all);
+        let is_last = left.len() == 1 && !done.is_empty();
+        left.first().filter(|_| is_last).map(|&(index, _)| index)
     }
 
     pub(crate) fn can_go_on_without(&self, index: usize, now: Time) -> bool {

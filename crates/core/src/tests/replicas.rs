@@ -16,7 +16,11 @@ fn replicated(nodes: u32, replicas: u32, replicas_min: u32) -> JobSpec {
 
 /// Four replicas of two nodes each train on a fleet of ten; step 1 was told at 10 s.
 fn training(replicas_min: u32) -> (Story, JobId) {
-    let mut story = Story::of(10);
+    training_under(Policy::default(), replicas_min)
+}
+
+fn training_under(policy: Policy, replicas_min: u32) -> (Story, JobId) {
+    let mut story = Story::under(policy, 10);
     let id = story.submit(replicated(8, 4, replicas_min));
     story.all_up(id);
     story.wait(10_000);
@@ -656,4 +660,38 @@ fn a_replica_that_is_needed_or_says_no_steps_is_not_called_silent() {
         assert_eq!(story.orders(), "");
         assert_eq!(story.column(Column::Detect), 0);
     }
+}
+
+#[test]
+fn the_replica_that_does_not_end_where_the_others_have_is_lost_and_no_lemon_that_has_ended() {
+    let repair = Repair { strikes_max: 0, ..Repair::default() };
+    let policy = Policy { repair, ..Policy::default() };
+    let (mut story, id) = training_under(policy, 2);
+    for step in 3..6 {
+        kill_replica(&mut story, id, [0, 1]);
+        story.wait(1000);
+        story.all_up(id);
+        let epoch = story.core.job(id).unwrap().epoch;
+        story.tell(stepped(id, epoch, step));
+    }
+    let gang = story.gang(id);
+    assert_eq!(story.core.health(gang[0]).unwrap().strikes.len(), 3);
+    for &node in &gang[..6] {
+        let ended = story.ended(id, node, &Exit::Code(0), false);
+        story.report(node.0, vec![ended]);
+    }
+    assert_eq!(story.orders(), "", "the last may end at any moment");
+    let since = story.now;
+    while story.orders().is_empty() {
+        story.wait(1000);
+        assert!(story.now.since(since) < Millis(1_000_000), "nobody calls it");
+    }
+    let epoch = story.core.job(id).unwrap().attempt.as_ref().unwrap().epoch;
+    let stop = |node: NodeId| format!("stop {id}/{epoch} on n{node}");
+    assert_eq!(story.orders(), format!("{}, {}", stop(gang[6]), stop(gang[7])));
+    for node in [gang[6], gang[7]] {
+        let stopped = story.ended(id, node, &Exit::Signal(9), true);
+        story.report(node.0, vec![stopped]);
+    }
+    assert_eq!(story.state(id), JobState::Completed, "three of at least two are done");
 }
