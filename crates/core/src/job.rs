@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Past attempts remembered of one job.
 pub const HISTORY_MAX: usize = 100;
+/// The first step of a job that is known to report steps comes within this time.
+const FIRST_STEP: Millis = Millis::from_secs(600);
 /// Checkpoints remembered of one job. A broken loss is told after ten steps in a row, so that no more
 /// than some ten of the newest are spoilt when that is known.
 const CHECKPOINTS_MAX: usize = 16;
@@ -170,6 +172,11 @@ impl Job {
     /// Whether a first step is to be expected at all.
     pub fn is_expected_to_report(&self) -> bool {
         self.reports_steps || self.spec.progress_pattern.is_some()
+    }
+
+    /// How long after a launch the first step may come, if one is to be expected at all.
+    pub fn first_step_within(&self) -> Option<Millis> {
+        self.spec.startup_timeout.or(self.is_expected_to_report().then_some(FIRST_STEP))
     }
 
     /// A checkpoint is durable; whether it is newer than all, and of use.

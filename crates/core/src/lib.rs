@@ -394,6 +394,7 @@ impl Core {
                     self.stop_attempt(job, reason, out);
                 }
             }
+            Timer::Rejoin(job) => self.on_rejoin_overdue(job, out),
             Timer::TimeLimit(job) => {
                 if let Some(reason) = self.on_time_limit(job) {
                     self.stop_attempt(job, reason, out);

@@ -32,6 +32,8 @@ pub enum Timer {
     Idle,
     /// Nodes that have not said that a job's processes wait there are asked again.
     Standby(JobId),
+    /// A replica that was launched again should have told a step by then.
+    Rejoin(JobId),
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -26,6 +26,10 @@ pub enum FaultKind {
         job: String,
         rank: u32,
     },
+    /// The next replica of the job that starts again comes to no first step.
+    HangStart {
+        job: String,
+    },
     /// The agent dies; its ranks live on. It is started again after a while.
     KillAgent {
         node: String,

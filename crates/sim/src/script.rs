@@ -58,7 +58,12 @@ impl Script {
     }
 
     fn starts_in(&self, training: &Training) -> Millis {
-        if training.is_warm { self.startup - self.saved_warm } else { self.startup }
+        self.startup_of(training.is_warm)
+    }
+
+    /// From the last rank's start to the first step.
+    pub fn startup_of(&self, is_warm: bool) -> Millis {
+        if is_warm { self.startup - self.saved_warm } else { self.startup }
     }
 
     /// How far the training is at `now`.

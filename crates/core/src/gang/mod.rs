@@ -30,8 +30,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The first step of a job that is known to report steps comes within this time.
-const FIRST_STEP: Millis = Millis::from_secs(600);
 /// Larger gangs do not tell each rank's start: the trail is for people.
 const RANKS_IN_TRAIL: u32 = 64;
 /// A command that is not answered is sent again after the policy's wait times 1, 2, 4, … up to this.
@@ -165,8 +163,7 @@ impl Core {
             unheard: None,
             evidence: Evidence::default(),
         };
-        let first_step =
-            job.spec.startup_timeout.or(job.is_expected_to_report().then_some(FIRST_STEP));
+        let first_step = job.first_step_within();
         let time_left = job.spec.time_limit.map(|limit| limit - Millis(job.held_ms));
         job.attempt = Some(attempt);
         let advice = self.checkpoint_advice(&self.jobs[&id]);
@@ -509,9 +506,7 @@ impl Core {
             reason.charge() != Charge::Final || matches!(reason, EndReason::RankExited { .. });
         self.judge(id, &reason, is_fault);
         self.all_gpus_wait(id);
-        for timer in [Timer::Hang(id), Timer::FirstStep(id), Timer::TimeLimit(id)] {
-            self.timers.cancel(timer);
-        }
+        self.cancel_deadlines(id);
         self.await_answers(id, nodes);
         if is_fault {
             self.say_fault(id, epoch, step, reason.clone(), out);
@@ -545,13 +540,17 @@ impl Core {
         self.say(Some((id, Some(epoch))), node, what, out);
     }
 
+    /// Nothing is expected of an attempt any more.
+    fn cancel_deadlines(&mut self, id: JobId) {
+        for of in [Timer::Hang, Timer::FirstStep, Timer::Rejoin, Timer::TimeLimit] {
+            self.timers.cancel(of(id));
+        }
+    }
+
     /// Every member of a stopped attempt is gone: nothing of it counts any more.
     pub(crate) fn end_gang(&mut self, id: JobId) {
-        for timer in
-            [Timer::Resend(id), Timer::Hang(id), Timer::FirstStep(id), Timer::TimeLimit(id)]
-        {
-            self.timers.cancel(timer);
-        }
+        self.timers.cancel(Timer::Resend(id));
+        self.cancel_deadlines(id);
         let now = self.now;
         let job = self.jobs.get_mut(&id).expect("its attempt is over");
         job.ledger.accrue(now);

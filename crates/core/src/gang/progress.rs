@@ -9,7 +9,7 @@ use lindos_model::{Column, EndReason, Epoch, JobId, Millis, Time, TrailKind};
 /// After the last step a job may save, evaluate and clean up for this long.
 const LAST_STEP: Millis = Millis::from_secs(600);
 /// What is left of a deadline for the first step when the control plane comes back.
-const ADOPTION_GRACE: Millis = Millis::from_secs(30);
+pub(super) const ADOPTION_GRACE: Millis = Millis::from_secs(30);
 
 /// The edge of a reading: see [`crate::Event::StepReached`].
 #[derive(Clone, Copy, Debug)]
@@ -229,6 +229,7 @@ impl Core {
             if let Some(at) = self.timers.get(Timer::FirstStep(id)) {
                 self.timers.set(Timer::FirstStep(id), at.max(self.now + ADOPTION_GRACE));
             }
+            self.await_rejoining(id);
         }
     }
 }

@@ -6,14 +6,15 @@
 //! back. The others never stop, but for the step that was under way.
 //!
 //! When all of them fall silent, and what is seen of the ranks points at one replica, or only one has
-//! not ended well, that one is dropped like one that has failed. So is one that alone stands still, where the others can go on
-//! without it and do.
+//! not ended well, that one is dropped like one that has failed. So is one that alone stands still, where
+//! the others can go on without it and do, and one that was launched again and comes to no first step.
 //!
 //! The whole attempt is stopped instead when fewer replicas than the job's least would be left, or
 //! when a silence goes on without the one that was dropped for it. A program that is itself at fault
 //! fails in every replica, and so comes to that.
 
 use super::attempt::{Attempt, Replica, ReplicaState, Tally};
+use super::progress::ADOPTION_GRACE;
 use crate::Core;
 use crate::effect::{Effects, Order, Target};
 use crate::health::fleet::Allocation;
@@ -106,6 +107,36 @@ impl Core {
         if let Some(attempt) = self.attempt_at(id, epoch) {
             attempt.evidence.stall = before;
         }
+    }
+
+    /// Replicas that were launched again have not told a step for too long.
+    pub(crate) fn on_rejoin_overdue(&mut self, id: JobId, out: &mut Effects) {
+        for (by, replica) in self.rejoin_by(id) {
+            let Some(attempt) = self.attempt_of(id).filter(|_| by <= self.now) else { continue };
+            let after = self.now.since(attempt.replicas[replica].launched_at);
+            self.on_fault(id, replica, EndReason::NoFirstStep { after }, out);
+        }
+        self.await_rejoining(id);
+    }
+
+    /// The first of the replicas that have not told a step since they were launched again is waited for.
+    pub(super) fn await_rejoining(&mut self, id: JobId) {
+        if let Some((by, _)) = self.rejoin_by(id).into_iter().min() {
+            self.timers.set(Timer::Rejoin(id), by);
+        }
+    }
+
+    /// By when replicas that were launched again should have told a step.
+    fn rejoin_by(&self, id: JobId) -> Vec<(Time, usize)> {
+        let job = &self.jobs[&id];
+        let attempt = job.attempt.as_ref().filter(|attempt| !attempt.is_stopping());
+        let (Some(attempt), Some(wait)) = (attempt, job.first_step_within()) else {
+            return Vec::new();
+        };
+        let earliest = self.listens_since + ADOPTION_GRACE;
+        let rejoining = attempt.rejoining.iter().map(|&index| index as usize);
+        let by = |index: usize| (attempt.replicas[index].launched_at + wait).max(earliest);
+        rejoining.map(|index| (by(index), index)).collect()
     }
 
     /// Stops one replica.
@@ -275,6 +306,7 @@ impl Core {
         let warm = self.take_standbys(id, members);
         self.say_warm(id, warm, nodes as u32, out);
         self.order(id, index..index + 1, None, out);
+        self.await_rejoining(id);
         true
     }
 

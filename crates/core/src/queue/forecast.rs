@@ -81,6 +81,11 @@ impl<'a> WhatIf<'a> {
         self.show(node, 0);
     }
 
+    /// Whether a node that was touched would be wholly free.
+    pub fn is_whole(&self, node: NodeId) -> bool {
+        self.room[node.index()] == Some(self.fleet.node(node).spec.gpus)
+    }
+
     /// Nodes that are open and wholly free.
     pub fn whole_open(&self) -> u32 {
         self.index.whole_open()

@@ -81,8 +81,9 @@ impl Core {
 
     fn promised_by(&self, id: JobId, hold: &Hold) -> u64 {
         let job = &self.jobs[&id];
-        let gpus = hold.nodes.len() as u64 * u64::from(job.spec.gpus_per_node);
-        gpus.max(job.least_gpus())
+        // Some may only be held as spares.
+        let nodes = u64::from(job.spec.nodes).min(hold.nodes.len() as u64);
+        (nodes * u64::from(job.spec.gpus_per_node)).max(job.least_gpus())
     }
 
     pub(crate) fn promised_to(&self, counts: impl Fn(JobId, &Hold) -> bool) -> Promised {

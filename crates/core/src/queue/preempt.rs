@@ -82,6 +82,7 @@ impl Core {
         let chosen = self.choose_in(id, &mut market);
         if let Some((chosen, nodes)) = &chosen {
             self.release_hold(id);
+            let besides = self.held_as_spares(id, chosen, nodes);
             for &victim in chosen {
                 let job = self.jobs.get_mut(&victim).expect("it runs");
                 job.preempted_at = Some(self.now);
@@ -92,7 +93,7 @@ impl Core {
             let job = &self.jobs[&id];
             market.claims.take(&self.teams, job.team, job.least_gpus());
             market.victims = None;
-            self.hold(id, nodes.clone(), Some(self.now), true);
+            self.hold(id, [nodes.clone(), besides].concat(), Some(self.now), true);
             pass.opened.clear();
         }
         pass.market = Some(market);
@@ -278,6 +279,33 @@ impl Core {
             whole
         });
         whole >= self.policy.spares
+    }
+
+    /// Nodes that become free with these jobs, and without which too few spares of the fleet would be left
+    /// once a blocked one runs on its nodes: it waits until all are free, and if one was given away
+    /// meanwhile, to those that were stopped perhaps, others would be stopped for it again for ever.
+    fn held_as_spares(&mut self, id: JobId, stopped: &[JobId], nodes: &[NodeId]) -> Vec<NodeId> {
+        if self.queue.is_restart(id) || self.policy.spares == 0 {
+            return Vec::new();
+        }
+        let (own, spares, jobs) = (self.open_to_team(id), self.policy.spares, &self.jobs);
+        self.fleet.with_index(|index, fleet| {
+            let mut what_if = WhatIf::new(index, fleet).open_to(&own);
+            let mut freed = BTreeSet::new();
+            for job in stopped {
+                let attempt = jobs[job].attempt.as_ref().expect("it runs");
+                what_if.end(attempt);
+                let members = attempt.members.iter().map(|member| member.node);
+                freed.extend(members.chain(attempt.spares.iter().copied()));
+            }
+            freed.retain(|&node| what_if.is_whole(node) && !nodes.contains(&node));
+            for &node in nodes.iter().chain(&freed) {
+                what_if.take(node);
+            }
+            let missing = spares.saturating_sub(what_if.whole_open());
+            what_if.undo();
+            freed.into_iter().take(missing as usize).collect()
+        })
     }
 
     /// Those that may be stopped for jobs that ask so, the least loss first.

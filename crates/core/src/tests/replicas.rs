@@ -606,7 +606,7 @@ fn get_on(story: &mut Story, watch: &mut StallWatch, id: JobId, tell: &[usize], 
             let launch = attempt.replicas[replica].epoch;
             watch.on_reading(story.now, id, epoch, launch, rank, &reading);
         }
-        story.step(id, step);
+        story.tell(stepped(id, epoch, step));
         seen.append(&mut story.out);
         for event in watch.due(story.now, &story.core) {
             story.tell(event);
@@ -694,4 +694,43 @@ fn the_replica_that_does_not_end_where_the_others_have_is_lost_and_no_lemon_that
         story.report(node.0, vec![stopped]);
     }
     assert_eq!(story.state(id), JobState::Completed, "three of at least two are done");
+}
+
+#[test]
+fn a_replica_that_comes_to_no_first_step_is_launched_again_and_the_others_go_on() {
+    let (mut story, id) = training(2);
+    kill_replica(&mut story, id, [2, 3]);
+    story.all_up(id);
+    let (gang, mut watch) = (story.gang(id), StallWatch::default());
+    let startup = story.column(Column::Startup);
+    get_on(&mut story, &mut watch, id, &[0, 2, 3], 590);
+    assert_eq!(story.orders(), "", "it may be loading still");
+    get_on(&mut story, &mut watch, id, &[0, 2, 3], 15);
+    let stop = |node: NodeId| format!("stop {id}/2 on n{node}");
+    assert!(story.orders().contains(&stop(gang[2])), "{}", story.orders());
+    assert!(!story.orders().contains(&format!("{id}/1")), "{}", story.orders());
+    let of_it = story.column(Column::Startup) - startup;
+    assert!((599_000..=602_000).contains(&(of_it / (2 * 8))), "{of_it}");
+    for node in [gang[2], gang[3]] {
+        let stopped = story.ended(id, node, &Exit::Signal(9), true);
+        story.report(node.0, vec![stopped]);
+    }
+    story.wait(60_000);
+    assert_eq!(epochs(&story, id), [1, 3, 1, 1]);
+    assert_eq!(story.state(id), JobState::Running);
+}
+
+#[test]
+fn a_control_plane_that_was_away_gives_a_replica_time_for_its_first_step() {
+    let (mut story, id) = training(2);
+    kill_replica(&mut story, id, [2, 3]);
+    story.all_up(id);
+    story.after(700_000);
+    story.tell(Event::ControlPlaneStarted { policy: Box::default() });
+    story.out.clear();
+    story.wait(29_000);
+    assert_eq!(story.orders(), "", "it may have told one that nobody heard");
+    story.tell(stepped(id, Epoch(2), 30));
+    story.wait(20_000);
+    assert_eq!(epochs(&story, id), [1, 2, 1, 1]);
 }

@@ -1,6 +1,6 @@
 //! Stories of spares that a job keeps for itself.
 
-use super::queue::{HOUR, limited, team};
+use super::queue::{HOUR, class, classes, limited, team};
 use super::story::{Story, job, killed};
 use lindos_model::{Column, JobId, JobSpec, JobState, NodeId, Policy, RequestId};
 
@@ -79,7 +79,7 @@ fn a_spare_that_is_drained_or_reserved_is_replaced() {
 }
 
 fn drained(node: u32) -> crate::Event {
-    let (request, node) = (RequestId(9_000), NodeId(node));
+    let (request, node) = (RequestId(9_100 + u128::from(node)), NodeId(node));
     crate::Event::NodeDrained { request, node, reason: "bad".into() }
 }
 
@@ -126,4 +126,34 @@ fn a_job_is_not_moved_for_one_that_would_then_be_short_of_spares() {
     assert_eq!(story.state(id), JobState::Running, "it takes one of the four itself");
     story.complete(id);
     assert_eq!(story.state(gang), JobState::Starting);
+}
+
+#[test]
+fn what_was_stopped_for_a_job_does_not_come_back_to_what_the_fleet_needs_as_spares() {
+    let policy = Policy { spares: 1, classes: classes(), preempt_grace_ms: 1, ..Policy::default() };
+    let mut story = Story::under(policy, 3);
+    // So that they are not on the node that a gang of one comes to first.
+    story.tell(drained(0));
+    let small = || class("research", JobSpec { gpus_per_node: 1, ..job(1) });
+    let (one, other) = (story.submit(small()), story.submit(small()));
+    let node = story.gang(one)[0];
+    assert_eq!(story.gang(other), [node]);
+    story.tell(crate::Event::NodeUndrained { request: RequestId(9_001), node: NodeId(0) });
+    story.tell(drained(2));
+    story.report(node.0, vec![story.running(one, node), story.running(other, node)]);
+    story.wait(1000);
+    let whole = story.submit(class("production", job(1)));
+    let is = |story: &Story, state| [one, other].map(|id| story.state(id) == state);
+    assert_eq!(is(&story, JobState::Stopping), [true, true]);
+    story.wait(100);
+    let ended = story.ended(one, node, &killed(), true);
+    story.report(node.0, vec![ended, story.running(other, node)]);
+    assert_eq!(is(&story, JobState::Queued), [true, false], "its place is held");
+    story.wait(100);
+    story.gone(other);
+    assert_eq!(story.state(whole), JobState::Starting);
+    assert_eq!(is(&story, JobState::Queued), [true, true], "one spare is left");
+    story.all_up(whole);
+    story.complete(whole);
+    assert_eq!(is(&story, JobState::Starting), [true, true]);
 }

@@ -45,6 +45,7 @@ pub enum FaultName {
     KillRank,
     Hang,
     Strand,
+    HangStart,
     KillAgent,
     KillAgentAndRanks,
     PowerOff,
@@ -82,6 +83,7 @@ impl FaultTable {
             FaultName::KillRank => FaultKind::KillRank { job: job?, rank: rank? },
             FaultName::Hang => FaultKind::Hang { job: job?, rank: rank.ok() },
             FaultName::Strand => FaultKind::Strand { job: job?, rank: rank? },
+            FaultName::HangStart => FaultKind::HangStart { job: job? },
             FaultName::KillAgent => FaultKind::KillAgent { node: node?, back_after: back_after? },
             FaultName::KillAgentAndRanks => {
                 FaultKind::KillAgentAndRanks { node: node?, back_after: back_after? }
@@ -164,7 +166,10 @@ impl FaultTable {
                 FaultTable { rank: Some(*rank), ..table }
             }
             FaultKind::Hang { rank, .. } => FaultTable { rank: *rank, ..table },
-            FaultKind::Cancel { .. } | FaultKind::Drain { .. } | FaultKind::Undrain { .. } => table,
+            FaultKind::HangStart { .. }
+            | FaultKind::Cancel { .. }
+            | FaultKind::Drain { .. }
+            | FaultKind::Undrain { .. } => table,
             FaultKind::KillAgent { back_after, .. }
             | FaultKind::KillAgentAndRanks { back_after, .. }
             | FaultKind::PowerOff { back_after, .. }
@@ -218,6 +223,7 @@ impl FaultName {
             FaultKind::KillRank { .. } => FaultName::KillRank,
             FaultKind::Hang { .. } => FaultName::Hang,
             FaultKind::Strand { .. } => FaultName::Strand,
+            FaultKind::HangStart { .. } => FaultName::HangStart,
             FaultKind::KillAgent { .. } => FaultName::KillAgent,
             FaultKind::KillAgentAndRanks { .. } => FaultName::KillAgentAndRanks,
             FaultKind::PowerOff { .. } => FaultName::PowerOff,
@@ -250,6 +256,7 @@ impl FaultKind {
             FaultKind::KillRank { job, .. }
             | FaultKind::Strand { job, .. }
             | FaultKind::Hang { job, .. }
+            | FaultKind::HangStart { job }
             | FaultKind::Cancel { job } => (Some(job), None),
             FaultKind::KillAgent { node, .. }
             | FaultKind::KillAgentAndRanks { node, .. }

@@ -156,6 +156,13 @@ pub fn silent_ranks(seed: u64, setup: &mut Setup) {
             setup.faults.push(Fault { at, kind });
         }
     }
+    // It takes a replica that starts again after it.
+    for job in setup.jobs.iter().filter(|job| job.spec.replicas > 1 && job.script.reports) {
+        if chance.chance(300_000) {
+            let kind = FaultKind::HangStart { job: job.spec.name.clone() };
+            setup.faults.push(Fault { at: Time(chance.between(1_000, FAULTY - 1)), kind });
+        }
+    }
 }
 
 fn fault(chance: &mut Stream, setup: &Setup) -> FaultKind {

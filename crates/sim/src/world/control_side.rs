@@ -248,6 +248,16 @@ impl World {
                 let is_good = (self.setup.network == Network::good() || self.healed) && !was_full;
                 assert!(stands || !is_good, "violation: job {job} is called hung and gets on");
             }
+            if let (
+                TrailKind::ReplicaLost { reason: EndReason::NoFirstStep { .. }, .. },
+                Some(job),
+                Some(epoch),
+            ) = (&entry.what, entry.job, entry.epoch)
+            {
+                let joined_at = self.runs.get(&(job, epoch)).and_then(|run| run.joined_at);
+                let trains = joined_at.is_some_and(|at| self.now > at + AFTER_RESUME);
+                assert!(!trains, "violation: job {job} trains, and a first step is missed");
+            }
             if let (TrailKind::CheckpointsSpoilt { from, .. }, Some(job), Some(epoch)) =
                 (&entry.what, entry.job, entry.epoch)
             {

@@ -13,6 +13,14 @@ impl World {
             FaultKind::KillRank { job, rank } => self.kill_rank(&job, rank),
             FaultKind::Hang { job, rank: Some(rank) } => self.stop_rank(&job, rank, true),
             FaultKind::Strand { job, rank } => self.stop_rank(&job, rank, false),
+            FaultKind::HangStart { job } => {
+                let base =
+                    self.alive_run(&job).and_then(|key| self.runs.get(&key)).map(|run| run.base);
+                if let Some(run) = base.and_then(|base| self.runs.get_mut(&base)) {
+                    // Nobody can see it of a program that tells no steps.
+                    run.start_hangs = run.script.reports;
+                }
+            }
             FaultKind::Hang { job, rank: None } => {
                 if let Some(key) = self.alive_run(&job) {
                     let base = self.runs.get(&key).map_or(key, |run| run.base);

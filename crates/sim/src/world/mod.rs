@@ -143,6 +143,8 @@ enum Happening {
         job: JobId,
         id: EffectId,
     },
+    /// A replica that was launched again has loaded what it needs, and joins the others.
+    ReplicaJoins(Key, u32),
     TrainingDone(Key),
     BugHits(Key),
     Fenced(usize, EffectId),
@@ -236,6 +238,10 @@ struct Run {
     /// Replicas that stand still while the others go on: where, and which rank has stopped.
     stranded: BTreeMap<u32, (Position, u32)>,
     resumed_at: Option<Time>,
+    /// When the newest replica of this launch had loaded what it needs.
+    joined_at: Option<Time>,
+    /// The next replica that comes back to it comes to no first step.
+    start_hangs: bool,
     broken: bool,
     finished: bool,
 }
@@ -495,6 +501,7 @@ impl World {
             Happening::StandbyReads => self.on_standby_reads(),
             Happening::RanksEnd { node, key, exit } => self.end_ranks(node, key, &exit),
             Happening::StandbyLoaded { node, job, id } => self.on_standby_loaded(node, job, id),
+            Happening::ReplicaJoins(key, index) => self.on_replica_joins(key, index),
             Happening::TrainingDone(key) => self.on_training_done(key),
             Happening::BugHits(key) => self.on_bug(key),
             Happening::Fenced(node, fence) => self.on_fenced(node, fence),

@@ -231,6 +231,8 @@ impl World {
                 waits_for: None,
                 stranded: BTreeMap::new(),
                 resumed_at: None,
+                joined_at: None,
+                start_hangs: false,
                 broken: false,
                 finished: false,
             }
@@ -247,9 +249,28 @@ impl World {
         }
     }
 
-    /// All ranks of a replica are there: they join the others if those train, or all begin once the
-    /// last is there.
+    /// All ranks of a replica are there. Where the others train, it loads first what it needs.
     fn replica_is_there(&mut self, key: Key, base: Key, index: u32) {
+        let others = self.runs.get_mut(&base).expect("it was started before");
+        if key == base || others.training.is_none() {
+            return self.join_replica(key, index);
+        }
+        if std::mem::take(&mut others.start_hangs) {
+            return;
+        }
+        let after = self.runs[&key].script.startup_of(self.is_warm(key));
+        self.put(after, Happening::ReplicaJoins(key, index));
+    }
+
+    pub(super) fn on_replica_joins(&mut self, key: Key, index: u32) {
+        if self.runs.get(&key).is_some_and(|run| !run.broken) {
+            self.join_replica(key, index);
+        }
+    }
+
+    /// A replica joins the others if those train, or all begin once the last is there.
+    fn join_replica(&mut self, key: Key, index: u32) {
+        let base = self.runs[&key].base;
         let others = self.runs.get_mut(&base).expect("it was started before");
         if others.broken {
             // There is nobody to join.
@@ -268,6 +289,7 @@ impl World {
         for run in with_it {
             run.training.clone_from(&training);
         }
+        self.runs.get_mut(&key).expect("it was just there").joined_at = Some(self.now);
         if finished {
             self.end_well(key);
         }
@@ -314,10 +336,15 @@ impl World {
         (step, saved.is_spoilt)
     }
 
+    /// Whether all ranks of a launch had waited for theirs.
+    fn is_warm(&self, key: Key) -> bool {
+        let of_it = |&node: &usize| self.nodes[node].attempts.get(&key);
+        self.nodes_of(key.0).iter().filter_map(of_it).all(|it| it.was_warm)
+    }
+
     fn begin_training(&mut self, key: Key) {
         let (from_step, is_spoilt) = self.goes_on_from(key);
-        let of_it = |&node: &usize| self.nodes[node].attempts.get(&key);
-        let is_warm = self.nodes_of(key.0).iter().filter_map(of_it).all(|it| it.was_warm);
+        let is_warm = self.is_warm(key);
         let training = Training { began: self.now, from_step, ended: None, is_spoilt, is_warm };
         let run = self.runs.get_mut(&key).expect("it was just started");
         run.training = Some(training);
