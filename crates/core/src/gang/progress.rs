@@ -99,9 +99,13 @@ impl Core {
         } else {
             let replica = replica.expect("it has the epoch");
             attempt.rejoining.remove(&(replica as u32));
+            attempt.sign_at = now;
             let after = now.since(attempt.replicas[replica].launched_at);
             TrailKind::ReplicaBack { replica: replica as u32, after }
         };
+        if !is_whole && self.timers.get(Timer::Hang(id)).is_some() {
+            self.await_progress(id);
+        }
         self.short_of_standbys.insert(id);
         self.say(Some((id, Some(epoch))), None, what, out);
     }
@@ -195,6 +199,11 @@ impl Core {
     }
 
     pub(crate) fn on_hang(&mut self, id: JobId) -> Option<EndReason> {
+        // Those that have ended wait for nothing, and those that start have their own deadline.
+        if let Some(at) = self.only_rejoining_until(id).filter(|&at| at > self.now) {
+            self.timers.set(Timer::Hang(id), at);
+            return None;
+        }
         let attempt = self.jobs[&id].attempt.as_ref()?;
         Some(EndReason::Hang {
             last_step: attempt.pace.step?,
@@ -229,7 +238,9 @@ impl Core {
             if let Some(at) = self.timers.get(Timer::FirstStep(id)) {
                 self.timers.set(Timer::FirstStep(id), at.max(self.now + ADOPTION_GRACE));
             }
-            self.await_rejoining(id);
+            if self.timers.get(Timer::Rejoin(id)).is_some() {
+                self.await_rejoining(id);
+            }
         }
     }
 }

@@ -139,6 +139,20 @@ impl Core {
         rejoining.map(|index| (by(index), index)).collect()
     }
 
+    /// Where all replicas have ended well but such as were launched again and have not trained yet: when
+    /// the last of those should have.
+    pub(super) fn only_rejoining_until(&self, id: JobId) -> Option<Time> {
+        let attempt = self.attempt_of(id)?;
+        let all = attempt.ranks_in_replica();
+        let is_over = |(index, replica): (usize, &Replica)| {
+            replica.state != ReplicaState::Launched
+                || replica.tally.succeeded == all
+                || attempt.rejoining.contains(&(index as u32))
+        };
+        let are_over = attempt.replicas.iter().enumerate().all(is_over);
+        self.rejoin_by(id).into_iter().map(|(by, _)| by).max().filter(|_| are_over)
+    }
+
     /// Stops one replica.
     fn drop_replica(&mut self, id: JobId, index: usize, reason: EndReason, out: &mut Effects) {
         let now = self.now;
@@ -270,6 +284,11 @@ impl Core {
         let Some(stand_ins) = self.stand_ins(id, members.clone()) else { return false };
         self.forget_members(id, members.clone(), out);
         let (now, master_port) = (self.now, self.next_port(self.jobs[&id].spec.replicas));
+        // What was silent while nothing of it lived explains nothing that comes now.
+        let attempt = self.jobs.get_mut(&id).and_then(|job| job.attempt.as_mut());
+        let attempt = attempt.expect("it is alive");
+        let before = &attempt.members[members.clone()];
+        attempt.unheard.take_if(|(node, _)| before.iter().any(|member| member.node == *node));
         for &(member, node, gpus) in &stand_ins {
             self.replace(id, member, node, gpus);
         }

@@ -734,3 +734,33 @@ fn a_control_plane_that_was_away_gives_a_replica_time_for_its_first_step() {
     story.wait(20_000);
     assert_eq!(epochs(&story, id), [1, 2, 1, 1]);
 }
+
+#[test]
+fn a_replica_that_starts_again_when_the_others_end_has_its_time_and_is_not_called_hung() {
+    let (mut story, id) = training(2);
+    let gang = story.gang(id);
+    let (epoch, loss_micro, is_watched) = (Epoch(1), None, false);
+    let last = Event::StepReached {
+        job: id,
+        epoch,
+        step: 3,
+        total_steps: Some(3),
+        loss_micro,
+        is_watched,
+    };
+    story.tell(last);
+    story.wait(400_000);
+    kill_replica(&mut story, id, [2, 3]);
+    story.all_up(id);
+    for node in [0, 1, 4, 5, 6, 7].map(|at| gang[at]) {
+        let ended = story.ended(id, node, &Exit::Code(0), false);
+        story.report(node.0, vec![ended]);
+    }
+    story.wait(300_000);
+    assert_eq!(story.orders(), "", "it may be loading still");
+    story.tell(stepped(id, Epoch(2), 3));
+    story.wait(590_000);
+    assert_eq!(story.orders(), "", "it has the time after the last step, too");
+    story.wait(20_000);
+    assert!(story.orders().contains(&format!("stop {id}/2 on n{}", gang[2])), "{}", story.orders());
+}
