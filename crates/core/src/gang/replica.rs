@@ -51,6 +51,7 @@ impl Core {
             return None;
         }
         let pointed_at = || self.replica_to_blame(&self.jobs[&id], attempt, reason);
+        let pointed_at = || pointed_at().filter(|&replica| !attempt.has_ended_well(replica));
         let replica = attempt.last_to_end().or_else(pointed_at)?;
         attempt.can_go_on_without(replica, self.now).then_some(replica)
     }
@@ -143,14 +144,8 @@ impl Core {
     /// the last of those should have.
     pub(super) fn only_rejoining_until(&self, id: JobId) -> Option<Time> {
         let attempt = self.attempt_of(id)?;
-        let all = attempt.ranks_in_replica();
-        let is_over = |(index, replica): (usize, &Replica)| {
-            replica.state != ReplicaState::Launched
-                || replica.tally.succeeded == all
-                || attempt.rejoining.contains(&(index as u32))
-        };
-        let are_over = attempt.replicas.iter().enumerate().all(is_over);
-        self.rejoin_by(id).into_iter().map(|(by, _)| by).max().filter(|_| are_over)
+        let last = self.rejoin_by(id).into_iter().max();
+        last.filter(|_| attempt.not_ended().next().is_none()).map(|(by, _)| by)
     }
 
     /// Stops one replica.
@@ -374,15 +369,24 @@ impl Attempt {
         matches!(reason, EndReason::Hang { silent, .. } if now.since(self.sign_at) >= *silent)
     }
 
+    fn has_ended_well(&self, replica: usize) -> bool {
+        self.replicas[replica].tally.succeeded == self.ranks_in_replica()
+    }
+
+    /// Replicas that have trained with the others and have not ended well.
+    fn not_ended(&self) -> impl Iterator<Item = usize> {
+        (0..self.replicas.len()).filter(|&index| {
+            let is_launched = self.replicas[index].state == ReplicaState::Launched;
+            let trains = is_launched && !self.rejoining.contains(&(index as u32));
+            trains && !self.has_ended_well(index)
+        })
+    }
+
     /// The only replica that has not ended well, where others have.
     fn last_to_end(&self) -> Option<usize> {
-        let all = self.ranks_in_replica();
-        let launched = self.replicas.iter().enumerate();
-        let launched = launched.filter(|(_, it)| it.state == ReplicaState::Launched);
-        let (done, left): (Vec<_>, Vec<_>) =
-            launched.partition(|(_, it)| it.tally.succeeded == all);
-        let is_last = left.len() == 1 && !done.is_empty();
-        left.first().filter(|_| is_last).map(|&(index, _)| index)
+        let mut left = self.not_ended();
+        let last = left.next().filter(|_| left.next().is_none());
+        last.filter(|_| (0..self.replicas.len()).any(|index| self.has_ended_well(index)))
     }
 
     pub(crate) fn can_go_on_without(&self, index: usize, now: Time) -> bool {
