@@ -32,7 +32,7 @@ pub enum Effect {
     /// word of it.
     CancelBurnIn { id: EffectId, node: NodeId },
     /// Something happened that people want to read about.
-    Trail(TrailEntry),
+    Trail(Arc<TrailEntry>),
 }
 
 /// One order to the agents of some nodes of a gang: a driver tells each of them its own part.

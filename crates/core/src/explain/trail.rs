@@ -3,10 +3,11 @@
 use lindos_model::{Epoch, JobId, Time, TrailEntry, TrailKind};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Trail {
-    entries: VecDeque<TrailEntry>,
+    entries: VecDeque<Arc<TrailEntry>>,
     next: u64,
 }
 
@@ -18,17 +19,17 @@ impl Trail {
         node: Option<&str>,
         what: TrailKind,
         kept: usize,
-    ) -> TrailEntry {
+    ) -> Arc<TrailEntry> {
         self.next += 1;
-        let entry = TrailEntry {
+        let entry = Arc::new(TrailEntry {
             seq: self.next,
             at,
             job: job.map(|(job, _)| job),
             epoch: job.and_then(|(_, epoch)| epoch),
             node: node.map(str::to_string),
             what,
-        };
-        self.entries.push_back(entry.clone());
+        });
+        self.entries.push_back(Arc::clone(&entry));
         while self.entries.len() > kept {
             self.entries.pop_front();
         }
@@ -38,7 +39,7 @@ impl Trail {
     /// The entries after number `seq` that are still kept.
     pub fn after(&self, seq: u64) -> impl Iterator<Item = &TrailEntry> {
         let skip = self.entries.partition_point(|entry| entry.seq <= seq);
-        self.entries.iter().skip(skip)
+        self.entries.iter().skip(skip).map(|entry| &**entry)
     }
 
     pub fn last_seq(&self) -> u64 {
