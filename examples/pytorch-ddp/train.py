@@ -94,8 +94,10 @@ def main():
         if folder and rank == 0 and (step % args.checkpoint_every == 0 or step == args.steps):
             save(folder, step, model, optimizer)
 
-    # The process ends here, and its group with it. To destroy the group first is what one does with
-    # NCCL; with gloo, a rank whose peer has left already now and then waits there for ever.
+    # To destroy the group first is what one does with NCCL. With gloo, a rank whose peer has left already
+    # now and then waits there for ever, or aborts as the interpreter winds up: so it ends here, at once.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the newest are no longer this script's business. Outside Lindos they do nothing.
 
 import argparse
 import os
+import sys
 import time
 
 import lindos
@@ -75,8 +76,9 @@ def main():
                 torch.save(state, partial)
             lindos.checkpoint(step, path, seconds=time.monotonic() - began)
 
-    # The process ends here, and its group with it. To destroy the group first is what one does with
-    # NCCL; with gloo, a rank whose peer has left already now and then waits there for ever.
+    # Why so: see train.py.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
