@@ -176,15 +176,13 @@ impl Ward<'_> {
         }
     }
 
-    /// Time passes, and the core is woken whenever it asks: one that is woken late has not listened.
+    /// Time passes, and timers are due.
     fn pass(&mut self, span: u64) -> u64 {
-        let end = self.world.now + Millis(span);
+        self.world.after(span);
         let mut took = 0;
-        while let Some(at) = self.world.core.next_wakeup().filter(|&at| at <= end) {
-            self.world.now = at.max(self.world.now);
+        while self.world.core.next_wakeup().is_some_and(|at| at <= self.world.now) {
             took += self.tell(&Event::Tick) + self.settle();
         }
-        self.world.now = end;
         took
     }
 
@@ -239,7 +237,7 @@ impl Ward<'_> {
         // A remedy each, and then a burn-in; what did not leave at a checkpoint has waited long enough.
         while nodes.iter().any(|&node| self.world.core.ticket(node).is_some()) {
             spent.leave += self.pass(if self.asked.is_empty() { 30 * MINUTE } else { REMEDY });
-            spent.leave += self.pass(BURN_IN - REMEDY);
+            self.world.after(BURN_IN - REMEDY);
             for (remedy, node) in std::mem::take(&mut self.asked) {
                 let outcome = Outcome::Done;
                 spent.mend += self.tell(&Event::RemedyOver { node, remedy, outcome });
