@@ -90,6 +90,7 @@ impl Core {
         self.move_gpus(id, Some(Column::Startup), Some(Column::Productive), gpus);
         let job = self.jobs.get_mut(&id).expect("it was just there");
         let attempt = job.attempt.as_mut().expect("it was just there");
+        let mut is_last = false;
         let what = if is_whole {
             attempt.first_step_at = Some(now);
             job.shunned.forgive(attempt.members.iter().map(|member| member.node));
@@ -99,11 +100,15 @@ impl Core {
         } else {
             let replica = replica.expect("it has the epoch");
             attempt.rejoining.remove(&(replica as u32));
-            attempt.sign_at = now;
+            // It says nothing of others, which may hang; where all of them have ended, its own time begins.
+            is_last = attempt.not_ended().all(|other| other == replica);
+            if is_last {
+                attempt.sign_at = now;
+            }
             let after = now.since(attempt.replicas[replica].launched_at);
             TrailKind::ReplicaBack { replica: replica as u32, after }
         };
-        if !is_whole && self.timers.get(Timer::Hang(id)).is_some() {
+        if is_last && self.timers.get(Timer::Hang(id)).is_some() {
             self.await_progress(id);
         }
         self.short_of_standbys.insert(id);

@@ -374,7 +374,7 @@ impl Attempt {
     }
 
     /// Replicas that have trained with the others and have not ended well.
-    fn not_ended(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn not_ended(&self) -> impl Iterator<Item = usize> {
         (0..self.replicas.len()).filter(|&index| {
             let is_launched = self.replicas[index].state == ReplicaState::Launched;
             let trains = is_launched && !self.rejoining.contains(&(index as u32));
