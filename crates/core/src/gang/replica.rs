@@ -134,7 +134,12 @@ impl Core {
         let (Some(attempt), Some(wait)) = (attempt, job.first_step_within()) else {
             return Vec::new();
         };
-        let earliest = self.listens_since + ADOPTION_GRACE;
+        let mut earliest = self.listens_since + ADOPTION_GRACE;
+        if attempt.is_regrouping {
+            // Nobody can join those that do not get on.
+            let hang = self.timers.get(Timer::Hang(id)).unwrap_or(self.now);
+            earliest = earliest.max(hang + ADOPTION_GRACE);
+        }
         let rejoining = attempt.rejoining.iter().map(|&index| index as usize);
         let by = |index: usize| (attempt.replicas[index].launched_at + wait).max(earliest);
         rejoining.map(|index| (by(index), index)).collect()
@@ -234,10 +239,14 @@ impl Core {
             let attempt = job.attempt.as_mut().expect("it is alive");
             let replica = &mut attempt.replicas[index as usize];
             if !matches!(replica.state, ReplicaState::Waiting { .. }) {
+                let was_silent = matches!(
+                    replica.state,
+                    ReplicaState::Stopping { reason: EndReason::Hang { .. }, .. }
+                );
                 let until = self.now + self.policy.backoff(replica.failures);
                 replica.state = ReplicaState::Waiting { since: self.now, until };
                 self.incomplete.insert((id, index));
-                if attempt.is_regrouping {
+                if attempt.is_regrouping && was_silent {
                     // Only now the others can go on without it.
                     attempt.sign_at = self.now;
                     self.await_progress(id);

@@ -764,3 +764,23 @@ fn a_replica_that_starts_again_when_the_others_end_has_its_time_and_is_not_calle
     story.wait(20_000);
     assert!(story.orders().contains(&format!("stop {id}/2 on n{}", gang[2])), "{}", story.orders());
 }
+
+#[test]
+fn what_else_is_lost_while_the_others_find_together_puts_off_nothing() {
+    let (mut story, id) = training(2);
+    let gang = story.gang(id);
+    hangs(&mut story, id, Some(gang[3]));
+    for node in [gang[2], gang[3]] {
+        let stopped = story.ended(id, node, &Exit::Signal(9), true);
+        story.report(node.0, vec![stopped]);
+    }
+    let attempt = |story: &Story| story.core.job(id).unwrap().attempt.clone().unwrap();
+    let (patience, since) = (attempt(&story).hang_limit, story.now);
+    story.wait(patience.0 / 2);
+    kill_replica(&mut story, id, [0, 1]);
+    assert!(attempt(&story).is_regrouping && attempt(&story).training() == 2);
+    while !attempt(&story).is_stopping() {
+        story.wait(1000);
+        assert!(story.now.since(since) < patience + Millis(5000), "it waits for ever");
+    }
+}
