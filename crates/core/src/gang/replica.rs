@@ -168,6 +168,7 @@ impl Core {
             // A silence that a replica's fault explains was no pause that such a job makes.
             attempt.pace.step_at = now;
         }
+        let left = attempt.go_on_without(index, now) as u32;
         let replica = &mut attempt.replicas[index];
         let (epoch, gpus) = (replica.epoch, replica.gpus);
         let has_trained = replica.first_step_at.is_some();
@@ -175,7 +176,7 @@ impl Core {
         replica.state = ReplicaState::Stopping { reason: reason.clone(), since: now };
         attempt.down.insert(index as u32);
         attempt.rejoining.remove(&(index as u32));
-        let (left, nodes) = (attempt.training() as u32, attempt.nodes_in_replica());
+        let nodes = attempt.nodes_in_replica();
         // What is unheard of explains the end of this replica, and of none that ends later.
         attempt.unheard = None;
         job.faults += u32::from(reason.charge() != Charge::Nobody);
@@ -399,24 +400,26 @@ impl Attempt {
     }
 
     pub(crate) fn can_go_on_without(&self, index: usize, now: Time) -> bool {
-        let replica = &self.replicas[index];
-        let has_trained = replica.first_step_at.is_some();
+        !self.is_stopping()
+            && self.replicas.len() > 1
+            && self.replicas[index].state == ReplicaState::Launched
+            && self.go_on_without(index, now) >= self.replicas_min as usize
+    }
+
+    /// How many replicas there are beside one that is launched. Those that begin together count once they are
+    /// launched, and later those that train. Where no steps are told, one that comes back counts after a
+    /// while.
+    fn go_on_without(&self, index: usize, now: Time) -> usize {
+        if self.first_step_at.is_some() {
+            let has_trained = self.replicas[index].first_step_at.is_some();
+            return self.training().saturating_sub(usize::from(has_trained));
+        }
         let has_just_begun = |&&other: &&u32| {
             let since = now.since(self.replicas[other as usize].launched_at);
             other as usize != index && since < BACK_AT_WORK
         };
-        // Those that begin together count once they are launched, and later those that train. Where
-        // no steps are told, one that comes back counts after a while.
-        let others = if self.first_step_at.is_some() {
-            self.training().saturating_sub(usize::from(has_trained))
-        } else {
-            let not_yet = self.rejoining.iter().filter(has_just_begun).count();
-            self.replicas.len() - self.down.len() - not_yet - 1
-        };
-        !self.is_stopping()
-            && self.replicas.len() > 1
-            && replica.state == ReplicaState::Launched
-            && others >= self.replicas_min as usize
+        let not_yet = self.rejoining.iter().filter(has_just_begun).count();
+        self.replicas.len() - self.down.len() - not_yet - 1
     }
 }
 

@@ -24,7 +24,7 @@ use lindos_core::effect::Reply;
 use lindos_journal::MemoryDisk;
 use lindos_model::reservation::Purpose;
 use lindos_model::{
-    AttemptReport, EffectId, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeSpec,
+    AttemptReport, EffectId, Epoch, Exit, JobId, JobSpec, JobState, Millis, NodeId, NodeSpec,
     Outcome as RemedyOutcome, Policy, Remedy, RequestId, Time, TrailEntry,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -226,6 +226,8 @@ struct Run {
     resume_step: Option<u64>,
     /// What it trains with: itself, or the gang that it comes back to.
     base: Key,
+    /// Where those that come back look for the others.
+    met_at: BTreeSet<(NodeId, u16)>,
     /// Replicas of the gang, and the fewest that train.
     replicas: u32,
     replicas_min: u32,

@@ -215,6 +215,11 @@ impl World {
         Checker::on_ranks_started(&self.nodes, job_nodes, node, key);
         let lindos_core::effect::Order::Launch(launch) = &told.order else { return };
         let base = self.base_of(key, launch);
+        let index = launch.replica.as_ref().map_or(0, |replica| replica.index);
+        let peers = launch.replica.as_ref().map_or(&[][..], |replica| &replica.peers);
+        if let Some(others) = self.runs.get_mut(&base).filter(|_| key != base) {
+            others.met_at.extend(peers.get(index as usize));
+        }
         let run = self.runs.entry(key).or_insert_with(|| {
             let name = &launch.spec.name;
             let job = self.setup.jobs.iter().find(|job| job.spec.name == *name);
@@ -224,7 +229,8 @@ impl World {
                 training: None,
                 resume_step: launch.resume_step,
                 base,
-                replicas: launch.replica.as_ref().map_or(1, |replica| replica.peers.len() as u32),
+                met_at: peers.iter().copied().collect(),
+                replicas: peers.len().max(1) as u32,
                 replicas_min: launch.replica.as_ref().map_or(1, |replica| replica.replicas_min),
                 lost: BTreeSet::new(),
                 ready: BTreeSet::new(),
@@ -237,7 +243,6 @@ impl World {
                 finished: false,
             }
         });
-        let index = launch.replica.as_ref().map_or(0, |replica| replica.index);
         let started = run.started.entry(index).or_default();
         *started += launch.ranks_per_node();
         let is_whole = *started == launch.gang.len() as u32 * launch.ranks_per_node();
@@ -298,13 +303,16 @@ impl World {
     /// What the ranks of a launch train with: the gang of their job that is there, if there is one.
     /// Of replicas that come back at the same time, those of a later epoch may be there first.
     fn base_of(&self, key: Key, launch: &Launch) -> Key {
-        if launch.replica.is_none() {
-            return key;
-        }
-        // Whoever comes late to what the others have finished finds nothing more to do.
+        let Some(replica) = &launch.replica else { return key };
+        let met_at = (0..).zip(replica.peers.iter());
         let lives = |base: &Key| {
-            if self.runs[base].finished {
-                return true;
+            let run = &self.runs[base];
+            if run.finished {
+                // Whoever comes late to what the others have finished finds nothing more to do; a gang
+                // that is launched anew looks for nobody of before.
+                return met_at
+                    .clone()
+                    .any(|(index, it)| index != replica.index && run.met_at.contains(it));
             }
             let here = self.nodes_of(key.0);
             let mut attempts = here.iter().flat_map(|&node| &self.nodes[node].attempts);
