@@ -34,6 +34,7 @@ use blame::answer::Answer;
 use explain::runtimes::Runtimes;
 use explain::trail::Trail;
 use gang::progress::Step;
+use health::by_node::ByNode;
 use health::fleet::Fleet;
 use health::guard::Breaker;
 use health::idle::IdleBurnIns;
@@ -46,7 +47,7 @@ use ledger::Ledger;
 use lindos_model::finding::{Finding, FindingClass};
 use lindos_model::{
     Column, Columns, EffectId, EndReason, Epoch, JobId, Millis, NodeId, Policy, Remedy, RequestId,
-    Time, TrailKind,
+    Time, TrailEntry, TrailKind,
 };
 use queue::after::Dependants;
 use queue::hold::Hold;
@@ -56,6 +57,7 @@ use queue::teams::{TeamId, Teams};
 use recovery::interval::Exposure;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use timer::{Timer, Timers};
 
 /// A driver that comes so much later than it was asked to was not listening: its disk was full, or
@@ -98,7 +100,7 @@ pub struct Core {
     /// Processes that need not wait any more, where: nobody was told so yet, in this step.
     unwanted_standbys: Vec<(JobId, NodeId, EffectId)>,
     /// By node, where anything is known.
-    health: BTreeMap<NodeId, Health>,
+    health: ByNode<Health>,
     /// Those of them that may be a clue in a fault.
     #[serde(skip)]
     conspicuous: Conspicuous,
@@ -567,8 +569,17 @@ impl Core {
         what: TrailKind,
         out: &mut Effects,
     ) {
+        let entry = self.record(job, node, what);
+        out.push(Effect::Trail(entry));
+    }
+
+    fn record(
+        &mut self,
+        job: Option<(JobId, Option<Epoch>)>,
+        node: Option<NodeId>,
+        what: TrailKind,
+    ) -> Arc<TrailEntry> {
         let name = node.map(|node| self.fleet.node(node).spec.name.as_str());
-        let kept = self.policy.trail_max as usize;
-        out.push(Effect::Trail(self.trail.push(self.now, job, name, what, kept)));
+        self.trail.push(self.now, job, name, what, self.policy.trail_max as usize)
     }
 }

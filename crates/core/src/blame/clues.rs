@@ -159,7 +159,7 @@ impl Core {
         } else {
             known.iter().filter(|&node| member_on(node).is_some()).collect()
         };
-        for (node, health) in conspicuous.into_iter().map(|node| (node, &self.health[&node])) {
+        for (node, health) in conspicuous.into_iter().map(|node| (node, &self.health[node])) {
             for open in health.open.iter().filter(|open| !open.is_let_be) {
                 all.finding(node, open, open.last >= begun && open.since >= begun);
             }

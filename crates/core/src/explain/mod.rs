@@ -56,12 +56,12 @@ impl Core {
 
     /// What is known of a node's health; `None`: nothing was ever found there.
     pub fn health(&self, node: NodeId) -> Option<&Health> {
-        self.health.get(&node)
+        self.health.get(node)
     }
 
     /// All nodes of which something is known.
     pub fn every_health(&self) -> impl Iterator<Item = (NodeId, &Health)> {
-        self.health.iter().map(|(&node, health)| (node, health))
+        self.health.iter()
     }
 
     /// The nodes that are out by Lindos's own decision.

@@ -508,10 +508,11 @@ impl Core {
         self.all_gpus_wait(id);
         self.cancel_deadlines(id);
         self.await_answers(id, nodes);
+        let must_end = reason != EndReason::Completed || self.jobs[&id].spec.replicas > 1;
         if is_fault {
-            self.say_fault(id, epoch, step, reason.clone(), out);
+            self.say_fault(id, epoch, step, reason, out);
         }
-        if reason != EndReason::Completed || self.jobs[&id].spec.replicas > 1 {
+        if must_end {
             self.resend_to(id, None, out);
         }
     }

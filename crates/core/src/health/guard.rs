@@ -3,7 +3,7 @@
 
 use crate::Core;
 use crate::effect::Effects;
-use crate::placement::tree::{PoolId, ROOT};
+use crate::placement::tree::{PoolId, ROOT, SlotId};
 use crate::timer::Timer;
 use lindos_model::finding::FindingClass;
 use lindos_model::policy::Repair;
@@ -164,42 +164,31 @@ impl Core {
             (OutScope::Fleet, rules.fleet_out_max_percent),
         ];
         scopes.into_iter().filter(|(scope, _)| !but.contains(scope)).find_map(|(scope, percent)| {
-            let all = self.size_of(scope, node)?;
+            let (all, out) = self.counts_of(scope, node)?;
             let most = out_max(all, percent);
             let others = others.iter().filter(|&&other| self.are_in_one(scope, node, other));
-            let out = self.out_of(scope, node) + others.count() as u32;
+            let out = out + others.count() as u32;
             (out >= most).then_some(KeptIn::TooManyOut { scope, out, most })
         })
     }
 
-    /// How many are out in a node's part of the fleet.
-    fn out_of(&self, scope: OutScope, node: NodeId) -> u32 {
+    /// How many nodes there are in a node's part of the fleet, and how many of them are out; `None`: it
+    /// is in none.
+    fn counts_of(&self, scope: OutScope, node: NodeId) -> Option<(u32, u32)> {
         let tree = self.fleet.index().tree();
-        match (scope, level(scope)) {
-            (_, Some(level)) => {
-                let vertex = tree.ancestor(tree.home(node), level);
-                vertex.map_or(0, |vertex| self.fleet.out_below(vertex))
-            }
-            (OutScope::Platform, None) => {
-                self.fleet.out_of_design(&self.fleet.node(node).spec.platform)
-            }
-            (_, None) => self.fleet.out_below(ROOT),
-        }
-    }
-
-    /// How many nodes there are in a node's part of the fleet; `None`: it is in none.
-    fn size_of(&self, scope: OutScope, node: NodeId) -> Option<u32> {
-        let tree = self.fleet.index().tree();
-        let platform = |pool: PoolId| &tree.pools()[usize::from(pool)].platform;
-        let own = platform(tree.pool_of(node));
         let vertex = match level(scope) {
             Some(level) => tree.ancestor(tree.home(node), level)?,
             None => ROOT,
         };
         let slots = tree.vertex(vertex).slots.iter();
-        let counted =
-            slots.filter(|&&(pool, _)| scope != OutScope::Platform || platform(pool) == own);
-        Some(counted.map(|&(_, slot)| tree.slots()[slot as usize].nodes).sum())
+        let of = |&(_, slot): &(PoolId, SlotId)| tree.slots()[slot as usize].nodes;
+        if scope != OutScope::Platform {
+            return Some((slots.map(of).sum(), self.fleet.out_below(vertex)));
+        }
+        let platform = |pool: PoolId| &tree.pools()[usize::from(pool)].platform;
+        let own = platform(tree.pool_of(node));
+        let alike = slots.filter(|&&(pool, _)| platform(pool) == own);
+        Some((alike.map(of).sum(), self.fleet.out_of_design(own)))
     }
 
     fn are_in_one(&self, scope: OutScope, node: NodeId, other: NodeId) -> bool {

@@ -1,6 +1,7 @@
 //! Nodes come, fall silent, are fenced, are drained; what is found on them, and how they are mended
 //! ([`repair`]).
 
+pub mod by_node;
 pub mod fleet;
 pub mod guard;
 pub mod idle;

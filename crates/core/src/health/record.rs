@@ -1,9 +1,11 @@
 //! What is known of a node's health: what was found and is still so, what was tried, what happened.
 
+use super::by_node::ByNode;
 use lindos_model::finding::{Device, Finding, FindingClass};
-use lindos_model::{Millis, NodeId, Remedy, Time, TrailKind};
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use lindos_model::{Millis, NodeId, Remedy, Time, TrailEntry, TrailKind};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// Findings of one node that are open at once; more are those of a check that has gone mad.
 const OPEN_MAX: usize = 64;
@@ -32,25 +34,66 @@ pub struct Health {
     pub strikes: VecDeque<Time>,
     pub tried: VecDeque<(Remedy, Time)>,
     /// The oldest first.
-    pub history: VecDeque<(Time, TrailKind)>,
+    history: VecDeque<Remembered>,
+}
+
+/// What a finding is to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    New,
+    Again,
+    /// A person has said that it does no harm.
+    LetBe,
+}
+
+/// An entry of the trail. In a snapshot, what happened and when.
+#[derive(Clone, Debug)]
+struct Remembered(Arc<TrailEntry>);
+
+impl Remembered {
+    fn what(&self) -> (Time, &TrailKind) {
+        (self.0.at, &self.0.what)
+    }
+}
+
+impl PartialEq for Remembered {
+    fn eq(&self, other: &Remembered) -> bool {
+        self.what() == other.what()
+    }
+}
+
+impl Eq for Remembered {}
+
+impl Serialize for Remembered {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.what().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Remembered {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Remembered, D::Error> {
+        let (at, what) = Deserialize::deserialize(deserializer)?;
+        let entry = TrailEntry { seq: 0, at, job: None, epoch: None, node: None, what };
+        Ok(Remembered(Arc::new(entry)))
+    }
 }
 
 impl Health {
-    /// Takes a finding; whether it is a new one.
-    pub fn find(&mut self, finding: &Finding, now: Time) -> bool {
+    /// Takes a finding.
+    pub fn find(&mut self, finding: &Finding, now: Time) -> Found {
         if let Some(open) = self.open.iter_mut().find(|o| o.finding.is_about_the_same(finding)) {
             open.is_let_be &= open.finding.severity == finding.severity;
             open.count = open.count.saturating_add(1);
             open.last = now;
             open.finding = finding.clone();
-            return false;
+            return if open.is_let_be { Found::LetBe } else { Found::Again };
         }
         if self.open.len() == OPEN_MAX {
             self.open.remove(0);
         }
         let (finding, since) = (finding.clone(), now);
         self.open.push(Open { finding, since, last: now, count: 1, is_let_be: false });
-        true
+        Found::New
     }
 
     /// A finding holds no more; whether it did.
@@ -88,8 +131,19 @@ impl Health {
         !self.open.is_empty() || self.strikes.iter().any(|&at| now.since(at) < span)
     }
 
-    pub fn note(&mut self, now: Time, what: TrailKind) {
-        self.history.push_back((now, what));
+    /// What has happened, the oldest first.
+    pub fn history(&self) -> impl Iterator<Item = (Time, &TrailKind)> {
+        self.history.iter().map(Remembered::what)
+    }
+
+    /// That of a node whose hardware is another now: nothing but what has happened.
+    pub fn renew(&mut self) {
+        let history = std::mem::take(&mut self.history);
+        *self = Health { history, ..Health::default() };
+    }
+
+    pub fn note(&mut self, entry: Arc<TrailEntry>) {
+        self.history.push_back(Remembered(entry));
         while self.history.len() > HISTORY_MAX {
             self.history.pop_front();
         }
@@ -112,25 +166,19 @@ const FEW: usize = 64;
 
 impl Conspicuous {
     /// Under any policy.
-    pub fn among(health: &BTreeMap<NodeId, Health>) -> Conspicuous {
+    pub fn among(health: &ByNode<Health>) -> Conspicuous {
         let has_any = |health: &Health| !health.open.is_empty() || !health.strikes.is_empty();
         let those = health.iter().filter(|(_, health)| has_any(health));
-        let nodes: BTreeSet<NodeId> = those.map(|(&node, _)| node).collect();
+        let nodes: BTreeSet<NodeId> = those.map(|(node, _)| node).collect();
         Conspicuous { left: nodes.len(), nodes }
     }
 
     /// A node has become one. Now and then those are dropped that are none any more.
-    pub fn note(
-        &mut self,
-        node: NodeId,
-        health: &BTreeMap<NodeId, Health>,
-        now: Time,
-        window: Millis,
-    ) {
+    pub fn note(&mut self, node: NodeId, health: &ByNode<Health>, now: Time, window: Millis) {
         self.nodes.insert(node);
         if self.nodes.len() > FEW.max(2 * self.left) {
             let still = |node: &NodeId| {
-                health.get(node).is_some_and(|health| health.is_conspicuous(now, window))
+                health.get(*node).is_some_and(|health| health.is_conspicuous(now, window))
             };
             self.nodes.retain(still);
             self.left = self.nodes.len();

@@ -5,9 +5,9 @@
 //! another node can stand in. When nothing is left on the node, the ladder begins ([`super::ladder`]).
 //! A node is back only after its burn-in.
 
-use super::fleet::Out;
+use super::fleet::{Allocation, Out};
 use super::ladder::{self, Urgency};
-use super::record::{self, Health};
+use super::record::Found;
 use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
 use crate::gang::attempt::{Attempt, MemberState};
@@ -17,9 +17,11 @@ use lindos_model::finding::{
 };
 use lindos_model::trail::CalledOff;
 use lindos_model::{
-    EffectId, EndReason, JobId, Mended, Millis, NodeId, Outcome, Remedy, RequestId, Time, TrailKind,
+    EffectId, EndReason, Epoch, JobId, Mended, Millis, NodeId, Outcome, Remedy, RequestId, Time,
+    TrailKind,
 };
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// From a node that goes out until the queue is passed over for what that changes.
 const REPLAN: Millis = Millis(100);
@@ -72,16 +74,15 @@ impl Core {
         if self.fleet.get(node).is_none() {
             return Vec::new();
         }
-        let is_new = self.health.entry(node).or_default().find(finding, self.now);
+        let found = self.health.entry(node).find(finding, self.now);
+        let is_new = found == Found::New;
         self.note_conspicuous(node);
         if is_new {
             let (class, severity) = (finding.class.clone(), finding.severity);
             let detail = finding.detail.clone();
             self.note(node, TrailKind::Found { class, severity, detail }, out);
         }
-        let is_let_be =
-            |open: &record::Open| open.is_let_be && open.finding.is_about_the_same(finding);
-        if self.health[&node].open.iter().any(is_let_be) {
+        if found == Found::LetBe {
             return Vec::new();
         }
         let Some((remedy, urgency)) = ladder::calls_for(finding) else { return Vec::new() };
@@ -96,7 +97,7 @@ impl Core {
         device: Option<&Device>,
         out: &mut Effects,
     ) {
-        let health = self.health.get_mut(&node);
+        let health = self.health.get_mut(node);
         if health.is_some_and(|health| health.clear(class, device)) {
             self.note(node, TrailKind::FoundNoMore { class: class.clone() }, out);
             let is_for_it = |kept: &(Finding, Remedy, Urgency)| {
@@ -154,7 +155,7 @@ impl Core {
         self.wake_by(self.now + REPLAN);
         self.last_ticket += 1;
         let number = self.last_ticket;
-        let health = self.health.entry(node).or_default();
+        let health = self.health.entry(node);
         let remedy = ladder::rung(remedy, health, &self.policy.repair, self.now);
         let (class, device) = (finding.class.clone(), finding.device.clone());
         let detail = finding.detail.clone();
@@ -172,12 +173,14 @@ impl Core {
     fn leave_at_once(&mut self, id: NodeId) -> Faults {
         self.timers.cancel(Timer::Repair(id));
         let reason = self.out_reason(id, false);
-        let members = self.members_on(id);
-        let fault = |(job, member): (JobId, usize)| {
+        let on_node = &self.fleet.node(id).allocations;
+        let reasons = std::iter::repeat_n(reason, on_node.len());
+        let fault = |(allocation, reason): (&Allocation, EndReason)| {
+            let job = allocation.job;
             let attempt = self.jobs[&job].attempt.as_ref().expect("it holds GPUs");
-            (job, attempt.replica_of(member), reason.clone())
+            (job, attempt.replica_of(allocation.member as usize), reason)
         };
-        members.into_iter().map(fault).collect()
+        on_node.iter().zip(reasons).map(fault).collect()
     }
 
     /// What runs there leaves when it has saved a checkpoint; a replica that the others can do
@@ -261,7 +264,7 @@ impl Core {
 
     pub(super) fn try_remedy(&mut self, node: NodeId, remedy: Remedy, out: &mut Effects) {
         let now = self.now;
-        self.health.entry(node).or_default().note_tried(remedy, now);
+        self.health.entry(node).note_tried(remedy, now);
         let effect = (!remedy.is_by_hand()).then(|| self.next_effect());
         let ticket = self.repairs.get_mut(&node).expect("it is out");
         (ticket.remedy, ticket.stage) = (remedy, Stage::Mending { effect, since: now });
@@ -286,14 +289,14 @@ impl Core {
         let Some(ticket) = self.repairs.get(&node) else { return };
         let (remedy, outcome) = (ticket.remedy, outcome.clone());
         let next = |core: &Core| {
-            let health = &core.health[&node];
+            let health = &core.health[node];
             ladder::next(remedy, health, &core.policy.repair, core.now)
         };
         match ticket.stage {
             Stage::Mending { effect: Some(asked), .. } if asked == effect => {
                 let is_done = outcome == Outcome::Done;
                 if outcome == Outcome::Unsupported {
-                    self.health.entry(node).or_default().tried.pop_back();
+                    self.health.entry(node).tried.pop_back();
                 }
                 self.note(node, TrailKind::RemedyOver { remedy, outcome }, out);
                 if is_done {
@@ -337,7 +340,7 @@ impl Core {
         self.leaving.remove(&node);
         self.timers.cancel(Timer::Repair(node));
         self.fleet.update(node, |node| node.out = None);
-        let health = self.health.entry(node).or_default();
+        let health = self.health.entry(node);
         if how == Mended::Released {
             health.open.iter_mut().for_each(|open| open.is_let_be = true);
         } else {
@@ -390,9 +393,7 @@ impl Core {
                     Mended::Released => self.put_back(node, how, out),
                     Mended::Repaired => self.prove(node, out),
                     Mended::Replaced => {
-                        let history =
-                            std::mem::take(&mut self.health.entry(node).or_default().history);
-                        self.health.insert(node, Health { history, ..Health::default() });
+                        self.health.entry(node).renew();
                         self.prove(node, out);
                     }
                 }
@@ -415,7 +416,7 @@ impl Core {
             (Millis(self.policy.repair.strikes_window_ms), self.policy.repair.strikes_max);
         let mut faults = Vec::new();
         for node in std::mem::take(&mut self.struck) {
-            let strikes = self.health.entry(node).or_default().strike(self.now, span);
+            let strikes = self.health.entry(node).strike(self.now, span);
             self.note_conspicuous(node);
             if most > 0 && strikes >= most && !self.repairs.contains_key(&node) {
                 let finding = lemon(strikes);
@@ -442,14 +443,26 @@ impl Core {
 
     /// Tells people of a node's health, and remembers it.
     pub(crate) fn note(&mut self, node: NodeId, what: TrailKind, out: &mut Effects) {
-        self.health.entry(node).or_default().note(self.now, what.clone());
-        self.say(None, Some(node), what, out);
+        self.note_of(None, node, what, out);
+    }
+
+    /// The same of what a job has to do with.
+    pub(super) fn note_of(
+        &mut self,
+        job: Option<(JobId, Option<Epoch>)>,
+        node: NodeId,
+        what: TrailKind,
+        out: &mut Effects,
+    ) {
+        let entry = self.record(job, Some(node), what);
+        self.health.entry(node).note(Arc::clone(&entry));
+        out.push(Effect::Trail(entry));
     }
 
     pub(crate) fn check_repairs(&self) {
         assert!(self.struck.is_empty(), "a strike was not weighed");
         let window = Millis(self.policy.repair.strikes_window_ms);
-        for (&node, health) in &self.health {
+        for (node, health) in self.health.iter() {
             let is_known = self.conspicuous.has(node) || !health.is_conspicuous(self.now, window);
             assert!(is_known, "a node's record is overlooked");
         }

@@ -71,8 +71,7 @@ impl Core {
         what: TrailKind,
         out: &mut Effects,
     ) {
-        self.health.entry(node).or_default().note(self.now, what.clone());
-        self.say(Some((id, Some(epoch))), Some(node), what, out);
+        self.note_of(Some((id, Some(epoch))), node, what, out);
     }
 
     fn costs_too_much(&self, straggler: &Straggler) -> bool {

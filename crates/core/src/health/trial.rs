@@ -162,7 +162,7 @@ impl Core {
     fn helpers(&self, suspects: &[NodeId]) -> Vec<NodeId> {
         let design = &self.fleet.node(suspects[0]).spec.platform;
         let is_well = |node: NodeId| {
-            let health = self.health.get(&node);
+            let health = self.health.get(node);
             health.is_none_or(|health| health.open.is_empty() && health.strikes.is_empty())
         };
         let first = suspects[0].index().saturating_sub(LOOKS_MAX / 2);
@@ -427,7 +427,7 @@ impl Core {
         ticket.stage = Stage::Leaving;
         let number = ticket.number;
         let rules = &self.policy.repair;
-        let remedy = ladder::rung(Remedy::Diagnose, &self.health[&node], rules, now);
+        let remedy = ladder::rung(Remedy::Diagnose, &self.health[node], rules, now);
         self.fleet.update(node, |node| node.out = Some(Out::Repair));
         self.note(node, TrailKind::TakenOut { class, ticket: number }, out);
         self.try_remedy(node, remedy, out);

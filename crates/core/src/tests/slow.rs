@@ -69,8 +69,8 @@ fn it_is_told_once_and_again_when_it_is_over_and_the_node_remembers() {
     assert_eq!(story.said_of("straggler_gone"), 0, "it was another");
     story.tell(Event::StragglerGone { job: id, epoch, rank: Rank(8) });
     story.tell(Event::StragglerGone { job: id, epoch, rank: Rank(8) });
-    let history = &story.core.health(node).unwrap().history;
-    let names: Vec<&str> = history.iter().map(|(_, what)| what.name()).collect();
+    let history = story.core.health(node).unwrap().history();
+    let names: Vec<&str> = history.map(|(_, what)| what.name()).collect();
     assert_eq!(names, ["straggler_seen", "straggler_gone"]);
 }
 

@@ -4,8 +4,8 @@ use super::stage::Staged;
 use super::{Driver, Fatal, Input, RETRY_INTERVAL, Waiter};
 use crate::fault::Fault;
 use lindos_api::agent::ReportAck;
+use lindos_core::Event;
 use lindos_core::effect::Effect;
-use lindos_core::{Effects, Event};
 use lindos_journal::EventRecord;
 use lindos_journal::{Disk, Error};
 use lindos_model::{Time, TrailEntry, TrailKind};
@@ -104,12 +104,13 @@ impl<D: Disk> Driver<D> {
     /// Steps the core through a durable event and carries out what it asks for.
     pub(super) fn took_effect(&mut self, at: Time, event: &Event, waiter: Option<Waiter>) {
         self.since_snapshot += 1;
-        let mut effects = Effects::new();
+        let mut effects = std::mem::take(&mut self.effects);
         self.world.core.step(at, event, &mut effects);
         self.settle(at, event);
-        for effect in effects {
+        for effect in effects.drain(..) {
             self.carry_out(effect);
         }
+        self.effects = effects;
         match waiter {
             Some(Waiter::Report { seq, answer }) => {
                 let _ = answer.send(Ok(ReportAck { seq }));

@@ -27,7 +27,7 @@ use lindos_core::edges::{
     ProgressEdges, ReportEdges, SilenceWatch, StallWatch, StragglerWatch, SymptomEdges,
 };
 use lindos_core::effect::Reply;
-use lindos_core::{Core, Event};
+use lindos_core::{Core, Effects, Event};
 use lindos_journal::{Disk, EventRecord, Journal, SnapshotRecord};
 use lindos_model::{EffectId, Millis, NodeId, Outcome, Policy, RequestId, Time};
 use mending::Mending;
@@ -134,6 +134,8 @@ pub(crate) struct Driver<D: Disk> {
     /// While the journal refuses: when to try again by ourselves, and what it said.
     trouble: Option<(Instant, Fault)>,
     since_snapshot: u64,
+    /// Empty between steps; kept for its room.
+    effects: Effects,
     /// Since the readings of forgotten jobs were last dropped.
     ended_jobs: u32,
 }
@@ -190,6 +192,7 @@ impl<D: Disk> Driver<D> {
             listened_at: Instant::now(),
             trouble: None,
             since_snapshot,
+            effects: Effects::new(),
             ended_jobs: 0,
         };
         let event = Event::ControlPlaneStarted { policy: Box::new(policy) };

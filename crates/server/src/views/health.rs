@@ -233,8 +233,7 @@ pub fn node_health(view: &View<'_>, name: &str) -> Option<NodeHealth> {
         ticket: view.core.ticket(id).map(|open| ticket(view, id, open)),
         kept_in: kept.map(|(_, finding)| kept_in(view, id, finding)),
         history: health
-            .history
-            .iter()
+            .history()
             .map(|(at, what)| HistoryView {
                 at: at.0,
                 kind: what.name().to_string(),

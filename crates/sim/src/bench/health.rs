@@ -77,6 +77,8 @@ struct Ward<'m> {
     alone: BTreeSet<String>,
     /// What the core waits for an answer to.
     asked: Vec<(EffectId, NodeId)>,
+    /// Empty between steps; kept for its room, as the server does.
+    effects: Effects,
 }
 
 /// `nodes` are taken out and back `waves` times, a part of them at a time. `tell` is told waves that are over,
@@ -95,7 +97,8 @@ pub fn health(
     }
     let alone = sizes.into_iter().filter(|(_, size)| *size == 1);
     let alone = alone.map(|(rack, _)| rack.to_string()).collect();
-    let mut ward = Ward { world, machine, stream, alone, asked: Vec::new() };
+    let mut ward =
+        Ward { world, machine, stream, alone, asked: Vec::new(), effects: Effects::new() };
     ward.fill(&mut History::new(u64::from(nodes)));
     let occupancy = ward.world.occupancy();
     let mut all = Vec::new();
@@ -148,7 +151,7 @@ impl Ward<'_> {
 
     /// Steps the core, and does what it orders; how long the core took.
     fn tell(&mut self, event: &Event) -> u64 {
-        let mut effects = Effects::new();
+        let mut effects = std::mem::take(&mut self.effects);
         let began = self.machine.nanos();
         self.world.core.step(self.world.now, event, &mut effects);
         let took = self.machine.nanos() - began;
@@ -161,6 +164,8 @@ impl Ward<'_> {
             }
         }
         self.world.carry_out(&effects);
+        effects.clear();
+        self.effects = effects;
         took
     }
 
