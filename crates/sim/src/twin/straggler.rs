@@ -83,7 +83,8 @@ impl World<'_, '_> {
                 }
             })
             .collect();
-        let slow = slowest(&measures, false)?;
+        let before = training.watch.slow.map(|slow| slow.member);
+        let slow = slowest(&measures, false, before)?;
         Some(Slow { ranks: slow.ranks * u32::from(gang.ranks_per_node.max(1)), ..slow })
     }
 

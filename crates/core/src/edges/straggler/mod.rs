@@ -256,7 +256,7 @@ impl JobWatch {
         let counts = steps >= STEPS_LEAST && !has_saved && window.silent.0 <= pause;
         let seen = if counts { self.measures(span, attempt) } else { None };
         let event = seen.and_then(|(measures, told)| {
-            let slow = slowest(&measures, told);
+            let slow = slowest(&measures, told, self.named(attempt));
             self.judge(now, window.from, job, attempt, slow)
         });
         self.open(now);
@@ -294,6 +294,13 @@ impl JobWatch {
         let told = measures.iter().all(|measure| measure.steps.is_some());
         let is_whole = measures.len() >= 2 && measures.len() * 10 >= here * 9;
         is_whole.then_some((measures, told))
+    }
+
+    /// The member that is said to be slow, or that was in the window before.
+    fn named(&self, attempt: &Attempt) -> Option<u32> {
+        let said = self.said.map(|said| said.whose);
+        let whose = said.or(self.streak.map(|streak| streak.whose));
+        whose.filter(|_| attempt.members.len() > 1).map(|Whose(member)| member)
     }
 
     fn judge(

@@ -5,7 +5,8 @@
 //! has something to show for it: more work, or being kept from it, or coming last. A rank that has
 //! only more to do beside its training (it writes the log, it feeds others) waits as long as they do.
 //! Where ranks are slow on several nodes at once, it is not one machine but the shape of the program,
-//! and nobody is named.
+//! and nobody is named; but in a gang of hundreds of nodes two may well be slow at once, and no program has
+//! parts so uneven and so few. Then one of them is named, and the next once that is mended.
 
 use lindos_model::Rank;
 use lindos_model::pace::{SlowBy, SlowSign};
@@ -25,6 +26,10 @@ const LATE_MORE: u32 = 50;
 const PACE_MOST: u64 = 80;
 /// … and so many fewer: one or two are where the window was cut.
 const STEPS_FEWER: u32 = 3;
+
+/// Of so many nodes one may be slow by chance while another is. Fewer would be a stage of a pipeline: the one
+/// with the loss has more to do in every replica.
+const NODES_FOR_EACH: usize = 200;
 
 /// What one rank did in a window. Parts are thousandths of its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +69,16 @@ pub struct Slow {
     pub cost_permille: u32,
 }
 
-/// The slow ones, if they are of one node. `told`: every rank tells its own steps.
-pub fn slowest(all: &[Measure], told: bool) -> Option<Slow> {
-    if told && let Some(slow) = fewer_steps(all) {
+/// The slow ones of one node, if they are of one or of few: then those of `before`, if they still are, or else
+/// of the slowest. In the order of the ranks. `told`: every rank tells its own steps.
+pub fn slowest(all: &[Measure], told: bool, before: Option<u32>) -> Option<Slow> {
+    if told && let Some(slow) = fewer_steps(all, before) {
         return Some(slow);
     }
-    waits_least(all)
+    waits_least(all, before)
 }
 
-fn waits_least(all: &[Measure]) -> Option<Slow> {
+fn waits_least(all: &[Measure], before: Option<u32>) -> Option<Slow> {
     let (waits, apart) = middle(all.iter().map(|it| it.waits), Half::Upper);
     let (pressed, pressed_apart) = middle(all.iter().map(Measure::pressed), Half::Lower);
     let (late, _) = middle(all.iter().map(|it| it.late), Half::Lower);
@@ -84,22 +90,20 @@ fn waits_least(all: &[Measure]) -> Option<Slow> {
         waits_less && (is_pressed || it.late >= late.saturating_add(LATE_MORE))
     };
     let slow: Vec<&Measure> = all.iter().filter(is_slow).collect();
-    let worst = slow.iter().min_by_key(|it| (it.waits, it.rank))?;
-    let by = reason(all, worst);
-    let cost_permille = waits - worst.waits;
-    of_one_node(&slow, all.len(), worst).map(|ranks| Slow {
+    let (worst, ranks) = of_one_node(slow, all, before, |it| u64::from(it.waits))?;
+    Some(Slow {
         rank: worst.rank,
         member: worst.member,
         ranks,
         sign: SlowSign::WaitsLeast,
-        by,
+        by: reason(all, worst),
         own: worst.waits,
         peers: waits,
-        cost_permille,
+        cost_permille: waits - worst.waits,
     })
 }
 
-fn fewer_steps(all: &[Measure]) -> Option<Slow> {
+fn fewer_steps(all: &[Measure], before: Option<u32>) -> Option<Slow> {
     let small = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
     let (rate, apart) = middle(all.iter().map(|it| small(it.rate)), Half::Upper);
     let (steps, _) = middle(all.iter().map(|it| it.steps.unwrap_or(0)), Half::Upper);
@@ -110,10 +114,10 @@ fn fewer_steps(all: &[Measure]) -> Option<Slow> {
             && it.steps.unwrap_or(0) + STEPS_FEWER <= steps
     };
     let slow: Vec<&Measure> = all.iter().filter(is_slow).collect();
-    let worst = slow.iter().min_by_key(|it| (it.rate, it.rank))?;
+    let (worst, ranks) = of_one_node(slow, all, before, |it| it.rate)?;
     let own = small(worst.rate);
     let cost = u64::from(rate - own) * 1000 / u64::from(rate.max(1));
-    of_one_node(&slow, all.len(), worst).map(|ranks| Slow {
+    Some(Slow {
         rank: worst.rank,
         member: worst.member,
         ranks,
@@ -125,10 +129,28 @@ fn fewer_steps(all: &[Measure]) -> Option<Slow> {
     })
 }
 
-/// How many they are, if all are of the node of the worst, and no more than the others.
-fn of_one_node(slow: &[&Measure], all: usize, worst: &Measure) -> Option<u32> {
-    let is_there = slow.iter().all(|it| it.member == worst.member);
-    (is_there && slow.len() * 2 <= all).then_some(slow.len() as u32)
+/// The slowest rank of the node that is named and how many of its ranks are slow, if few nodes are, and no
+/// more ranks than the others.
+fn of_one_node<'m>(
+    mut slow: Vec<&'m Measure>,
+    all: &[Measure],
+    before: Option<u32>,
+    pace: fn(&Measure) -> u64,
+) -> Option<(&'m Measure, u32)> {
+    let nodes = |ranks: &mut dyn Iterator<Item = u32>| {
+        let mut last = None;
+        ranks.filter(|&member| last.replace(member) != Some(member)).count()
+    };
+    let slow_nodes = nodes(&mut slow.iter().map(|it| it.member));
+    let all_nodes = nodes(&mut all.iter().map(|it| it.member));
+    if slow_nodes > (all_nodes / NODES_FOR_EACH).max(1) || slow.len() * 2 > all.len() {
+        return None;
+    }
+    let slowest = slow.iter().min_by_key(|it| (pace(it), it.rank))?.member;
+    let named = before.filter(|&before| slow.iter().any(|it| it.member == before));
+    slow.retain(|it| it.member == named.unwrap_or(slowest));
+    let worst = *slow.iter().min_by_key(|it| (pace(it), it.rank))?;
+    Some((worst, slow.len() as u32))
 }
 
 /// What it does more of than the others.
@@ -193,12 +215,12 @@ mod tests {
     }
 
     fn named(all: &[Measure]) -> Option<(u32, u32)> {
-        slowest(all, true).map(|slow| (slow.rank.0, slow.ranks))
+        slowest(all, true, None).map(|slow| (slow.rank.0, slow.ranks))
     }
 
     #[test]
     fn the_one_that_waits_least_is_named() {
-        let slow = slowest(&gang(&[450, 470, 20, 460], 1), true).unwrap();
+        let slow = slowest(&gang(&[450, 470, 20, 460], 1), true, None).unwrap();
         assert_eq!((slow.rank, slow.ranks, slow.sign), (Rank(2), 1, SlowSign::WaitsLeast));
         assert_eq!((slow.own, slow.peers, slow.cost_permille), (20, 460, 440));
         assert_eq!(slow.by, SlowBy::Working);
@@ -209,14 +231,14 @@ mod tests {
     fn what_it_does_instead_of_waiting_is_said() {
         let mut all = gang(&[400, 400, 10, 400], 1);
         (all[2].ran, all[2].delayed) = (500, 490);
-        assert_eq!(slowest(&all, true).unwrap().by, SlowBy::WantingProcessor);
+        assert_eq!(slowest(&all, true, None).unwrap().by, SlowBy::WantingProcessor);
         (all[2].delayed, all[2].held) = (0, 490);
-        assert_eq!(slowest(&all, true).unwrap().by, SlowBy::Held);
+        assert_eq!(slowest(&all, true, None).unwrap().by, SlowBy::Held);
         (all[2].held, all[2].late) = (0, 60);
-        let slow = slowest(&all, true).unwrap();
+        let slow = slowest(&all, true, None).unwrap();
         assert_eq!(slow.by, SlowBy::Unknown, "it only comes last");
         all[2].late = 0;
-        assert_eq!(slowest(&all, true), None, "it waits less, and nothing shows why");
+        assert_eq!(slowest(&all, true, None), None, "it waits less, and nothing shows why");
     }
 
     #[test]
@@ -230,6 +252,20 @@ mod tests {
         // Stages of a pipeline: every second node has more to do.
         assert_eq!(named(&gang(&[300, 20, 310, 20, 300, 25, 290, 300], 1)), None);
         assert_eq!(named(&gang(&[0, 0, 300, 0], 1)), None, "one waits for all others");
+    }
+
+    #[test]
+    fn of_few_nodes_among_hundreds_one_is_named_and_stays_so_until_it_is_mended() {
+        let mut waits = vec![450; 2 * 400];
+        (waits[10], waits[11], waits[500]) = (30, 40, 20);
+        let named = |waits: &[u32], before| {
+            slowest(&gang(waits, 2), true, before).map(|slow| (slow.rank.0, slow.ranks))
+        };
+        assert_eq!(named(&waits, None), Some((500, 1)), "the slowest");
+        assert_eq!(named(&waits, Some(5)), Some((10, 2)), "who was named before");
+        assert_eq!(named(&waits, Some(7)), Some((500, 1)), "who was named before is not slow");
+        waits[700] = 25;
+        assert_eq!(named(&waits, None), None, "three of 400 nodes may be a part of the program");
     }
 
     #[test]
@@ -250,10 +286,14 @@ mod tests {
     fn of_independent_ranks_the_one_with_fewer_steps_is_named() {
         let mut all = gang(&[100; 6], 2);
         (all[4].steps, all[4].rate) = (Some(30), 2000);
-        let slow = slowest(&all, true).unwrap();
+        let slow = slowest(&all, true, None).unwrap();
         assert_eq!((slow.rank, slow.sign), (Rank(4), SlowSign::FewerSteps));
         assert_eq!((slow.own, slow.peers, slow.cost_permille), (2000, 3333, 399));
-        assert_eq!(slowest(&all, false), None, "where only some tell steps, they do not compare");
+        assert_eq!(
+            slowest(&all, false, None),
+            None,
+            "where only some tell steps, they do not compare"
+        );
         (all[4].steps, all[4].rate) = (Some(48), 2400);
         assert_eq!(named(&all), None, "cut at the edge of the window");
     }
@@ -292,7 +332,7 @@ mod tests {
                 rate: u64::from(steps),
             };
             let all: Vec<Measure> = numbers.iter().enumerate().map(measure).collect();
-            if let Some(slow) = slowest(&all, true) {
+            if let Some(slow) = slowest(&all, true, None) {
                 prop_assert!(slow.ranks >= 1 && slow.cost_permille <= 1000);
             }
         }

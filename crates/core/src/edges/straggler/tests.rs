@@ -121,6 +121,21 @@ fn a_straggler_is_told_after_three_windows_again_every_five_minutes_and_when_it_
 }
 
 #[test]
+fn of_two_slow_nodes_among_hundreds_one_is_told_of_and_when_it_is_mended_the_other() {
+    let mut gang = Gang::of(&[400; 400]);
+    (gang.waits[7], gang.waits[300]) = (30, 40);
+    assert_eq!(said(&gang.runs(60, 60)), [(51, "seen", 7)]);
+    (gang.waits[7], gang.waits[300]) = (40, 30);
+    assert_eq!(said(&gang.runs(240, 240)), [], "the other waits less for once");
+    gang.waits[7] = 400;
+    let events = gang.runs(120, 120);
+    assert_eq!(
+        said(&events).iter().map(|it| (it.1, it.2)).collect::<Vec<_>>(),
+        [("gone", 7), ("seen", 300)]
+    );
+}
+
+#[test]
 fn pauses_count_for_nothing() {
     let mut gang = Gang::of(&[400; 4]);
     gang.runs(150, 150);
