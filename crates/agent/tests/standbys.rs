@@ -156,6 +156,27 @@ fn an_agent_that_ends_for_good_ends_them_first_unless_another_one_follows() {
 }
 
 #[test]
+fn what_ended_while_no_agent_was_there_is_no_failure_of_the_program() {
+    let mut node = Node::start();
+    let spec = waiting(&node, SCRIPT);
+    stand_by(&node, 1, 70, &spec, false);
+    wait_ready(&node, 70);
+    let (waited, shim) = (pids(&node, 70), &shim_state(&node, 70)["shim"]["pid"]);
+    let before = node.server.newest().unwrap().incarnation;
+    node.kill_agent();
+    let all = waited.iter().copied().chain(shim.as_u64().map(|pid| pid as u32));
+    all.for_each(|pid| kill(pid, Signal::KILL));
+    node.start_agent();
+    node.server.wait("it to be forgotten", |report| {
+        assert!(!matches!(state(report, 70), Some(StandbyState::Ended { .. })), "it is told of");
+        report.incarnation > before && report.standbys.is_empty()
+    });
+    assert!(!node.dir().join("standbys/70").exists());
+    stand_by(&node, 1, 71, &spec, false);
+    wait_ready(&node, 71);
+}
+
+#[test]
 fn a_program_that_ends_instead_is_reported_with_its_last_words_and_forgotten() {
     let node = Node::start();
     let script = "import os, sys, time

@@ -36,9 +36,16 @@ pub(super) struct Standby {
     requests: Option<mpsc::UnboundedSender<Request>>,
     /// Their end is asked for: once they are gone, nobody need hear of them.
     is_unwanted: bool,
+    /// An earlier agent left them, and nothing has been heard of them since.
+    is_left: bool,
 }
 
 impl Standby {
+    fn new(job: JobId, plan: Option<Plan>, state: StandbyState) -> Standby {
+        let (said, requests) = (None, None);
+        Standby { job, plan, said, state, requests, is_unwanted: false, is_left: false }
+    }
+
     fn lives(&self) -> bool {
         !matches!(self.state, StandbyState::Ended { .. })
     }
@@ -89,15 +96,11 @@ impl Actor {
         let standby = match launch::stand_by(&self.config, &self.dir, key.job, order) {
             Ok(plan) => {
                 let requests = Some(self.link_standby(order.id, plan.clone()));
-                let state = StandbyState::Starting;
-                let job = key.job;
-                Standby { job, plan: Some(plan), said: None, state, requests, is_unwanted: false }
+                Standby { requests, ..Standby::new(key.job, Some(plan), StandbyState::Starting) }
             }
             Err(error) => {
                 let reason = format!("they could not be started: {error}");
-                let state = StandbyState::Ended { reason };
-                let (job, requests) = (key.job, None);
-                Standby { job, plan: None, said: None, state, requests, is_unwanted: false }
+                Standby::new(key.job, None, StandbyState::Ended { reason })
             }
         };
         self.standbys.all.insert(order.id, standby);
@@ -195,10 +198,8 @@ impl Actor {
                 continue;
             };
             let requests = Some(self.link_standby(id, plan.clone()));
-            let (job, state) = (plan.job, StandbyState::Starting);
-            let plan = Some(plan);
-            let standby = Standby { job, plan, said: None, state, requests, is_unwanted: false };
-            self.standbys.all.insert(id, standby);
+            let standby = Standby::new(plan.job, Some(plan), StandbyState::Starting);
+            self.standbys.all.insert(id, Standby { requests, is_left: true, ..standby });
         }
     }
 
@@ -210,6 +211,7 @@ impl Actor {
                     let is_ready = state.ready == Some(true);
                     let ready = if is_ready { StandbyState::Ready } else { StandbyState::Starting };
                     standby.state = ready;
+                    standby.is_left = false;
                 }
                 standby.said = Some(*state);
             }
@@ -229,7 +231,8 @@ impl Actor {
         let Some(standby) = self.standbys.all.get_mut(&id) else { return };
         let logs = standby.plan.as_ref().map(|plan| plan.log_dir.as_path());
         standby.state = StandbyState::Ended { reason: reason(standby.said.as_ref(), logs) };
-        if standby.is_unwanted {
+        if standby.is_unwanted || standby.is_left {
+            // What ended while no agent was there, perhaps because none was, is asked for again.
             self.forget_standby(id);
         } else {
             tracing::warn!(id = id.0, "processes that were to wait for a rank have ended");

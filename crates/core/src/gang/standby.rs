@@ -7,7 +7,8 @@
 //!
 //! Where they should wait stands in [`Attempt::standbys`]. A node that has not said that they do is
 //! asked again; processes that wait where they should not are ended when they are told of. Where they
-//! end by themselves, they are not started again in the same attempt.
+//! end by themselves, they are not started again in the same attempt; where they went with the node's
+//! agent, they are.
 
 use super::attempt::{Attempt, MemberState, Phase};
 use crate::Core;
@@ -299,8 +300,9 @@ impl Core {
         }
         for id in self.may_stand_by(node) {
             if self.has_lost_standby(id, node, reports) {
+                // An agent tells how they ended, unless it was gone itself.
                 let reason = "they are gone, and nobody saw how".to_string();
-                self.on_standby_ended(id, node, reason, out);
+                self.say_standby_ended(id, node, reason, out);
             }
         }
     }
@@ -341,11 +343,15 @@ impl Core {
 
     /// They are not started again there in this attempt: they would end again.
     fn on_standby_ended(&mut self, id: JobId, node: NodeId, reason: String, out: &mut Effects) {
+        let attempt = self.jobs.get_mut(&id).and_then(|job| job.attempt.as_mut());
+        attempt.expect("it is alive").cold.insert(node);
+        self.say_standby_ended(id, node, reason, out);
+    }
+
+    fn say_standby_ended(&mut self, id: JobId, node: NodeId, reason: String, out: &mut Effects) {
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let epoch = job.epoch;
-        let attempt = job.attempt.as_mut().expect("it is alive");
-        attempt.standbys.remove(&node);
-        attempt.cold.insert(node);
+        job.attempt.as_mut().expect("it is alive").standbys.remove(&node);
         self.short_of_standbys.insert(id);
         let what = TrailKind::StandbyEnded { reason };
         self.say(Some((id, Some(epoch))), Some(node), what, out);

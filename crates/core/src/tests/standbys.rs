@@ -176,10 +176,14 @@ fn what_ends_by_itself_while_it_waits_is_not_started_again_in_this_attempt() {
 }
 
 #[test]
-fn a_node_that_tells_no_more_of_what_waited_has_lost_it() {
+fn a_node_that_tells_no_more_of_what_waited_has_lost_it_and_is_asked_again() {
     let (mut story, id, spare) = with_warm_spare(3);
+    let before = standby(&story, id, spare);
     assert!(says(&mut story, spare, vec![]));
-    assert_eq!(standby(&story, id, spare), None);
+    assert_eq!(story.orders(), format!("stand by {id}/1 on n{spare}"));
+    assert!(standby(&story, id, spare) > before);
+    assert!(!says(&mut story, spare, vec![]), "they are on their way");
+    assert!(waits(&mut story, id, spare));
     // An older word than the node's last is none.
     let (mut story, id, spare) = with_warm_spare(3);
     let seq = story.seq;
