@@ -4,7 +4,8 @@
 //! Every reading of every rank is fed in, and costs the same however large the job is; only a look
 //! is a pass over its ranks. A driver asks [`StallWatch::due`] now and then. A rank's step counts
 //! only while its launch is the newest and its replica trains with the others. Of a job of replicas
-//! that gets on, each replica is looked at now and then: one may stand still by itself.
+//! that gets on, each replica is looked at now and then: one may stand still by itself, or have come to
+//! no first step while the others began without it.
 
 use crate::Core;
 use crate::blame::evidence::look_after;
@@ -15,6 +16,7 @@ use lindos_model::{
 };
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Between two looks at one silence, or at the replicas of a job; and how often one is told of.
 const LOOK_AGAIN: Millis = Millis::from_secs(5);
@@ -50,6 +52,7 @@ pub struct StallWatch {
 struct JobWatch {
     /// Of the launch of the whole gang.
     attempt: Epoch,
+    began_at: Time,
     /// By number.
     ranks: Vec<RankSeen>,
     /// The highest that was told, and when it or a checkpoint was new.
@@ -77,6 +80,15 @@ enum Replicas {
     /// There is but one.
     Never,
     At(Time),
+}
+
+/// What the ranks of a replica that trains have said in their present launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    NoStep,
+    /// When the newest was new.
+    StepAt(Time),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -162,9 +174,31 @@ impl StallWatch {
                 continue;
             }
             let silence_max = core.silence_max(job, attempt);
-            let gets_on = now.since(watch.got_on_at) < silence_max;
-            for replica in (0..attempt.replicas.len()).filter(|_| gets_on) {
-                let of_it = watch.replica_stands(now, attempt, replica, silence_max);
+            if now.since(watch.got_on_at) >= silence_max {
+                continue;
+            }
+            let said: Vec<Said> =
+                (0..attempt.replicas.len()).map(|it| watch.said_by(attempt, it)).collect();
+            let those_that =
+                |wanted: fn(&Said) -> bool| said.iter().filter(|it| wanted(it)).count();
+            let silent = those_that(|it| *it == Said::NoStep);
+            let first_step_max = job.first_step_within().map(|wait| wait.max(silence_max));
+            // Where only some replicas ever tell steps, one that tells none says nothing.
+            let first_step_max = first_step_max
+                .filter(|_| those_that(|it| matches!(it, Said::StepAt(_))) >= 2 * silent);
+            for (replica, said) in said.into_iter().enumerate() {
+                let (since, wait) = match said {
+                    Said::Nothing => continue,
+                    Said::StepAt(at) => (at, silence_max),
+                    Said::NoStep => {
+                        let Some(wait) = first_step_max else { continue };
+                        (attempt.replicas[replica].launched_at.max(watch.began_at), wait)
+                    }
+                };
+                if now.since(since) < wait {
+                    continue;
+                }
+                let of_it = watch.replica_stands(now, attempt, replica, since, silence_max);
                 events.extend(of_it.map(|stall| Event::ReplicaSilent {
                     job: id,
                     epoch: attempt.replicas[replica].epoch,
@@ -208,6 +242,7 @@ impl JobWatch {
     fn new(attempt: Epoch, now: Time) -> JobWatch {
         JobWatch {
             attempt,
+            began_at: now,
             ranks: Vec::new(),
             step: None,
             checkpoint_step: None,
@@ -275,7 +310,7 @@ impl JobWatch {
 
     /// What there is to see of the silence, if it was not told before.
     fn look(&mut self, now: Time, counts: impl Fn(Rank, Epoch) -> bool) -> Option<Stall> {
-        let stall = self.stall(counts)?;
+        let stall = self.stall(counts, None)?;
         if self.said.as_ref() == Some(&stall) {
             return None;
         }
@@ -285,45 +320,62 @@ impl JobWatch {
         Some(stall)
     }
 
-    /// What there is to see of one replica that has told no new step for longer than silences may be,
-    /// if the others are ahead of it and it was not told of lately.
+    /// The ranks of a replica, as far as any is known.
+    fn ranks_of(&self, attempt: &Attempt, replica: usize) -> Range<usize> {
+        let each = usize::from(attempt.ranks_per_node);
+        let members = attempt.members_of(replica);
+        members.start * each..(members.end * each).min(self.ranks.len())
+    }
+
+    fn said_by(&self, attempt: &Attempt, replica: usize) -> Said {
+        let own = self.ranks_of(attempt, replica).map(|it| (Rank(it as u32), &self.ranks[it]));
+        let heard = own.filter(|(rank, seen)| trains(attempt, *rank, seen.epoch));
+        let said = heard.map(|(_, seen)| match seen.step {
+            Some(_) => Said::StepAt(seen.step_at),
+            None => Said::NoStep,
+        });
+        said.fold(Said::Nothing, |all, it| match (all, it) {
+            (Said::StepAt(all), Said::StepAt(it)) => Said::StepAt(all.max(it)),
+            (Said::StepAt(_), _) => all,
+            _ => it,
+        })
+    }
+
+    /// What there is to see of one replica that has told no new step since then, if the others are ahead
+    /// of it and it was not told of lately.
     fn replica_stands(
         &mut self,
         now: Time,
         attempt: &Attempt,
         replica: usize,
-        silence_max: Millis,
+        since: Time,
+        again_after: Millis,
     ) -> Option<Stall> {
-        let each = usize::from(attempt.ranks_per_node);
-        let members = attempt.members_of(replica);
-        let ranks = members.start * each..(members.end * each).min(self.ranks.len());
-        let is_of_it = |rank: Rank| ranks.contains(&(rank.0 as usize));
-        let own = ranks.clone().map(|rank| (Rank(rank as u32), &self.ranks[rank]));
-        let own = own.filter(|(rank, seen)| trains(attempt, *rank, seen.epoch));
-        let since =
-            own.filter(|(_, seen)| seen.step.is_some()).map(|(_, seen)| seen.step_at).max()?;
-        if now.since(since) < silence_max || self.got_on_at <= since {
+        if self.got_on_at <= since {
             return None;
         }
+        let ranks = self.ranks_of(attempt, replica);
+        let is_of_it = |rank: Rank| ranks.contains(&(rank.0 as usize));
         let said = self.said_replicas.get(&replica);
         if said.is_some_and(|&(before, again_at)| before == since && now < again_at) {
             return None;
         }
         let counts = |rank: Rank, epoch| is_of_it(rank) && trains(attempt, rank, epoch);
-        let stall = Stall { since, ..self.stall(counts)? };
+        let stall = Stall { since, ..self.stall(counts, Some(0))? };
         if self.step <= Some(stall.step) {
             return None;
         }
-        self.said_replicas.insert(replica, (since, now + silence_max));
+        self.said_replicas.insert(replica, (since, now + again_after));
         Some(stall)
     }
 
-    fn stall(&self, counts: impl Fn(Rank, Epoch) -> bool) -> Option<Stall> {
+    /// `before`: the step where none of them has told one.
+    fn stall(&self, counts: impl Fn(Rank, Epoch) -> bool, before: Option<u64>) -> Option<Stall> {
         let ranks = self.ranks.iter().enumerate().map(|(index, seen)| (Rank(index as u32), seen));
         let here: Vec<(Rank, &RankSeen)> =
             ranks.filter(|(rank, seen)| counts(*rank, seen.epoch)).collect();
         // The highest of those that are here: who was ahead may be gone.
-        let step = here.iter().filter_map(|(_, seen)| seen.step).max()?;
+        let step = here.iter().filter_map(|(_, seen)| seen.step).max().or(before)?;
         let told = here.iter().filter(|(_, seen)| seen.step.is_some()).count();
         let at_step = here.iter().filter(|(_, seen)| seen.step == Some(step)).count();
         let most = most(here.iter().filter_map(|(_, seen)| seen.activity));
@@ -483,14 +535,14 @@ mod tests {
         read(&mut watch, 0, 0, at(9));
         read(&mut watch, 0, 1, at(3));
         let here = |rank: Rank, _| rank == Rank(0);
-        let stall = watch.jobs[&JOB].stall(here).unwrap();
+        let stall = watch.jobs[&JOB].stall(here, None).unwrap();
         assert_eq!((stall.told, stall.at_step, stall.apart.len()), (1, 1, 0));
-        assert_eq!(watch.jobs[&JOB].stall(|_, _| false), None);
+        assert_eq!(watch.jobs[&JOB].stall(|_, _| false, None), None);
         // A replica that is launched anew has told nothing, and what is late of the old is dropped.
         let later = Epoch(2);
         watch.on_reading(Time(1), JOB, EPOCH, later, Rank(1), &RankReading::default());
         watch.on_reading(Time(2), JOB, EPOCH, EPOCH, Rank(1), &at(4));
-        assert_eq!(watch.jobs[&JOB].stall(|_, _| true).unwrap().told, 1);
+        assert_eq!(watch.jobs[&JOB].stall(|_, _| true, None).unwrap().told, 1);
     }
 
     #[test]

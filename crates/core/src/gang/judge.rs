@@ -139,6 +139,7 @@ pub(super) fn work_ended_at(attempt: &Attempt, reason: &EndReason, now: Time) ->
             let since = Time(now.0.saturating_sub(silent.0));
             since + Millis(attempt.pace.step_ms.unwrap_or(0))
         }
+        EndReason::NoFirstStep { after } => Time(now.0.saturating_sub(after.0)),
         EndReason::NodeSilent { .. } => {
             let last_heard = attempt.unheard.and_then(|(_, last_heard)| last_heard);
             last_heard.unwrap_or(attempt.pace.step_at)

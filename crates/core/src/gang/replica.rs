@@ -6,8 +6,9 @@
 //! back. The others never stop, but for the step that was under way.
 //!
 //! When all of them fall silent, and what is seen of the ranks points at one replica, or only one has
-//! not ended well, that one is dropped like one that has failed. So is one that alone stands still, where
-//! the others can go on without it and do, and one that was launched again and comes to no first step.
+//! not ended well, that one is dropped like one that has failed. So is one that alone stands still, or has
+//! never told a step, where the others can go on without it and do, and one that was launched again and
+//! comes to no first step.
 //!
 //! The whole attempt is stopped instead when fewer replicas than the job's least would be left, or
 //! when a silence goes on without the one that was dropped for it. A program that is itself at fault
@@ -102,8 +103,13 @@ impl Core {
             return;
         }
         let attempt = self.attempt_at(id, epoch).expect("it was just there");
+        let launched_at = attempt.replicas[replica].launched_at;
         let before = attempt.evidence.stall.replace(stall.clone());
-        let reason = EndReason::Hang { last_step: stall.step, silent, timeout };
+        let reason = if stall.told == 0 {
+            EndReason::NoFirstStep { after: self.now.since(launched_at) }
+        } else {
+            EndReason::Hang { last_step: stall.step, silent, timeout }
+        };
         self.drop_replica(id, replica, reason, out);
         if let Some(attempt) = self.attempt_at(id, epoch) {
             attempt.evidence.stall = before;
@@ -217,7 +223,7 @@ impl Core {
                 (attempt.training_gpus(), attempt.pace.step_under_way(until))
             }
             // The others have gone on without it.
-            EndReason::Hang { .. } => (of_one, Millis::ZERO),
+            EndReason::Hang { .. } | EndReason::NoFirstStep { .. } => (of_one, Millis::ZERO),
             _ => (of_one, attempt.pace.step_under_way(until)),
         };
         let unseen = (gpus * now.since(until).0).min(attempt.at_risk);

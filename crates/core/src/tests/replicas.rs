@@ -651,12 +651,59 @@ fn a_replica_that_stands_still_while_the_others_go_on_is_lost_alone() {
 }
 
 #[test]
-fn a_replica_that_is_needed_or_says_no_steps_is_not_called_silent() {
-    for (replicas_min, first) in [(4, &[0, 1, 2, 3][..]), (2, &[0, 1, 3])] {
-        let (mut story, id) = training(replicas_min);
+fn a_replica_that_is_needed_is_not_called_silent() {
+    let (mut story, id) = training(4);
+    let mut watch = StallWatch::default();
+    get_on(&mut story, &mut watch, id, &[0, 1, 2, 3], 30);
+    get_on(&mut story, &mut watch, id, &[0, 1, 3], 300);
+    assert_eq!(story.orders(), "");
+    assert_eq!(story.column(Column::Detect), 0);
+}
+
+/// As [`get_on`], and nothing but that it is there is heard of the others.
+fn get_on_without(
+    story: &mut Story,
+    watch: &mut StallWatch,
+    id: JobId,
+    tell: &[usize],
+    seconds: u64,
+) {
+    let attempt = story.core.job(id).unwrap().attempt.as_ref().unwrap();
+    for replica in (0..attempt.replicas.len()).filter(|replica| !tell.contains(replica)) {
+        let rank = attempt.first_rank(attempt.members_of(replica).start);
+        let launch = attempt.replicas[replica].epoch;
+        watch.on_reading(story.now, id, attempt.epoch, launch, rank, &RankReading::default());
+    }
+    get_on(story, watch, id, tell, seconds);
+}
+
+#[test]
+fn a_replica_that_comes_to_no_first_step_when_the_others_begin_is_launched_again() {
+    let (mut story, id) = training(2);
+    let (gang, mut watch) = (story.gang(id), StallWatch::default());
+    get_on_without(&mut story, &mut watch, id, &[0, 1, 3], 590);
+    assert_eq!(story.orders(), "", "it may be loading still");
+    get_on(&mut story, &mut watch, id, &[0, 1, 3], 20);
+    let orders = story.orders();
+    assert!(orders.contains(&format!("stop {id}/1 on n{}", gang[4])), "{orders}");
+    assert!(!orders.contains(&format!("n{}", gang[2])), "{orders}");
+    for node in [gang[4], gang[5]] {
+        let stopped = story.ended(id, node, &Exit::Signal(9), true);
+        story.report(node.0, vec![stopped]);
+    }
+    story.wait(60_000);
+    assert_eq!(epochs(&story, id), [1, 1, 2, 1]);
+    let of_one = 2 * 8 * 1000;
+    let detect = story.column(Column::Detect);
+    assert!((590 * of_one..=612 * of_one).contains(&detect), "{detect}: it never trained");
+}
+
+#[test]
+fn where_only_some_replicas_tell_steps_those_that_tell_none_are_let_be() {
+    for tell in [&[0][..], &[0, 2]] {
+        let (mut story, id) = training(1);
         let mut watch = StallWatch::default();
-        get_on(&mut story, &mut watch, id, first, 30);
-        get_on(&mut story, &mut watch, id, &[0, 1, 3], 300);
+        get_on_without(&mut story, &mut watch, id, tell, 1000);
         assert_eq!(story.orders(), "");
         assert_eq!(story.column(Column::Detect), 0);
     }

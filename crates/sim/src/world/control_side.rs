@@ -249,12 +249,19 @@ impl World {
                 assert!(stands || !is_good, "violation: job {job} is called hung and gets on");
             }
             if let (
-                TrailKind::ReplicaLost { reason: EndReason::NoFirstStep { .. }, .. },
+                TrailKind::ReplicaLost { reason: EndReason::NoFirstStep { .. }, replica, .. },
                 Some(job),
                 Some(epoch),
             ) = (&entry.what, entry.job, entry.epoch)
             {
-                let joined_at = self.runs.get(&(job, epoch)).and_then(|run| run.joined_at);
+                let run = self.runs.get(&(job, epoch));
+                let base = run.and_then(|run| self.runs.get(&run.base));
+                // It stands by itself, or did until just now.
+                let stands = base.is_some_and(|base| {
+                    let since = base.resumed_at.map(|at| at + AFTER_RESUME);
+                    base.stranded.contains_key(replica) || since.is_some_and(|at| self.now <= at)
+                });
+                let joined_at = run.and_then(|run| run.joined_at).filter(|_| !stands);
                 let trains = joined_at.is_some_and(|at| self.now > at + AFTER_RESUME);
                 assert!(!trains, "violation: job {job} trains, and a first step is missed");
             }
