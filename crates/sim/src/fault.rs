@@ -26,7 +26,7 @@ pub enum FaultKind {
         job: String,
         rank: u32,
     },
-    /// The next replica of the job that starts again comes to no first step.
+    /// The next replica of the job that starts comes to no first step.
     HangStart {
         job: String,
     },

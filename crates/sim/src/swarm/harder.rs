@@ -156,7 +156,7 @@ pub fn silent_ranks(seed: u64, setup: &mut Setup) {
             setup.faults.push(Fault { at, kind });
         }
     }
-    // It takes a replica that starts again after it.
+    // It takes a replica that starts after it.
     for job in setup.jobs.iter().filter(|job| job.spec.replicas > 1 && job.script.reports) {
         if chance.chance(300_000) {
             let kind = FaultKind::HangStart { job: job.spec.name.clone() };

@@ -4,6 +4,7 @@ use super::{ASK_AGAIN, Ask, Down, Happening, Key, World};
 use crate::agent::LocalAttempt;
 use crate::control::Remains;
 use crate::fault::{Branch, FaultKind};
+use crate::script::Position;
 use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
 use lindos_model::{Exit, Millis};
 
@@ -14,12 +15,7 @@ impl World {
             FaultKind::Hang { job, rank: Some(rank) } => self.stop_rank(&job, rank, true),
             FaultKind::Strand { job, rank } => self.stop_rank(&job, rank, false),
             FaultKind::HangStart { job } => {
-                let base =
-                    self.alive_run(&job).and_then(|key| self.runs.get(&key)).map(|run| run.base);
-                if let Some(run) = base.and_then(|base| self.runs.get_mut(&base)) {
-                    // Nobody can see it of a program that tells no steps.
-                    run.start_hangs = run.script.reports;
-                }
+                self.start_hangs.extend(self.submitted.get(&job));
             }
             FaultKind::Hang { job, rank: None } => {
                 if let Some(key) = self.alive_run(&job) {
@@ -190,13 +186,20 @@ impl World {
             self.save(base);
         } else if run.stranded.len() + run.lost.len() + 1 < run.replicas as usize {
             let position = run.script.at(training, self.now);
-            run.stranded.entry(replica).or_insert((position, rank));
-            // Whoever makes no steps where others do may be called slow, too.
-            for node in self.nodes_of(key.0) {
-                let is_of_it = |it: &LocalAttempt| it.is_alive() && it.replica == replica;
-                if self.nodes[node].attempts.get(&key).is_some_and(is_of_it) {
-                    self.slow_spans.push((node, self.now));
-                }
+            self.strand(key, replica, position, Some(rank));
+        }
+    }
+
+    /// A replica gets no further than this, and the others go on; which of its ranks is seen to have stopped.
+    pub(super) fn strand(&mut self, key: Key, replica: u32, at: Position, rank: Option<u32>) {
+        let base = self.runs[&key].base;
+        let run = self.runs.get_mut(&base).expect("it was started before");
+        run.stranded.entry(replica).or_insert((at, rank));
+        // Whoever makes no steps where others do may be called slow, too.
+        for node in self.nodes_of(key.0) {
+            let is_of_it = |it: &LocalAttempt| it.is_alive() && it.replica == replica;
+            if self.nodes[node].attempts.get(&key).is_some_and(is_of_it) {
+                self.slow_spans.push((node, self.now));
             }
         }
     }

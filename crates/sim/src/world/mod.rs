@@ -238,12 +238,10 @@ struct Run {
     /// The replica and the rank that all wait for, and when they last got on without one.
     waits_for: Option<(u32, u32)>,
     /// Replicas that stand still while the others go on: where, and which rank has stopped.
-    stranded: BTreeMap<u32, (Position, u32)>,
+    stranded: BTreeMap<u32, (Position, Option<u32>)>,
     resumed_at: Option<Time>,
     /// When the newest replica of this launch had loaded what it needs.
     joined_at: Option<Time>,
-    /// The next replica that comes back to it comes to no first step.
-    start_hangs: bool,
     broken: bool,
     finished: bool,
 }
@@ -277,6 +275,8 @@ struct World {
     slow_disk: Option<(Time, Millis)>,
     /// Nodes that were ever slow, and until when.
     slow_spans: Vec<(usize, Time)>,
+    /// Jobs of which the next replica that starts comes to no first step.
+    start_hangs: BTreeSet<JobId>,
     nodes: Vec<SimNode>,
     by_name: BTreeMap<String, usize>,
     /// The nodes on which ranks of a job have ever been.
@@ -344,6 +344,7 @@ impl World {
             disk_full_until: Time::ZERO,
             slow_disk: None,
             slow_spans: Vec::new(),
+            start_hangs: BTreeSet::new(),
             nodes: vec![SimNode::default(); setup.nodes.len()],
             by_name: setup.nodes.iter().enumerate().map(|(i, n)| (n.name.clone(), i)).collect(),
             job_nodes: BTreeMap::new(),

@@ -5,7 +5,7 @@ use crate::agent::{Doing, LocalAttempt, Told};
 use crate::check::Checker;
 use crate::control::{JobReading, Witnessed};
 use crate::fault::Plant;
-use crate::script::{Bug, Training};
+use crate::script::{Bug, Position, Training};
 use lindos_core::edges::{RankReading, Reading};
 use lindos_core::effect::Launch;
 use lindos_model::{
@@ -116,7 +116,7 @@ impl World {
             let stands = training.is_some_and(|training| training.ended.is_some());
             let awaited = base.and_then(|base| base.waits_for);
             let stranded = base.and_then(|base| base.stranded.get(&attempt.replica));
-            let stopped = stranded.map(|&(_, rank)| rank).or_else(|| {
+            let stopped = stranded.and_then(|&(_, rank)| rank).or_else(|| {
                 awaited.filter(|&(replica, _)| replica == attempt.replica).map(|(_, rank)| rank)
             });
             let does = |rank: Rank| match stopped {
@@ -238,7 +238,6 @@ impl World {
                 stranded: BTreeMap::new(),
                 resumed_at: None,
                 joined_at: None,
-                start_hangs: false,
                 broken: false,
                 finished: false,
             }
@@ -260,7 +259,8 @@ impl World {
         if key == base || others.training.is_none() {
             return self.join_replica(key, index);
         }
-        if std::mem::take(&mut others.start_hangs) {
+        // Nobody can see it of a program that tells no steps.
+        if others.script.reports && self.start_hangs.remove(&key.0) {
             return;
         }
         let after = self.runs[&key].script.startup_of(self.is_warm(key));
@@ -286,7 +286,11 @@ impl World {
         others.ready.insert(index);
         let is_complete = others.ready.len() as u32 == others.replicas;
         if others.training.is_none() && is_complete {
+            let can_do_without = others.script.reports && others.replicas > others.replicas_min;
             self.begin_training(base);
+            if can_do_without && self.start_hangs.remove(&key.0) {
+                self.strand(key, index, Position::default(), None);
+            }
         }
         let others = &self.runs[&base];
         let (training, finished) = (others.training.clone(), others.finished);
