@@ -8,11 +8,12 @@ use std::fmt::Write as _;
 /// In the units of the view box; the page scales it.
 const WIDTH: f64 = 900.0;
 const LEFT: f64 = 110.0;
-const RIGHT: f64 = 160.0;
 const TOP: f64 = 8.0;
 const BOTTOM: f64 = 40.0;
 const ROW: f64 = 30.0;
 const BAR: f64 = 11.0;
+/// Of what stands at the right; no font of the page is wider on average.
+const CHARACTER: f64 = 6.8;
 
 /// A name, what it was and what it is, and both in words.
 pub struct Pair {
@@ -29,20 +30,34 @@ pub struct Change {
     pub said: String,
 }
 
-fn x_at(axis: &Axis, value: f64) -> f64 {
-    let share = ((value - axis.from) / (axis.to - axis.from)).clamp(0.0, 1.0);
-    LEFT + share * (WIDTH - LEFT - RIGHT)
+/// An axis, and where it ends: what is said at the right of it has room.
+struct Across {
+    axis: Axis,
+    right: f64,
 }
 
-fn frame(about: &str, rows: usize, axis: &Axis) -> String {
+impl Across {
+    fn of<'s>(axis: Axis, said: impl Iterator<Item = &'s str>) -> Across {
+        let longest = said.map(|said| said.chars().count()).max().unwrap_or(0);
+        let room = (10.0 + CHARACTER * longest as f64).min(WIDTH / 2.0);
+        Across { axis, right: WIDTH - room }
+    }
+
+    fn x_at(&self, value: f64) -> f64 {
+        let Axis { from, to, .. } = self.axis;
+        LEFT + ((value - from) / (to - from)).clamp(0.0, 1.0) * (self.right - LEFT)
+    }
+}
+
+fn frame(about: &str, rows: usize, across: &Across) -> String {
     let height = TOP + BOTTOM + ROW * rows as f64;
     let bottom = height - BOTTOM;
     let mut svg = format!(
         "<div class=\"chart\"><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">",
         escape(about)
     );
-    for (value, text) in &axis.ticks {
-        let x = x_at(axis, *value);
+    for (value, text) in &across.axis.ticks {
+        let x = across.x_at(*value);
         let _ = write!(
             svg,
             "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\
@@ -53,14 +68,14 @@ fn frame(about: &str, rows: usize, axis: &Axis) -> String {
     let _ = write!(
         svg,
         "<text class=\"label middle\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-        f64::midpoint(LEFT, WIDTH - RIGHT),
+        f64::midpoint(LEFT, across.right),
         height - 6.0,
-        escape(&axis.label)
+        escape(&across.axis.label)
     );
     svg
 }
 
-fn name(svg: &mut String, row: usize, name: &str, said: &str) {
+fn name(svg: &mut String, across: &Across, row: usize, name: &str, said: &str) {
     let y = TOP + ROW * (row as f64 + 0.5) + 4.0;
     let _ = write!(
         svg,
@@ -68,7 +83,7 @@ fn name(svg: &mut String, row: usize, name: &str, said: &str) {
          <text x=\"{:.1}\" y=\"{y:.1}\">{}</text>",
         LEFT - 8.0,
         escape(name),
-        WIDTH - RIGHT + 10.0,
+        across.right + 10.0,
         escape(said)
     );
 }
@@ -76,13 +91,14 @@ fn name(svg: &mut String, row: usize, name: &str, said: &str) {
 /// Two bars a row.
 pub fn bars(about: &str, label: &str, pairs: &[Pair]) -> String {
     let most = pairs.iter().map(|pair| pair.before.max(pair.after)).fold(0.0, f64::max);
-    let axis = Axis::from_zero(label, most, 6);
-    let mut svg = frame(about, pairs.len(), &axis);
+    let said = pairs.iter().map(|pair| pair.said.as_str());
+    let across = Across::of(Axis::from_zero(label, most, 6), said);
+    let mut svg = frame(about, pairs.len(), &across);
     for (row, pair) in pairs.iter().enumerate() {
-        name(&mut svg, row, &pair.name, &pair.said);
+        name(&mut svg, &across, row, &pair.name, &pair.said);
         for (colour, value) in [pair.before, pair.after].into_iter().enumerate() {
             let y = TOP + ROW * row as f64 + ROW / 2.0 - BAR + BAR * colour as f64;
-            let width = x_at(&axis, value) - LEFT;
+            let width = across.x_at(value) - LEFT;
             let _ = write!(
                 svg,
                 "<rect class=\"bar fill-{colour}\" x=\"{LEFT}\" y=\"{y:.1}\" \
@@ -99,18 +115,19 @@ pub fn bars(about: &str, label: &str, pairs: &[Pair]) -> String {
 pub fn differences(about: &str, label: &str, changes: &[Change]) -> String {
     let low = changes.iter().map(|change| change.difference.low).fold(0.0, f64::min);
     let high = changes.iter().map(|change| change.difference.high).fold(0.0, f64::max);
-    let axis = Axis::around(label, low, high, 6);
-    let mut svg = frame(about, changes.len(), &axis);
-    let (zero, bottom) = (x_at(&axis, 0.0), TOP + ROW * changes.len() as f64);
+    let said = changes.iter().map(|change| change.said.as_str());
+    let across = Across::of(Axis::around(label, low, high, 6), said);
+    let mut svg = frame(about, changes.len(), &across);
+    let (zero, bottom) = (across.x_at(0.0), TOP + ROW * changes.len() as f64);
     let _ = write!(
         svg,
         "<line class=\"zero\" x1=\"{zero:.1}\" x2=\"{zero:.1}\" y1=\"{TOP}\" y2=\"{bottom:.1}\"/>"
     );
     for (row, change) in changes.iter().enumerate() {
-        name(&mut svg, row, &change.name, &change.said);
+        name(&mut svg, &across, row, &change.name, &change.said);
         let Estimate { value, low, high } = change.difference;
         let y = TOP + ROW * (row as f64 + 0.5);
-        let [at, low, high] = [value, low, high].map(|value| x_at(&axis, value));
+        let [at, low, high] = [value, low, high].map(|value| across.x_at(value));
         let (up, down) = (y - 4.0, y + 4.0);
         let _ = write!(
             svg,
@@ -131,9 +148,14 @@ mod tests {
     fn bars_are_as_long_as_their_values() {
         let pair = Pair { name: "a<b".into(), before: 5.0, after: 10.0, said: "5 → 10".into() };
         let svg = bars("about", "hours", &[pair]);
-        let of = |share: f64| format!("width=\"{:.1}\"", share * (WIDTH - LEFT - RIGHT));
+        let right = WIDTH - 10.0 - 6.0 * CHARACTER;
+        let of = |share: f64| format!("width=\"{:.1}\"", share * (right - LEFT));
         assert!(svg.contains(&of(0.5)) && svg.contains(&of(1.0)), "{svg}");
         assert!(svg.contains("a&lt;b"));
+        assert!(
+            svg.contains(&format!("x=\"{:.1}\"", right + 10.0)),
+            "what is said has its room: {svg}"
+        );
     }
 
     #[test]
