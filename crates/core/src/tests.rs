@@ -13,6 +13,7 @@ mod queue_reserved;
 mod queue_shares;
 mod repairs;
 mod replicas;
+mod replicas_silent;
 mod slow;
 mod spares;
 mod standbys;

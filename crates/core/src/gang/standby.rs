@@ -302,7 +302,7 @@ impl Core {
             if self.has_lost_standby(id, node, reports) {
                 // An agent tells how they ended, unless it was gone itself.
                 let reason = "they are gone, and nobody saw how".to_string();
-                self.say_standby_ended(id, node, reason, out);
+                self.lose_ended_standby(id, node, reason, out);
             }
         }
     }
@@ -345,10 +345,10 @@ impl Core {
     fn on_standby_ended(&mut self, id: JobId, node: NodeId, reason: String, out: &mut Effects) {
         let attempt = self.jobs.get_mut(&id).and_then(|job| job.attempt.as_mut());
         attempt.expect("it is alive").cold.insert(node);
-        self.say_standby_ended(id, node, reason, out);
+        self.lose_ended_standby(id, node, reason, out);
     }
 
-    fn say_standby_ended(&mut self, id: JobId, node: NodeId, reason: String, out: &mut Effects) {
+    fn lose_ended_standby(&mut self, id: JobId, node: NodeId, reason: String, out: &mut Effects) {
         let job = self.jobs.get_mut(&id).expect("it is alive");
         let epoch = job.epoch;
         job.attempt.as_mut().expect("it is alive").standbys.remove(&node);
