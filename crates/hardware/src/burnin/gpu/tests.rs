@@ -127,7 +127,7 @@ fn a_platform_is_held_against_count_size_and_speed() {
     let expected = Expected::of_platform("hgx-h100").unwrap();
     let results = tested(&["count 2"], &expected);
     assert_eq!(failed(&results), ["gpu.count", "gpu.size", "gpu.speed"], "{results:#?}");
-    let small = Expected { gpus: Some(2), gpu_tflops: Some(1e-9), ..Expected::default() };
+    let small = Expected { gpus: Some(2), gpu_tflops: Some(1e-15), ..Expected::default() };
     assert_eq!(failed(&tested(&["count 2"], &small)), Vec::<&str>::new());
 }
 
