@@ -105,7 +105,8 @@ pub struct Core {
     #[serde(skip)]
     conspicuous: Conspicuous,
     /// Nodes that are out by Lindos's own decision.
-    repairs: BTreeMap<NodeId, Ticket>,
+    /// (A ticket is large, and to put one between others would move them.)
+    repairs: BTreeMap<NodeId, Box<Ticket>>,
     /// Those of them that jobs have not left yet.
     leaving: BTreeSet<NodeId>,
     /// Condemned nodes that something keeps in service.

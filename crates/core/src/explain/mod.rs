@@ -66,12 +66,12 @@ impl Core {
 
     /// The nodes that are out by Lindos's own decision.
     pub fn repairs(&self) -> impl Iterator<Item = (NodeId, &Ticket)> {
-        self.repairs.iter().map(|(&node, ticket)| (node, ticket))
+        self.repairs.iter().map(|(&node, ticket)| (node, &**ticket))
     }
 
     /// Why a node is out, and what is done about it; `None`: it is not out.
     pub fn ticket(&self, node: NodeId) -> Option<&Ticket> {
-        self.repairs.get(&node)
+        self.repairs.get(&node).map(|ticket| &**ticket)
     }
 
     /// How many tickets there were so far: their numbers go from 1 to this.

@@ -180,11 +180,11 @@ impl Core {
             Some(level) => tree.ancestor(tree.home(node), level)?,
             None => ROOT,
         };
+        if scope != OutScope::Platform {
+            return Some((tree.vertex(vertex).nodes_below, self.fleet.out_below(vertex)));
+        }
         let slots = tree.vertex(vertex).slots.iter();
         let of = |&(_, slot): &(PoolId, SlotId)| tree.slots()[slot as usize].nodes;
-        if scope != OutScope::Platform {
-            return Some((slots.map(of).sum(), self.fleet.out_below(vertex)));
-        }
         let platform = |pool: PoolId| &tree.pools()[usize::from(pool)].platform;
         let own = platform(tree.pool_of(node));
         let alike = slots.filter(|&&(pool, _)| platform(pool) == own);

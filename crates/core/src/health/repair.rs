@@ -161,7 +161,7 @@ impl Core {
         let detail = finding.detail.clone();
         let (since, stage) = (self.now, Stage::Leaving);
         let ticket = Ticket { number, since, class: class.clone(), device, detail, remedy, stage };
-        self.repairs.insert(node, ticket);
+        self.repairs.insert(node, Box::new(ticket));
         self.leaving.insert(node);
         self.may_be_left.insert(node);
         self.fleet.update(node, |node| node.out = Some(Out::Repair));

@@ -111,7 +111,7 @@ impl Core {
             let (class, ticket_number) = (ticket.class.clone(), ticket.number);
             // Nothing keeps it in any more, or it would not be tested.
             self.kept_in.remove(&node);
-            self.repairs.insert(node, ticket);
+            self.repairs.insert(node, Box::new(ticket));
             self.fleet.update(node, |node| node.out = Some(Out::BurnIn));
             self.lose_spare(node);
             self.note(node, TrailKind::TakenOut { class, ticket: ticket_number }, out);

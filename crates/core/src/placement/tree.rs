@@ -50,6 +50,8 @@ pub struct Vertex {
     pub nodes: Vec<NodeId>,
     /// The slot of each pool that has nodes below it, by pool.
     pub slots: Vec<(PoolId, SlotId)>,
+    /// All nodes below it, in service or not.
+    pub nodes_below: u32,
 }
 
 /// One pool's nodes below one vertex: what of it never changes.
@@ -158,6 +160,7 @@ impl Tree {
         for vertex in above {
             let slot = self.slot(vertex, pool).expect("its node is below it");
             self.slots[slot as usize].nodes -= 1;
+            self.vertices[vertex as usize].nodes_below -= 1;
             self.vacant += u32::from(self.is_vacant(vertex));
         }
         self.pool_of[id.index()] = self.pool(spec);
@@ -179,13 +182,13 @@ impl Tree {
             self.vacant -= u32::from(self.is_vacant(vertex));
             let slot = self.slot_or_new(vertex, pool);
             self.slots[slot as usize].nodes += 1;
+            self.vertices[vertex as usize].nodes_below += 1;
         }
         Added { slots: self.slots.len() as u32, counts: self.counts }
     }
 
     fn is_vacant(&self, vertex: VertexId) -> bool {
-        let slots = &self.vertex(vertex).slots;
-        slots.iter().all(|&(_, slot)| self.slots[slot as usize].nodes == 0)
+        self.vertex(vertex).nodes_below == 0
     }
 
     /// Whether the tree is for the greater part of places where nodes once were.
@@ -226,7 +229,17 @@ impl Tree {
         }
         let (children, nodes, slots) = (Vec::new(), Vec::new(), Vec::new());
         let depth = if id == ROOT { 0 } else { self.vertex(parent).depth + 1 };
-        self.vertices.push(Vertex { level, depth, name, parent, children, nodes, slots });
+        let nodes_below = 0;
+        self.vertices.push(Vertex {
+            level,
+            depth,
+            name,
+            parent,
+            children,
+            nodes,
+            slots,
+            nodes_below,
+        });
         self.by_level[level.index()].push(id);
         self.vacant += 1;
         id
@@ -330,6 +343,7 @@ impl Tree {
             let of = |v: &Vertex| (v.level, v.depth, v.name.clone(), v.parent);
             assert_eq!(of(vertex), of(same));
             assert_eq!((&vertex.children, &vertex.nodes), (&same.children, &same.nodes));
+            assert_eq!(vertex.nodes_below, same.nodes_below, "nodes were miscounted");
         }
     }
 

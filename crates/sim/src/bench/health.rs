@@ -27,6 +27,9 @@ const WAITING: u32 = 50;
 /// Nodes and GPUs a node of the jobs, as often as they stand here.
 const SHAPES: [(u32, u16); 10] =
     [(1, 1), (1, 2), (1, 4), (1, 8), (1, 8), (1, 8), (2, 8), (4, 8), (8, 8), (16, 8)];
+/// As many findings come in a millisecond as nodes should be taken out in one; what the agents of their jobs
+/// answer comes after them.
+const AT_ONCE: usize = 100;
 const MINUTE: u64 = 60_000;
 const REMEDY: u64 = 5 * MINUTE;
 const BURN_IN: u64 = 10 * MINUTE;
@@ -212,21 +215,22 @@ impl Ward<'_> {
         let mut spent = Spent::default();
         let nodes = self.draw();
         let mut leaving: Vec<JobId> = Vec::new();
-        for (nth, &node) in nodes.iter().enumerate() {
-            // As many come in a millisecond as should be taken out in one.
-            self.world.after(u64::from(nth % 100 == 0));
-            let finding = if nth % 4 == 3 { works_still() } else { is_lost() };
-            let known = self.world.core.node(node).expect("it is drawn of all");
-            let jobs: Vec<JobId> = known.allocations.iter().map(|it| it.job).collect();
-            let took = self.tell(&Event::FindingSeen { node, finding: Box::new(finding) });
-            assert!(self.world.core.ticket(node).is_some(), "a condemned node is not out");
-            if jobs.is_empty() {
-                spent.idle.push(took);
-            } else {
-                spent.busy.push(took);
-                spent.leave += self.settle();
-                leaving.extend(jobs.iter().filter(|_| nth % 4 == 3));
+        for together in nodes.chunks(AT_ONCE) {
+            self.world.after(1);
+            for (nth, &node) in together.iter().enumerate() {
+                let finding = if nth % 4 == 3 { works_still() } else { is_lost() };
+                let known = self.world.core.node(node).expect("it is drawn of all");
+                let jobs: Vec<JobId> = known.allocations.iter().map(|it| it.job).collect();
+                let took = self.tell(&Event::FindingSeen { node, finding: Box::new(finding) });
+                assert!(self.world.core.ticket(node).is_some(), "a condemned node is not out");
+                if jobs.is_empty() {
+                    spent.idle.push(took);
+                } else {
+                    spent.busy.push(took);
+                    leaving.extend(jobs.iter().filter(|_| nth % 4 == 3));
+                }
             }
+            spent.leave += self.settle();
         }
         for job in leaving {
             let known = self.world.core.job(job).filter(|job| job.attempt.is_some());
