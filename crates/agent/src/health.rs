@@ -172,7 +172,7 @@ fn log(edge: &Edge) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lindos_model::{Action, FindingClass, FindingSource, Severity, Suspect};
+    use lindos_model::{Action, FindingClass, FindingSource, Severity};
 
     #[test]
     fn what_the_kernel_writes_comes_out_of_the_channel() {
@@ -212,16 +212,14 @@ mod tests {
 
     #[test]
     fn what_happened_is_told_for_a_while_and_what_appeared_until_it_clears() {
-        let finding = |class: &'static str, severity| Finding {
-            class: FindingClass::known(class),
-            severity,
-            action: Action::None,
-            suspect: Suspect::Hardware,
-            device: None,
-            code: None,
-            source: FindingSource::KernelLog,
-            detail: String::new(),
-            cause: None,
+        let finding = |class: &'static str, severity| {
+            Finding::new(
+                FindingClass::known(class),
+                severity,
+                Action::None,
+                FindingSource::KernelLog,
+                "",
+            )
         };
         let now = Instant::now();
         let mut found = Found::default();

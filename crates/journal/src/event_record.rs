@@ -153,7 +153,7 @@ mod tests {
         Action, Activity, Apart, AttemptReport, Device, EffectId, Epoch, Exit, Finding,
         FindingClass, FindingSource, JobId, Mended, NodeId, NodeSpec, Outcome, Policy, Rank,
         RankExit, RankReport, ReportedPhase, RequestId, Severity, SlowBy, SlowSign, StackPlace,
-        Stacks, Stall, StandbyReport, StandbyState, Straggler, Suspect, Symptom, SymptomKind, job,
+        Stacks, Stall, StandbyReport, StandbyState, Straggler, Symptom, SymptomKind, job,
     };
     use std::sync::Arc;
 
@@ -243,15 +243,15 @@ mod tests {
             ..for_team.clone()
         };
         let finding = Finding {
-            class: FindingClass::known("gpu.xid.79"),
-            severity: Severity::NodeFatal,
-            action: Action::Reboot,
-            suspect: Suspect::Hardware,
             device: Some(Device::Pci("0000:17:00".parse().unwrap())),
             code: Some(79),
-            source: FindingSource::KernelLog,
-            detail: "GPU has fallen off the bus".into(),
-            cause: None,
+            ..Finding::new(
+                FindingClass::known("gpu.xid.79"),
+                Severity::NodeFatal,
+                Action::Reboot,
+                FindingSource::KernelLog,
+                "GPU has fallen off the bus",
+            )
         };
         vec![
             Event::ControlPlaneStarted { policy: Box::new(Policy::default()) },

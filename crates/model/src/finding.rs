@@ -293,6 +293,33 @@ impl Finding {
     /// Longer texts are cut: a finding travels in every report.
     pub const DETAIL_MAX: usize = 256;
 
+    /// Of a node's hardware as a whole; what else is known of it is set by whoever knows.
+    pub fn new(
+        class: FindingClass,
+        severity: Severity,
+        action: Action,
+        source: FindingSource,
+        detail: impl Into<String>,
+    ) -> Finding {
+        let (suspect, device, code, cause) = (Suspect::Hardware, None, None, None);
+        let detail = detail.into();
+        let mut new =
+            Finding { class, severity, action, suspect, device, code, source, detail, cause };
+        new.cut_detail();
+        new
+    }
+
+    /// Cuts a text that is too long.
+    pub fn cut_detail(&mut self) {
+        if self.detail.len() > Finding::DETAIL_MAX {
+            let mut end = Finding::DETAIL_MAX;
+            while !self.detail.is_char_boundary(end) {
+                end -= 1;
+            }
+            self.detail.truncate(end);
+        }
+    }
+
     /// Whether its node is to be taken out: the hardware is lost, or it still works and something else
     /// than a look by a person can be done. What a program did to itself condemns nobody, and neither
     /// does what only repeats an earlier finding, or follows from it: that is answered there.

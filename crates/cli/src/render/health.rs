@@ -212,9 +212,7 @@ mod tests {
         BreakerView, ClassHealth, FindingView, HistoryView, ImpairedPlace, NodeFindings,
         TicketView, TriedView,
     };
-    use lindos_model::finding::{
-        Action, Device, Finding, FindingClass, FindingSource, Severity, Suspect,
-    };
+    use lindos_model::finding::{Action, Device, Finding, FindingClass, FindingSource, Severity};
 
     #[test]
     fn the_fleet_fits_the_page() {
@@ -289,15 +287,15 @@ mod tests {
         let style = sample::style();
         let at = style.now - 200_000;
         let found = Finding {
-            class: FindingClass::known("gpu.xid.79"),
-            severity: Severity::NodeFatal,
-            action: Action::Reboot,
-            suspect: Suspect::Hardware,
             device: Some(Device::Gpu(3)),
             code: Some(79),
-            source: FindingSource::KernelLog,
-            detail: "GPU has fallen off the bus.".to_string(),
-            cause: None,
+            ..Finding::new(
+                FindingClass::known("gpu.xid.79"),
+                Severity::NodeFatal,
+                Action::Reboot,
+                FindingSource::KernelLog,
+                "GPU has fallen off the bus.",
+            )
         };
         let line = |kind: &str, text: &str| HistoryView {
             at,

@@ -10,7 +10,7 @@ use crate::Core;
 use crate::effect::{Effect, Effects};
 use crate::health::repair::Faults;
 use crate::timer::Timer;
-use lindos_model::finding::{Action, Finding, FindingSource, Severity, Suspect};
+use lindos_model::finding::{Action, Finding, FindingSource, Severity};
 use lindos_model::{EffectId, Millis, NodeId, Outcome, Remedy, Time, TrailKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,17 +147,13 @@ impl Core {
 
     /// A node that is in service has failed a test of Lindos's own.
     pub(super) fn found_bad(&mut self, node: NodeId, reason: &str, out: &mut Effects) -> Faults {
-        let finding = Finding {
-            class: failed_class(),
-            severity: Severity::Warning,
-            action: Action::RunDiagnostics,
-            suspect: Suspect::Hardware,
-            device: None,
-            code: None,
-            source: FindingSource::Monitor,
-            detail: reason.to_string(),
-            cause: None,
-        };
+        let finding = Finding::new(
+            failed_class(),
+            Severity::Warning,
+            Action::RunDiagnostics,
+            FindingSource::Monitor,
+            reason,
+        );
         self.condemn(node, &finding, Remedy::Diagnose, Urgency::AtCheckpoint, true, out)
     }
 

@@ -63,15 +63,14 @@ mod tests {
 
     fn finding(severity: Severity, action: Action, suspect: Suspect) -> Finding {
         Finding {
-            class: FindingClass::known("gpu.xid.79"),
-            severity,
-            action,
             suspect,
-            device: None,
-            code: None,
-            source: FindingSource::KernelLog,
-            detail: String::new(),
-            cause: None,
+            ..Finding::new(
+                FindingClass::known("gpu.xid.79"),
+                severity,
+                action,
+                FindingSource::KernelLog,
+                "",
+            )
         }
     }
 

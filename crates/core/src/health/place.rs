@@ -3,7 +3,7 @@
 use crate::Core;
 use crate::blame::answer::SharedPlace;
 use crate::effect::Effects;
-use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
+use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity};
 use lindos_model::trail::{KeptIn, OutScope};
 use lindos_model::{JobId, NodeId, Remedy, TrailKind};
 
@@ -35,17 +35,13 @@ impl Core {
         if is_kept {
             return;
         }
-        let finding = Finding {
-            class: FindingClass::known("node.shared_fault"),
-            severity: Severity::Warning,
-            action: Action::RunDiagnostics,
-            suspect: Suspect::Hardware,
-            device: None,
-            code: None,
-            source: FindingSource::Job,
-            detail: format!("{place} was to blame for a fault of job {job}"),
-            cause: None,
-        };
+        let finding = Finding::new(
+            FindingClass::known("node.shared_fault"),
+            Severity::Warning,
+            Action::RunDiagnostics,
+            FindingSource::Job,
+            format!("{place} was to blame for a fault of job {job}"),
+        );
         for node in nodes {
             self.take_out(node, &finding, Remedy::Diagnose, out);
         }

@@ -12,9 +12,7 @@ use crate::Core;
 use crate::effect::{Effect, Effects, Rejection, Reply};
 use crate::gang::attempt::{Attempt, MemberState};
 use crate::timer::Timer;
-use lindos_model::finding::{
-    Action, Device, Finding, FindingClass, FindingSource, Severity, Suspect,
-};
+use lindos_model::finding::{Action, Device, Finding, FindingClass, FindingSource, Severity};
 use lindos_model::trail::CalledOff;
 use lindos_model::{
     EffectId, EndReason, Epoch, JobId, Mended, Millis, NodeId, Outcome, Remedy, RequestId, Time,
@@ -493,15 +491,11 @@ impl Core {
 
 /// What the faults of jobs say of a node.
 fn lemon(strikes: u32) -> Finding {
-    Finding {
-        class: FindingClass::known("node.lemon"),
-        severity: Severity::Warning,
-        action: Action::RunDiagnostics,
-        suspect: Suspect::Hardware,
-        device: None,
-        code: None,
-        source: FindingSource::Job,
-        detail: format!("it was to blame for {strikes} faults of jobs"),
-        cause: None,
-    }
+    Finding::new(
+        FindingClass::known("node.lemon"),
+        Severity::Warning,
+        Action::RunDiagnostics,
+        FindingSource::Job,
+        format!("it was to blame for {strikes} faults of jobs"),
+    )
 }

@@ -90,14 +90,13 @@ impl Core {
 
 fn slow(straggler: &Straggler) -> Finding {
     Finding {
-        class: SLOW,
-        severity: Severity::Warning,
-        action: Action::RunDiagnostics,
         suspect: Suspect::Unclear,
-        device: None,
-        code: None,
-        source: FindingSource::Job,
-        detail: straggler.to_string(),
-        cause: None,
+        ..Finding::new(
+            SLOW,
+            Severity::Warning,
+            Action::RunDiagnostics,
+            FindingSource::Job,
+            straggler.to_string(),
+        )
     }
 }

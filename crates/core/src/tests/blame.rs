@@ -32,15 +32,14 @@ impl Story {
 
     fn finds(&mut self, node: NodeId, class: &'static str, severity: Severity, suspect: Suspect) {
         let finding = Finding {
-            class: FindingClass::known(class),
-            severity,
-            action: Action::None,
             suspect,
-            device: None,
-            code: None,
-            source: FindingSource::KernelLog,
-            detail: "seen".into(),
-            cause: None,
+            ..Finding::new(
+                FindingClass::known(class),
+                severity,
+                Action::None,
+                FindingSource::KernelLog,
+                "seen",
+            )
         };
         self.tell(crate::Event::FindingSeen { node, finding: Box::new(finding) });
     }

@@ -3,7 +3,7 @@
 use super::story::{Story, half_out, job, killed, stepped};
 use crate::effect::{Effect, Rejection, Reply};
 use crate::event::Event;
-use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
+use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity};
 use lindos_model::policy::Repair;
 use lindos_model::{
     Column, EffectId, Epoch, Exit, JobId, JobSpec, JobState, Mended, NodeId, Outcome, Policy,
@@ -13,17 +13,13 @@ use lindos_model::{
 const MINUTE: u64 = 60_000;
 
 fn finding(class: &'static str, severity: Severity, action: Action) -> Finding {
-    Finding {
-        class: FindingClass::known(class),
+    Finding::new(
+        FindingClass::known(class),
         severity,
         action,
-        suspect: Suspect::Hardware,
-        device: None,
-        code: None,
-        source: FindingSource::KernelLog,
-        detail: "as the log has it".into(),
-        cause: None,
-    }
+        FindingSource::KernelLog,
+        "as the log has it",
+    )
 }
 
 fn fallen_off() -> Finding {

@@ -6,9 +6,7 @@ use crate::Core;
 use crate::effect::{Effect, Order};
 use crate::event::Event;
 use crate::gang::attempt::Shunned;
-use lindos_model::finding::{
-    Action, Finding, FindingClass, FindingSource, Severity, Suspect as Suspected,
-};
+use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity};
 use lindos_model::policy::Repair;
 use lindos_model::reason::Charge;
 use lindos_model::trail::{CalledOff, SuspectsFound};
@@ -37,6 +35,15 @@ fn hangs(story: &mut Story, id: JobId) {
     }
 }
 
+/// Of so many nodes four are a gang that hangs.
+fn of_which_four_hang(nodes: u32) -> (Story, JobId, Vec<NodeId>) {
+    let mut story = half_out(&Repair::default(), nodes);
+    let id = story.run(job(4));
+    let gang = story.gang(id);
+    hangs(&mut story, id);
+    (story, id, gang)
+}
+
 /// The tests that were asked for in the last step.
 fn tests(story: &Story) -> Vec<(EffectId, NodeId, Option<NodeId>)> {
     let asked = story.out.iter().filter_map(|effect| match effect {
@@ -46,8 +53,11 @@ fn tests(story: &Story) -> Vec<(EffectId, NodeId, Option<NodeId>)> {
     asked.collect()
 }
 
-/// Answers tests until none is asked for any more; how many rounds there were.
-fn answer(story: &mut Story, fails: impl Fn(NodeId, Option<NodeId>) -> bool) -> u32 {
+/// Answers each test with one event until none is asked for any more; how many rounds there were.
+fn answer_each(
+    story: &mut Story,
+    mut event: impl FnMut(EffectId, NodeId, Option<NodeId>) -> Event,
+) -> u32 {
     let mut rounds = 0;
     loop {
         let round = tests(story);
@@ -57,17 +67,36 @@ fn answer(story: &mut Story, fails: impl Fn(NodeId, Option<NodeId>) -> bool) -> 
         rounds += 1;
         story.after(2 * MINUTE);
         let mut asked = Vec::new();
-        for (remedy, node, peer) in round {
-            let outcome = if fails(node, peer) {
-                Outcome::Failed { reason: "not the same, bit for bit".into() }
-            } else {
-                Outcome::Done
-            };
-            story.tell(Event::RemedyOver { node, remedy, outcome });
+        for (test, node, peer) in round {
+            story.tell(event(test, node, peer));
             asked.append(&mut story.out);
         }
         story.out = asked;
     }
+}
+
+/// By agents that say only whether all was well.
+fn answer(story: &mut Story, fails: impl Fn(NodeId, Option<NodeId>) -> bool) -> u32 {
+    answer_each(story, |remedy, node, peer| {
+        let outcome =
+            if fails(node, peer) { failed("not the same, bit for bit") } else { Outcome::Done };
+        Event::RemedyOver { node, remedy, outcome }
+    })
+}
+
+/// By what each of the two comes to by itself, and what is between them.
+fn answer_pairs(
+    story: &mut Story,
+    mut shows: impl FnMut(NodeId, Option<NodeId>) -> [Outcome; 3],
+) -> u32 {
+    answer_each(story, |test, node, peer| {
+        let [node, peer, link] = shows(node, peer);
+        Event::PairTested { test, node, peer, link }
+    })
+}
+
+fn failed(reason: &str) -> Outcome {
+    Outcome::Failed { reason: reason.into() }
 }
 
 fn found(story: &Story) -> Option<SuspectsFound> {
@@ -86,10 +115,7 @@ fn in_service(story: &Story, node: NodeId) -> bool {
 
 #[test]
 fn of_a_gang_that_hangs_as_a_whole_the_bad_node_is_found_and_the_job_waits_for_nothing() {
-    let mut story = half_out(&Repair::default(), 9);
-    let id = story.run(job(4));
-    let before = story.gang(id);
-    hangs(&mut story, id);
+    let (mut story, id, before) = of_which_four_hang(9);
     assert_eq!(story.state(id), JobState::Starting);
     let after = story.gang(id);
     assert!(after.iter().all(|node| !before.contains(node)), "{before:?} {after:?}");
@@ -108,10 +134,7 @@ fn of_a_gang_that_hangs_as_a_whole_the_bad_node_is_found_and_the_job_waits_for_n
 
 #[test]
 fn a_link_between_two_that_are_well_with_others_condemns_neither() {
-    let mut story = half_out(&Repair::default(), 9);
-    let id = story.run(job(4));
-    let before = story.gang(id);
-    hangs(&mut story, id);
+    let (mut story, id, before) = of_which_four_hang(9);
     let (one, other) = (before[0], before[3]);
     answer(&mut story, |node, peer| {
         let pair = [Some(node), peer];
@@ -123,39 +146,9 @@ fn a_link_between_two_that_are_well_with_others_condemns_neither() {
     assert!(shunned.contains(&one) != shunned.contains(&other), "one of the two is kept away from");
 }
 
-fn failed(reason: &str) -> Outcome {
-    Outcome::Failed { reason: reason.into() }
-}
-
-/// As [`answer`], by what each of the two comes to by itself, and what is between them.
-fn answer_pairs(
-    story: &mut Story,
-    mut shows: impl FnMut(NodeId, Option<NodeId>) -> [Outcome; 3],
-) -> u32 {
-    let mut rounds = 0;
-    loop {
-        let round = tests(story);
-        if round.is_empty() {
-            return rounds;
-        }
-        rounds += 1;
-        story.after(2 * MINUTE);
-        let mut asked = Vec::new();
-        for (test, node, peer) in round {
-            let [node, peer, link] = shows(node, peer);
-            story.tell(Event::PairTested { test, node, peer, link });
-            asked.append(&mut story.out);
-        }
-        story.out = asked;
-    }
-}
-
 #[test]
 fn a_node_that_fails_by_itself_is_found_though_it_fails_only_once() {
-    let mut story = half_out(&Repair::default(), 9);
-    let id = story.run(job(4));
-    let before = story.gang(id);
-    hangs(&mut story, id);
+    let (mut story, _, before) = of_which_four_hang(9);
     let bad = before[1];
     let mut first = true;
     let rounds = answer_pairs(&mut story, |node, peer| {
@@ -174,10 +167,7 @@ fn a_node_that_fails_by_itself_is_found_though_it_fails_only_once() {
 
 #[test]
 fn where_no_two_nodes_carry_anything_the_tests_are_doubted_and_nobody_is_condemned() {
-    let mut story = half_out(&Repair::default(), 12);
-    let id = story.run(job(4));
-    let before = story.gang(id);
-    hangs(&mut story, id);
+    let (mut story, id, before) = of_which_four_hang(12);
     let refused = || [Outcome::Done, Outcome::Done, failed("network.bits: connection refused")];
     answer_pairs(&mut story, |_, _| refused());
     assert_eq!(found(&story), Some(SuspectsFound::CalledOff(CalledOff::Doubtful)));
@@ -190,9 +180,7 @@ fn where_no_two_nodes_carry_anything_the_tests_are_doubted_and_nobody_is_condemn
 
 #[test]
 fn a_link_that_an_older_agent_cannot_test_is_said_to_be_untested() {
-    let mut story = half_out(&Repair::default(), 9);
-    let id = story.run(job(4));
-    hangs(&mut story, id);
+    let (mut story, _, _) = of_which_four_hang(9);
     answer_pairs(&mut story, |_, _| [Outcome::Done, Outcome::Done, Outcome::Unsupported]);
     assert_eq!(found(&story), Some(SuspectsFound::Nothing));
     let untested = |what: &TrailKind| matches!(what, TrailKind::LinkNotTested { .. });
@@ -201,10 +189,7 @@ fn a_link_that_an_older_agent_cannot_test_is_said_to_be_untested() {
 
 #[test]
 fn what_was_tested_in_vain_is_not_tested_again() {
-    let mut story = half_out(&Repair::default(), 9);
-    let id = story.run(job(4));
-    let before = story.gang(id);
-    hangs(&mut story, id);
+    let (mut story, id, before) = of_which_four_hang(9);
     answer(&mut story, |_, _| false);
     assert_eq!(found(&story), Some(SuspectsFound::Nothing));
     assert!(before.iter().all(|&node| in_service(&story, node)));
@@ -220,9 +205,7 @@ fn what_was_tested_in_vain_is_not_tested_again() {
 
 #[test]
 fn without_room_elsewhere_the_job_starts_on_its_suspects_at_once() {
-    let mut story = half_out(&Repair::default(), 6);
-    let id = story.run(job(4));
-    hangs(&mut story, id);
+    let (story, id, _) = of_which_four_hang(6);
     assert_eq!(story.state(id), JobState::Starting);
     assert!(tests(&story).is_empty());
     let stays = |what: &TrailKind| matches!(what, TrailKind::SuspectsStay { .. });
@@ -231,10 +214,7 @@ fn without_room_elsewhere_the_job_starts_on_its_suspects_at_once() {
 
 #[test]
 fn tests_that_nobody_can_do_give_all_back_and_are_not_asked_for_again() {
-    let mut story = half_out(&Repair::default(), 9);
-    let id = story.run(job(4));
-    let before = story.gang(id);
-    hangs(&mut story, id);
+    let (mut story, id, before) = of_which_four_hang(9);
     let (remedy, node, _) = tests(&story)[0];
     story.tell(Event::RemedyOver { node, remedy, outcome: Outcome::Unsupported });
     assert!(before.iter().all(|&node| in_service(&story, node)));
@@ -247,10 +227,7 @@ fn tests_that_nobody_can_do_give_all_back_and_are_not_asked_for_again() {
 
 #[test]
 fn a_test_without_an_answer_gives_all_back() {
-    let mut story = half_out(&Repair::default(), 9);
-    let id = story.run(job(4));
-    let before = story.gang(id);
-    hangs(&mut story, id);
+    let (mut story, _, before) = of_which_four_hang(9);
     story.wait(40 * MINUTE);
     assert!(before.iter().all(|&node| in_service(&story, node)));
 }
@@ -374,17 +351,13 @@ fn a_suspect_that_a_guardrail_keeps_in_service_is_not_tested() {
     let mut story = half_out(&Repair { breaker_nodes: 0, ..Repair::default() }, 9);
     let id = story.run(job(4));
     let gang = story.gang(id);
-    let finding = Finding {
-        class: FindingClass::known("gpu.row_remap_pending"),
-        severity: Severity::Warning,
-        action: Action::ResetGpu,
-        suspect: Suspected::Hardware,
-        device: None,
-        code: None,
-        source: FindingSource::KernelLog,
-        detail: "as the log has it".into(),
-        cause: None,
-    };
+    let finding = Finding::new(
+        FindingClass::known("gpu.row_remap_pending"),
+        Severity::Warning,
+        Action::ResetGpu,
+        FindingSource::KernelLog,
+        "as the log has it",
+    );
     story.tell(Event::FindingSeen { node: gang[1], finding: Box::new(finding) });
     assert!(story.core.kept_because(gang[1]).is_some(), "its check is taken to be broken");
     let mut core = Core::restore(&story.core.snapshot()).unwrap();

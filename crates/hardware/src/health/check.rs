@@ -61,20 +61,10 @@ pub fn system_finding(
     device: Option<Device>,
     detail: impl Into<String>,
 ) -> Finding {
-    let mut detail: String = detail.into();
-    while detail.len() > Finding::DETAIL_MAX {
-        detail.pop();
-    }
     Finding {
-        class: FindingClass::known(class),
-        severity,
-        action,
         suspect,
         device,
-        code: None,
-        source: FindingSource::System,
-        detail,
-        cause: None,
+        ..Finding::new(FindingClass::known(class), severity, action, FindingSource::System, detail)
     }
 }
 

@@ -223,20 +223,9 @@ fn unreadable(about: &About, why: &str) -> Finding {
     let name = about.name.replace(['.', '-'], "_");
     let class: FindingClass =
         format!("monitor.{name}_unreadable").parse().expect("names of checks are words");
-    let mut detail = why.to_string();
-    while detail.len() > Finding::DETAIL_MAX {
-        detail.pop();
-    }
     Finding {
-        class,
-        severity: Severity::Unknown,
-        action: Action::None,
         suspect: Suspect::Software,
-        device: None,
-        code: None,
-        source: FindingSource::Monitor,
-        detail,
-        cause: None,
+        ..Finding::new(class, Severity::Unknown, Action::None, FindingSource::Monitor, why)
     }
 }
 

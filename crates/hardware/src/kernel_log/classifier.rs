@@ -40,7 +40,7 @@ impl Classifier {
         if finding.device.is_none() {
             finding.device = self.recently_named().map(Device::Pci);
         }
-        cut(&mut finding.detail);
+        finding.cut_detail();
         Some(finding)
     }
 
@@ -64,16 +64,6 @@ impl Classifier {
     fn recently_named(&self) -> Option<PciAddress> {
         let (pci, line) = self.named?;
         (self.line - line < NAME_HOLDS_LINES).then_some(pci)
-    }
-}
-
-fn cut(detail: &mut String) {
-    if detail.len() > Finding::DETAIL_MAX {
-        let mut end = Finding::DETAIL_MAX;
-        while !detail.is_char_boundary(end) {
-            end -= 1;
-        }
-        detail.truncate(end);
     }
 }
 

@@ -2,21 +2,17 @@
 
 use crate::bench::{Bench, FakeAgent};
 use lindos_model::Mended;
-use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
+use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity};
 use lindos_server::read_offline;
 
 fn lost() -> Finding {
-    Finding {
-        class: FindingClass::known("gpu.missing"),
-        severity: Severity::Fatal,
-        action: Action::Inspect,
-        suspect: Suspect::Hardware,
-        device: None,
-        code: None,
-        source: FindingSource::Nvml,
-        detail: "7 of 8 GPUs are there".into(),
-        cause: None,
-    }
+    Finding::new(
+        FindingClass::known("gpu.missing"),
+        Severity::Fatal,
+        Action::Inspect,
+        FindingSource::Nvml,
+        "7 of 8 GPUs are there",
+    )
 }
 
 async fn sick(bench: &Bench, name: &str) -> FakeAgent {

@@ -3,21 +3,18 @@
 use crate::bench::{Bench, FakeAgent, request};
 use lindos_api::agent::Order;
 use lindos_api::work::{Task, WorkStep};
-use lindos_model::{
-    Action, Exit, Finding, FindingClass, FindingSource, Mended, Outcome, Severity, Suspect,
-};
+use lindos_model::{Action, Exit, Finding, FindingClass, FindingSource, Mended, Outcome, Severity};
 
 fn fallen_off() -> Finding {
     Finding {
-        class: FindingClass::known("gpu.xid.79"),
-        severity: Severity::NodeFatal,
-        action: Action::Reboot,
-        suspect: Suspect::Hardware,
-        device: None,
         code: Some(79),
-        source: FindingSource::KernelLog,
-        detail: "GPU has fallen off the bus".into(),
-        cause: None,
+        ..Finding::new(
+            FindingClass::known("gpu.xid.79"),
+            Severity::NodeFatal,
+            Action::Reboot,
+            FindingSource::KernelLog,
+            "GPU has fallen off the bus",
+        )
     }
 }
 

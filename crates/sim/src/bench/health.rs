@@ -13,7 +13,7 @@ use crate::random::Stream;
 use lindos_core::effect::Effects;
 use lindos_core::health::fleet::Node;
 use lindos_core::{Effect, Event};
-use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
+use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity};
 use lindos_model::policy::Repair;
 use lindos_model::{EffectId, JobId, Millis, NodeId, Outcome, Policy};
 use std::collections::{BTreeMap, BTreeSet};
@@ -270,15 +270,11 @@ fn works_still() -> Finding {
 }
 
 fn finding(class: &'static str, severity: Severity, action: Action) -> Finding {
-    Finding {
-        class: FindingClass::known(class),
+    Finding::new(
+        FindingClass::known(class),
         severity,
         action,
-        suspect: Suspect::Hardware,
-        device: None,
-        code: None,
-        source: FindingSource::KernelLog,
-        detail: "as the log has it".to_string(),
-        cause: None,
-    }
+        FindingSource::KernelLog,
+        "as the log has it",
+    )
 }

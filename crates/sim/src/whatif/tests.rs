@@ -12,7 +12,7 @@ use crate::twin::scenario::FleetScenario;
 use crate::twin::script::{Deed, Script, What};
 use lindos_core::Event;
 use lindos_journal::{EventRecord, Journal, MemoryDisk, Options, Reader, SnapshotRecord};
-use lindos_model::finding::{Action, Device, Finding, FindingSource, Severity, Suspect};
+use lindos_model::finding::{Action, Device, Finding, FindingSource, Severity};
 use lindos_model::job::CheckpointEvery;
 use lindos_model::{Column, Mended, Millis, NodeId, Outcome as RemedyOutcome, Remedy, Time};
 use std::path::Path;
@@ -295,15 +295,8 @@ fn found_and_mended_by_hand() -> (MemoryDisk, Outcome) {
     let mut setup = parse(&text).setup(1).unwrap();
     let finding = |class: &str, severity, action| {
         Box::new(Finding {
-            class: class.parse().unwrap(),
-            severity,
-            action,
-            suspect: Suspect::Hardware,
             device: Some(Device::Gpu(3)),
-            code: None,
-            source: FindingSource::Nvml,
-            detail: "a test".to_string(),
-            cause: None,
+            ..Finding::new(class.parse().unwrap(), severity, action, FindingSource::Nvml, "a test")
         })
     };
     let lost = finding("gpu.missing", Severity::GpuFatal, Action::ResetGpu);

@@ -5,7 +5,7 @@ use crate::agent::LocalAttempt;
 use crate::control::Remains;
 use crate::fault::{Branch, FaultKind};
 use crate::script::Position;
-use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity, Suspect};
+use lindos_model::finding::{Action, Finding, FindingClass, FindingSource, Severity};
 use lindos_model::{Exit, Millis};
 
 impl World {
@@ -276,15 +276,5 @@ fn found(fatal: bool) -> Finding {
     } else {
         ("gpu.row_remap_pending", Severity::Warning, Action::ResetGpu)
     };
-    Finding {
-        class: FindingClass::known(class),
-        severity,
-        action,
-        suspect: Suspect::Hardware,
-        device: None,
-        code: None,
-        source: FindingSource::KernelLog,
-        detail: String::new(),
-        cause: None,
-    }
+    Finding::new(FindingClass::known(class), severity, action, FindingSource::KernelLog, "")
 }

@@ -4,21 +4,20 @@ use super::super::{fleet_health, node_health, nodes as all_nodes, repairs};
 use super::*;
 use lindos_api::health::ImpairedPlace;
 use lindos_model::finding::{Action, Device, Finding, FindingClass};
-use lindos_model::finding::{FindingSource, Severity, Suspect};
+use lindos_model::finding::{FindingSource, Severity};
 use lindos_model::policy::Repair;
 use lindos_model::{EffectId, Mended, Outcome};
 
 fn finding(class: &'static str, severity: Severity, action: Action) -> Finding {
     Finding {
-        class: FindingClass::known(class),
-        severity,
-        action,
-        suspect: Suspect::Hardware,
         device: Some(Device::Gpu(3)),
-        code: None,
-        source: FindingSource::KernelLog,
-        detail: "as the log has it".into(),
-        cause: None,
+        ..Finding::new(
+            FindingClass::known(class),
+            severity,
+            action,
+            FindingSource::KernelLog,
+            "as the log has it",
+        )
     }
 }
 

@@ -177,15 +177,14 @@ impl Stage {
 
     pub fn finds(&mut self, node: NodeId, class: &'static str, what: Severity, who: Suspect) {
         let finding = Finding {
-            class: FindingClass::known(class),
-            severity: what,
-            action: Action::None,
             suspect: who,
-            device: None,
-            code: None,
-            source: FindingSource::KernelLog,
-            detail: String::new(),
-            cause: None,
+            ..Finding::new(
+                FindingClass::known(class),
+                what,
+                Action::None,
+                FindingSource::KernelLog,
+                "",
+            )
         };
         self.tell(&Event::FindingSeen { node, finding: Box::new(finding) });
     }
