@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import Any, Optional
 
-from . import _stacks
+from . import _stacks, _waits
 
 # Below the kernel's bound on a datagram anywhere; a message is some 100 bytes.
 _MESSAGE_BYTES_MAX = 65_000
@@ -48,6 +48,7 @@ def step(
     _add(message, "loss", _real(loss))
     _add(message, "tokens", _whole(tokens))
     _add(message, "total_steps", _whole(total_steps))
+    _add(message, "waited", _waits.total())
     if message["step"] is not None:
         _send(message)
         _stacks.listen(_send)

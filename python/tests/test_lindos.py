@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import types
 import unittest
 from unittest import mock
 
@@ -118,6 +120,128 @@ class Progress(Case):
     def test_job_and_epoch_are_read(self):
         os.environ.update(LINDOS_JOB="job-7", LINDOS_EPOCH="3")
         self.assertEqual((lindos.job(), lindos.epoch()), ("job-7", 3))
+
+
+
+class Recorder:
+    """Stands in for PyTorch with NCCL and a GPU: the one function that is asked, in its own format."""
+
+    def __init__(self):
+        self.entries, self.next_id, self.reads = [], 0, 0
+
+    def did(self, *durations_ms, **more):
+        for took in durations_ms:
+            entry = {"record_id": self.next_id, "state": "completed", "retired": True, **more}
+            if took is not None:
+                entry["duration_ms"] = took
+            self.entries.append(entry)
+            self.next_id += 1
+
+    def dump(self, includeCollectives, includeStackTraces, onlyActive):
+        assert includeCollectives and not includeStackTraces and not onlyActive
+        self.reads += 1
+        return pickle.dumps({"version": "2.10", "entries": self.entries})
+
+
+class Waits(Case):
+    def setUp(self):
+        super().setUp()
+        self.reader = self.listen()
+        for name in ("_said_s", "_recorder"):
+            patch = mock.patch.object(lindos._waits, name, None)
+            patch.start()
+            self.addCleanup(patch.stop)
+        clock = mock.patch.object(lindos._waits.time, "monotonic", lambda: self.now)
+        self.now = 1000.0
+        clock.start()
+        self.addCleanup(clock.stop)
+
+    def torch(self):
+        recorder = Recorder()
+        torch = types.SimpleNamespace(
+            distributed=types.SimpleNamespace(is_initialized=lambda: True),
+            _C=types.SimpleNamespace(
+                _distributed_c10d=types.SimpleNamespace(_dump_nccl_trace=recorder.dump)
+            ),
+        )
+        patch = mock.patch.dict(sys.modules, {"torch": torch})
+        patch.start()
+        self.addCleanup(patch.stop)
+        os.environ["TORCH_NCCL_ENABLE_TIMING"] = "1"
+        return recorder
+
+    def told(self):
+        lindos.step(1)
+        return json.loads(self.reader.recv(4096)).get("waited")
+
+    def test_the_scripts_own_word_adds_up(self):
+        self.assertIsNone(self.told())
+        lindos.waited(1.5)
+        with lindos.waiting():
+            self.now += 2
+        with self.assertRaises(KeyError), lindos.waiting():
+            self.now += 0.25
+            raise KeyError
+        for nonsense in (-1, float("nan"), float("inf"), None, "long"):
+            lindos.waited(nonsense)
+        self.assertEqual(self.told(), 3.75)
+
+    def test_what_collectives_took_is_told_with_the_step_at_which_it_was_read(self):
+        recorder = self.torch()
+        self.assertIsNone(self.told())
+        self.now += 10
+        recorder.did(200, 300)
+        recorder.did(None, retired=False)
+        self.assertEqual(self.told(), 0.5)
+        self.now += 9
+        self.assertIsNone(self.told(), "it was not read again")
+        self.now += 1
+        # What was under way is over; a part of a group has no time of its own.
+        recorder.entries[2].update(duration_ms=100, retired=True)
+        recorder.did(None)
+        recorder.did(400)
+        self.assertEqual(self.told(), 1.0)
+        self.now += 10
+        self.assertEqual(self.told(), 1.0)
+        self.assertEqual(recorder.reads, 4)
+
+    def test_collectives_that_the_recorder_has_dropped_took_as_long_as_the_others(self):
+        recorder = self.torch()
+        recorder.did(100)
+        self.assertEqual(self.told(), 0.1)
+        recorder.did(*[100] * 9)
+        del recorder.entries[:6]
+        self.now += 10
+        self.assertAlmostEqual(self.told(), 1.0)
+
+    def test_a_recorder_that_takes_long_is_read_seldom(self):
+        recorder = self.torch()
+        recorder.did(100)
+        dump = recorder.dump
+
+        def slow(**how):
+            self.now += 0.5
+            return dump(**how)
+
+        sys.modules["torch"]._C._distributed_c10d._dump_nccl_trace = slow
+        self.assertEqual(self.told(), 0.1)
+        self.now += 149
+        self.assertIsNone(self.told())
+        self.now += 1
+        self.assertEqual(self.told(), 0.1)
+
+    def test_another_pytorch_is_let_be(self):
+        recorder = self.torch()
+        recorder.dump = lambda **how: b"nonsense"
+        sys.modules["torch"]._C._distributed_c10d._dump_nccl_trace = recorder.dump
+        self.assertIsNone(self.told())
+        for lacks in ("_dump_nccl_trace", "other"):
+            lindos._waits._recorder = None
+            sys.modules["torch"]._C._distributed_c10d = types.SimpleNamespace(**{lacks: None})
+            self.now += 1000
+            self.assertIsNone(self.told())
+        os.environ["TORCH_NCCL_ENABLE_TIMING"] = "0"
+        self.assertIsNone(self.told())
 
 
 class Stacks(Case):

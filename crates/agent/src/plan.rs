@@ -8,7 +8,7 @@ use lindos_hardware::process::ProcessId;
 use lindos_model::report::Refusal;
 use lindos_model::{
     Activity, AttemptReport, EffectId, Epoch, JobId, Rank, RankExit, RankPace, RankReport,
-    RankStack, ReportedPhase, Symptom,
+    RankStack, ReportedPhase, Symptom, Waited,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -150,6 +150,7 @@ pub struct Reading {
     pub loss_broken_from: Option<u64>,
     /// Its program can wait for its rank.
     pub stands_by: bool,
+    pub waited: Option<Waited>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ mod support;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use support::{Lab, Running, kill, repository, steps};
 
@@ -69,8 +70,8 @@ fn the_rank_that_the_others_wait_for_is_named_and_no_other() {
     assert_eq!(lab.processes(), Vec::<i32>::new());
 }
 
-/// Four ranks that meet in each step; after the tenth one does not come, and all of them sleep.
-const MEETS: &str = r#"
+/// Four ranks that meet in each step.
+const MEET: &str = r#"
 import os, time
 import lindos
 
@@ -84,35 +85,76 @@ def at(other):
     except FileNotFoundError:
         return 0
 
-def all_reduce(step):
+def all_reduce(step, wait):
     mine = f"{folder}/{lindos.epoch()}-{rank}"
     with open(mine + ".new", "w") as file:
         file.write(str(step))
     os.replace(mine + ".new", mine)
     while any(at(other) < step for other in range(world)):
-        time.sleep(0.02)
+        wait()
+"#;
+
+/// After the tenth step one does not come, and all of them sleep.
+const HANG: &str = r"
+def nap():
+    time.sleep(0.02)
 
 def shuffle(step):
     while rank == 2 and step == 11 and lindos.epoch() == 1:
-        time.sleep(0.02)
+        nap()
 
 for step in range(1, 1000):
     shuffle(step)
-    all_reduce(step)
+    all_reduce(step, nap)
     lindos.step(step, loss=1.5)
     time.sleep(0.05)
-"#;
+";
+
+/// One has more to do, and the others never sleep as they wait for it.
+const SPIN: &str = r"
+def work(seconds):
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+for step in range(1, 100_000):
+    work(0.3 if rank == 1 else 0.05)
+    with lindos.waiting():
+        all_reduce(step, lambda: None)
+    lindos.step(step, loss=1.5)
+";
+
+/// A job of so many ranks of a script that tells its steps itself.
+fn job_with_package(lab: &Lab, ranks: u32, script: &str) -> PathBuf {
+    let script = lab.write("script.py", format!("{MEET}{script}"));
+    let package = repository().join("python");
+    let command = format!("PYTHONPATH={} exec python3 {}", package.display(), script.display());
+    let job = lab.job("meets", ranks, &command, "");
+    // The package tells steps; there is no pattern.
+    let text = std::fs::read_to_string(&job).unwrap();
+    lab.write("meets.toml", text.split("[progress]").next().unwrap())
+}
+
+#[test]
+fn of_ranks_that_spin_as_they_wait_the_slow_one_is_named_where_they_tell_it() {
+    let lab = Lab::new();
+    let job = job_with_package(&lab, 2, SPIN);
+    let mut command = lab.lindos(["run", job.to_str().unwrap(), "--json"]);
+    command.env("LINDOS_STRAGGLER_WINDOW_MS", "8000");
+    let mut run = Running::start(command);
+    let rank = run.wait_for("rank_started", |line| line["rank"] == 1);
+    let seen = run.wait_for_long("straggler_seen", |_| true);
+    assert_eq!((&seen["straggler"]["rank"], &seen["node"]), (&1.into(), &rank["node"]), "{seen}");
+    assert!(seen["straggler"]["peers"].as_u64() > Some(500), "{seen}");
+    run.signal(Signal::INT);
+    assert_eq!(run.end().code, 130);
+    assert_eq!(lab.processes(), Vec::<i32>::new());
+}
 
 #[test]
 fn in_a_hang_the_rank_that_is_not_where_the_others_are_is_blamed() {
     let lab = Lab::new();
-    let script = lab.write("meets.py", MEETS);
-    let package = repository().join("python");
-    let command = format!("PYTHONPATH={} exec python3 {}", package.display(), script.display());
-    let job = lab.job("meets", 4, &command, "");
-    // The package tells steps; there is no pattern.
-    let text = std::fs::read_to_string(&job).unwrap();
-    let job = lab.write("meets.toml", text.split("[progress]").next().unwrap());
+    let job = job_with_package(&lab, 4, HANG);
     let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
     let rank = run.wait_for("rank_started", |line| line["rank"] == 2);
     let fault = run.wait_for_long("fault", |_| true);
@@ -186,9 +228,7 @@ fn a_replica_that_keeps_the_others_waiting_is_lost_alone() {
     assert!(lost["reason"]["hang"].is_object(), "{lost}");
     run.wait_for("replica_back", |line| line["replica"] == 1);
     let after = lab.json(["job", "1"]);
-    for other in [0, 2] {
-        assert_eq!(before["ranks"][other]["pid"], after["ranks"][other]["pid"], "it went on");
-    }
+    others_went_on(&before, &after);
     assert_eq!(after["attempts"].as_array().map(Vec::len), Some(1), "no attempt is over: {after}");
     run.signal(Signal::INT);
     let ended = run.end();
@@ -213,15 +253,43 @@ fn a_replica_that_stands_still_while_the_others_go_on_is_lost_alone() {
     assert!(hang["silent"].as_u64() >= Some(3000), "{lost}");
     run.wait_for("replica_back", |line| line["replica"] == 1);
     let after = lab.json(["job", "1"]);
-    for other in [0, 2] {
-        assert_eq!(before["ranks"][other]["pid"], after["ranks"][other]["pid"], "it went on");
-    }
+    others_went_on(&before, &after);
     let step = |job: &Value| job["step"].as_u64().unwrap();
     assert!(step(&after) >= step(&before) + 20, "it did not wait: {after}");
     run.signal(Signal::INT);
     let ended = run.end();
     assert!(!ended.stdout.contains("\"fault\""), "{}", ended.stdout);
     assert_eq!(lab.processes(), Vec::<i32>::new());
+}
+
+#[test]
+fn a_replica_that_comes_to_no_first_step_while_the_others_train_is_launched_again() {
+    let lab = Lab::new();
+    let script = format!(
+        "tried=$LINDOS_CHECKPOINT_DIR/tried; \
+         if [ $LINDOS_REPLICA = 1 ] && ! [ -e $tried ]; then touch $tried; exec sleep 1000; fi; {}",
+        steps(100_000, "0.1")
+    );
+    let job = lab.job_of_replicas("late", 3, &script, "startup_timeout = \"3s\"\n");
+    let mut run = lab.start(["run", job.to_str().unwrap(), "--json"]);
+    run.wait_for("progress", |line| line["step"].as_u64() >= Some(10));
+    let before = lab.json(["job", "1"]);
+    let lost = run.wait_for("replica_lost", |_| true);
+    assert_eq!((&lost["replica"], &lost["left"]), (&1.into(), &2.into()), "{lost}");
+    assert!(lost["reason"]["no_first_step"].is_object(), "{lost}");
+    run.wait_for("replica_back", |line| line["replica"] == 1);
+    others_went_on(&before, &lab.json(["job", "1"]));
+    run.signal(Signal::INT);
+    let ended = run.end();
+    assert!(!ended.stdout.contains("\"fault\""), "{}", ended.stdout);
+    assert_eq!(lab.processes(), Vec::<i32>::new());
+}
+
+/// All replicas but the second.
+fn others_went_on(before: &Value, after: &Value) {
+    for other in [0, 2] {
+        assert_eq!(before["ranks"][other]["pid"], after["ranks"][other]["pid"], "it went on");
+    }
 }
 
 #[test]

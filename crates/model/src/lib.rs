@@ -36,7 +36,7 @@ pub use finding::{
 pub use id::{EffectId, Epoch, JobId, NodeId, Rank, RequestId};
 pub use job::{JobSpec, JobState, LaunchMode};
 pub use node::{GpuSet, Location, NodeSpec};
-pub use pace::{RankPace, SlowBy, SlowSign, Straggler};
+pub use pace::{RankPace, SlowBy, SlowSign, Straggler, Waited};
 pub use policy::Policy;
 pub use reason::{EndReason, WaitReason};
 pub use repair::{Mended, Outcome, Remedy};

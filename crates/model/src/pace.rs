@@ -28,6 +28,17 @@ pub struct RankPace {
     /// By how much its messages of steps came later than that of the first rank of its node, in
     /// microseconds, summed over steps.
     pub late_us: u64,
+    /// What it says itself that it has waited for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited: Option<Waited>,
+}
+
+/// What a rank has waited for others in collectives, by its own word: since it began, up to the end of a
+/// step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waited {
+    pub step: u64,
+    pub ms: u64,
 }
 
 /// A rank that its peers wait for.

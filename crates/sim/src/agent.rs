@@ -98,6 +98,8 @@ pub struct LocalRank {
     /// How it has spent its time, up to `pace_at`.
     pub pace: RankPace,
     pub pace_at: Time,
+    /// What it has waited in collectives until then.
+    pub waited_ms: u64,
 }
 
 impl LocalAttempt {
@@ -228,7 +230,14 @@ impl SimNode {
             let kept = waiting.as_mut().filter(|_| attempt.was_warm).and_then(|it| it.pids.pop());
             let pid = kept.unwrap_or_else(|| self.new_pid());
             let pace = RankPace::default();
-            attempt.ranks.push(LocalRank { rank, pid, exit: None, pace, pace_at: Time::ZERO });
+            attempt.ranks.push(LocalRank {
+                rank,
+                pid,
+                exit: None,
+                pace,
+                pace_at: Time::ZERO,
+                waited_ms: 0,
+            });
         }
         self.attempts.insert(key, attempt);
         Doing::Started

@@ -25,7 +25,7 @@ use lindos_hardware::cgroup::{Cgroup, KernelCgroup};
 use lindos_hardware::child;
 use lindos_hardware::process::{self, ProcessId};
 use lindos_hardware::signals::SignalFile;
-use lindos_model::ReportedPhase;
+use lindos_model::{RankPace, ReportedPhase};
 use rank::{RankProcess, Surroundings};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -212,7 +212,9 @@ impl Shim {
         let alive = rank.process().filter(|_| !rank.has_ended());
         RankState {
             activity: alive.and_then(|it| self.activity.activity(it)),
-            pace: alive.and_then(|it| self.pace.pace(it)),
+            pace: alive
+                .and_then(|it| self.pace.pace(it))
+                .map(|pace| RankPace { waited: rank.waited(), ..pace }),
             stack: alive.and_then(|it| self.stacks.stack(it)),
             ..rank.state()
         }

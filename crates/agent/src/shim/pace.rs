@@ -206,6 +206,7 @@ impl Sums {
             held_ms: ms(self.held),
             slept_ms: ms(self.slept),
             late_us: u64::try_from(self.late.as_micros()).unwrap_or(u64::MAX),
+            waited: None,
         }
     }
 }
@@ -259,6 +260,7 @@ mod tests {
             held_ms: 0,
             slept_ms: 600,
             late_us: 0,
+            waited: None,
         };
         assert_eq!(sums.told(), expected);
         let third = second + Duration::from_secs(1);

@@ -2,6 +2,7 @@
 
 use crate::plan::Reading;
 use lindos_api::agent::CheckpointNote;
+use lindos_model::Waited;
 use regex::bytes::Regex;
 use serde_json::Value;
 
@@ -10,8 +11,8 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 10;
 const PATH_BYTES_MAX: usize = 4096;
 /// Longer lines are looked at in pieces.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// A year: whoever claims to have blocked longer has miscounted.
-const BLOCKED_SECONDS_MAX: f64 = 366.0 * 86400.0;
+/// A year: whoever claims to have blocked or waited longer has miscounted.
+const SECONDS_MAX: f64 = 366.0 * 86400.0;
 
 /// Applies one message. `false`: it made no sense, and nothing was changed.
 pub fn apply_message(message: &[u8], reading: &mut Reading) -> bool {
@@ -38,6 +39,9 @@ pub fn apply_message(message: &[u8], reading: &mut Reading) -> bool {
         let newer = |name, old| fields.get(name).and_then(whole).or(old);
         reading.tokens = newer("tokens", reading.tokens);
         reading.total_steps = newer("total_steps", reading.total_steps);
+        if let Some(ms) = fields.get("waited").and_then(millis) {
+            reading.waited = Some(Waited { step, ms });
+        }
     }
     if let Some((note, blocked_ms)) = checkpoint {
         reading.checkpoint = Some(note);
@@ -52,9 +56,14 @@ fn checkpoint(value: &Value) -> Option<(CheckpointNote, u64)> {
     if path.len() > PATH_BYTES_MAX {
         return None;
     }
-    let seconds = value.get("seconds").and_then(Value::as_f64).unwrap_or(0.0);
-    let blocked_ms = (seconds.clamp(0.0, BLOCKED_SECONDS_MAX) * 1000.0).round() as u64;
+    let blocked_ms = value.get("seconds").and_then(millis).unwrap_or(0);
     Some((CheckpointNote { step, path: path.to_string() }, blocked_ms))
+}
+
+/// Of seconds.
+fn millis(value: &Value) -> Option<u64> {
+    let seconds = value.as_f64()?;
+    Some((seconds.clamp(0.0, SECONDS_MAX) * 1000.0).round() as u64)
 }
 
 /// A count; also `1200.0`, which is how some frameworks hold one.
@@ -175,6 +184,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_waited_stands_with_the_step_that_told_it() {
+        let (reading, taken) = apply(&[
+            r#"{"step":7,"waited":1.2345}"#,
+            r#"{"step":8,"waited":null}"#,
+            r#"{"step":9,"waited":"long"}"#,
+            r#"{"waited":100.0}"#,
+        ]);
+        assert_eq!(taken, [true, true, true, false]);
+        assert_eq!((reading.step, reading.waited), (Some(9), Some(Waited { step: 7, ms: 1235 })));
+        let (reading, _) = apply(&[r#"{"step":7,"waited":-3}"#]);
+        assert_eq!(reading.waited, Some(Waited { step: 7, ms: 0 }));
+    }
+
+    #[test]
     fn the_newest_message_counts_and_checkpoints_add_up() {
         let (reading, taken) = apply(&[
             r#"{"step":1,"loss":3.5,"tokens":10,"total_steps":100}"#,
@@ -192,6 +215,7 @@ mod tests {
             checkpoint_blocked_ms: 500,
             loss_broken_from: None,
             stands_by: false,
+            waited: None,
         };
         assert_eq!(reading, expected);
     }

@@ -8,7 +8,7 @@ use crate::logs::LogWriter;
 use crate::plan::{Plan, RankState, Reading};
 use lindos_hardware::child;
 use lindos_hardware::process::{ProcessId, signal_group};
-use lindos_model::{Exit, Rank, RankExit, Symptom, Time};
+use lindos_model::{Exit, Rank, RankExit, Symptom, Time, Waited};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fs::File;
@@ -204,6 +204,11 @@ impl RankProcess {
             }
         }
         changed
+    }
+
+    /// What it has waited for others, if it says so.
+    pub fn waited(&self) -> Option<Waited> {
+        self.reading.waited
     }
 
     /// The process of it that can be asked where it stands.

@@ -11,7 +11,7 @@ mod symptom;
 pub use clock::SteadyClock;
 pub use stall::{BROKEN_STEPS, RankReading, StallWatch};
 pub use straggler::{
-    Measure, STRAGGLER_AGAIN, Slow, StragglerWatch, slowest, straggler_told_after,
+    ByWord, Measure, STRAGGLER_AGAIN, Slow, StragglerWatch, slowest, straggler_told_after,
 };
 pub use symptom::SymptomEdges;
 

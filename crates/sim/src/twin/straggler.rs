@@ -8,7 +8,7 @@
 use super::life::Training;
 use super::world::{Happening, World};
 use lindos_core::Event;
-use lindos_core::edges::{Measure, STRAGGLER_AGAIN, Slow, slowest, straggler_told_after};
+use lindos_core::edges::{ByWord, Measure, STRAGGLER_AGAIN, Slow, slowest, straggler_told_after};
 use lindos_model::{Epoch, JobId, Millis, NodeId, Rank, Straggler, Time};
 
 /// What is known of who is slow in a training.
@@ -76,7 +76,8 @@ impl World<'_, '_> {
                     ran: works,
                     delayed: 0,
                     held: 0,
-                    waits: 1000 - works.min(1000),
+                    sleeps: 1000 - works.min(1000),
+                    told_waits: None,
                     late: 0,
                     steps: None,
                     rate: 0,
@@ -84,7 +85,7 @@ impl World<'_, '_> {
             })
             .collect();
         let before = training.watch.slow.map(|slow| slow.member);
-        let slow = slowest(&measures, false, before)?;
+        let slow = slowest(&measures, ByWord::default(), before)?;
         Some(Slow { ranks: slow.ranks * u32::from(gang.ranks_per_node.max(1)), ..slow })
     }
 

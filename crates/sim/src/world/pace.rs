@@ -1,11 +1,12 @@
 //! How ranks spend their time, and nodes that keep the others waiting.
 //!
-//! The steps of a job are as long as its script says, slow node or not: what changes is who waits.
+//! The steps of a job are as long as its script says, slow node or not: what changes is who waits. The ranks of
+//! every second job spin as they wait, and tell how long.
 
 use super::{Key, World};
 use crate::fault::Plant;
 use crate::random::scatter;
-use lindos_model::{Millis, Time, TrailEntry, TrailKind};
+use lindos_model::{Millis, Time, TrailEntry, TrailKind, Waited};
 
 /// Thousandths of the time that ranks wait for each other at the end of each step, and how much that
 /// differs from rank to rank and from report to report.
@@ -27,7 +28,7 @@ impl World {
     pub(super) fn spend_time(&mut self, node: usize) {
         let now = self.now;
         let is_slow = |node: usize| self.nodes[node].slow_until.is_some_and(|until| until > now);
-        let mut parts: Vec<(Key, u64)> = Vec::new();
+        let mut parts: Vec<(Key, u64, Option<Waited>)> = Vec::new();
         for (&key, attempt) in self.nodes[node].attempts.iter().filter(|(_, it)| it.is_alive()) {
             let Some(run) = self.runs.get(&key) else { continue };
             let training = self.runs.get(&run.base).and_then(|base| base.training.as_ref());
@@ -40,9 +41,14 @@ impl World {
             };
             let is_miscounted =
                 self.is_planted(Plant::PaceMiscounted) && attempt.ranks[0].rank.0 == 0;
-            parts.push((key, if is_miscounted { 0 } else { waits }));
+            // The step that it is in, and what of this is over.
+            let told = training.filter(|_| key.0.0 % 2 == 1).and_then(|training| {
+                let step = run.script.at(training, now).step?;
+                Some(Waited { step, ms: now.since(run.script.reaches(training, step)).0 })
+            });
+            parts.push((key, if is_miscounted { 0 } else { waits }, told));
         }
-        for (key, waits) in parts {
+        for (key, waits, told) in parts {
             let attempt = self.nodes[node].attempts.get_mut(&key).expect("it was just there");
             for rank in &mut attempt.ranks {
                 let before = std::mem::replace(&mut rank.pace_at, now);
@@ -51,8 +57,13 @@ impl World {
                 }
                 let span = now.since(before).0;
                 let noise = scatter(u64::from(rank.rank.0) ^ (now.0 << 20)) % JITTER;
-                let slept =
-                    span * (waits + if waits > 0 { noise } else { noise / 10 }).min(1000) / 1000;
+                let waits = (waits + if waits > 0 { noise } else { noise / 10 }).min(1000);
+                rank.waited_ms += span * waits / 1000;
+                rank.pace.waited = told.map(|Waited { step, ms }| {
+                    let in_this = ms.min(span) * waits / 1000;
+                    Waited { step, ms: rank.waited_ms.saturating_sub(in_this) }
+                });
+                let slept = if told.is_some() { 0 } else { span * waits / 1000 };
                 rank.pace.span_ms += span;
                 rank.pace.slept_ms += slept;
                 rank.pace.ran_ms += span - slept;

@@ -84,9 +84,10 @@ fn stragglers(report: &Report) -> String {
     let mut table = Builder::new(output::width(), &header).right(&[1, 2, 3, 4]);
     for kind in &report.stragglers {
         table.row([
-            match kind.factor {
-                Some(factor) => format!("takes {factor:.2} times as long"),
-                None => "in jobs whose ranks spin as they wait".to_string(),
+            match (kind.factor, kind.ranks) {
+                (Some(factor), _) => format!("takes {factor:.2} times as long"),
+                (None, "spin") => "in jobs whose ranks spin as they wait".to_string(),
+                (None, _) => "in jobs whose ranks spin, and tell it".to_string(),
             },
             kind.slow_nodes.to_string(),
             kind.named.to_string(),

@@ -7,7 +7,7 @@
 
 mod slowest;
 
-pub use slowest::{Measure, Slow, slowest};
+pub use slowest::{ByWord, Measure, Slow, slowest};
 
 use super::stall::{RankReading, trains};
 use crate::Core;
@@ -119,6 +119,14 @@ struct Sample {
     late_us: u32,
     /// The newest step that it has told itself.
     step: Option<u32>,
+    waited: Option<Told>,
+}
+
+/// Up to this step it has waited so long for others, by its own word.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    step: u32,
+    ms: u32,
 }
 
 impl Sample {
@@ -132,6 +140,7 @@ impl Sample {
             slept: pace.slept_ms as u32,
             late_us: pace.late_us as u32,
             step: step.map(|step| step as u32),
+            waited: pace.waited.map(|it| Told { step: it.step as u32, ms: it.ms as u32 }),
         }
     }
 }
@@ -254,9 +263,9 @@ impl JobWatch {
         let has_saved = self.checkpoint_step != window.checkpoint_step;
         let pause = (span.0 / PAUSE_PART).max(span.0 / steps.max(1) * PAUSE_STEPS);
         let counts = steps >= STEPS_LEAST && !has_saved && window.silent.0 <= pause;
-        let seen = if counts { self.measures(span, attempt) } else { None };
-        let event = seen.and_then(|(measures, told)| {
-            let slow = slowest(&measures, told, self.named(attempt));
+        let seen = if counts { self.measures(span, steps, attempt) } else { None };
+        let event = seen.and_then(|(measures, by)| {
+            let slow = slowest(&measures, by, self.named(attempt));
             self.judge(now, window.from, job, attempt, slow)
         });
         self.open(now);
@@ -271,9 +280,16 @@ impl JobWatch {
         self.moved_at = now;
     }
 
-    /// What the ranks that train have done in a window, if nearly all have been heard; and whether
-    /// all have told steps of their own.
-    fn measures(&self, span: Millis, attempt: &Attempt) -> Option<(Vec<Measure>, bool)> {
+    /// What the ranks that train have done in a window of so many steps, if nearly all have been heard; and
+    /// what all have told themselves.
+    fn measures(
+        &self,
+        span: Millis,
+        steps: u64,
+        attempt: &Attempt,
+    ) -> Option<(Vec<Measure>, ByWord)> {
+        // What a rank has waited is told of whole steps, in each of which the job spends this time.
+        let step_us = span.0 * 1000 / steps;
         let mut measures = Vec::with_capacity(self.ranks.len());
         let mut here = 0;
         for (index, seen) in self.ranks.iter().enumerate() {
@@ -289,11 +305,14 @@ impl JobWatch {
                 continue;
             }
             let member = rank.0 / u32::from(attempt.ranks_per_node.max(1));
-            measures.push(measure(rank, member, old, new));
+            measures.push(measure(rank, member, old, new, step_us));
         }
-        let told = measures.iter().all(|measure| measure.steps.is_some());
+        let by = ByWord {
+            steps: measures.iter().all(|measure| measure.steps.is_some()),
+            waits: measures.iter().all(|measure| measure.told_waits.is_some()),
+        };
         let is_whole = measures.len() >= 2 && measures.len() * 10 >= here * 9;
-        is_whole.then_some((measures, told))
+        is_whole.then_some((measures, by))
     }
 
     /// The member that is said to be slow, or that was in the window before.
@@ -354,8 +373,8 @@ impl JobWatch {
     }
 }
 
-/// What a rank did between two samples.
-fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample) -> Measure {
+/// What a rank did between two samples, where a step takes so long.
+fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample, step_us: u64) -> Measure {
     let span = u64::from(new.span.wrapping_sub(old.span)).max(1);
     let permille = |old: u32, new: u32| {
         let part = u64::from(new.wrapping_sub(old)) * 1000 / span;
@@ -368,13 +387,24 @@ fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample) -> Measure {
         ran: permille(old.ran, new.ran),
         delayed: permille(old.delayed, new.delayed).min(1000),
         held: permille(old.held, new.held).min(1000),
-        waits: permille(old.slept, new.slept).min(1000),
+        sleeps: permille(old.slept, new.slept).min(1000),
+        told_waits: old.waited.zip(new.waited).and_then(|(old, new)| waits(old, new, step_us)),
         // Of a span in milliseconds, thousandths are microseconds.
         late: u32::try_from(u64::from(new.late_us.wrapping_sub(old.late_us)) / span)
             .unwrap_or(u32::MAX),
         steps,
         rate: steps.map_or(0, |steps| u64::from(steps) * 1_000_000 / span),
     }
+}
+
+/// Thousandths of the time in which a rank has waited, by its own word; `None`: it has not told, or has begun
+/// to count anew.
+fn waits(old: Told, new: Told, step_us: u64) -> Option<u32> {
+    let (steps, ms) = (new.step.wrapping_sub(old.step), new.ms.wrapping_sub(old.ms));
+    let has_grown = steps > 0 && steps.max(ms) < u32::MAX / 2;
+    // Microseconds of milliseconds, in thousandths.
+    let part = (u64::from(ms) * 1_000_000).checked_div(u64::from(steps) * step_us)?;
+    has_grown.then(|| part.min(1000) as u32)
 }
 
 #[cfg(test)]

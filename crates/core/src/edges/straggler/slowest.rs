@@ -41,7 +41,10 @@ pub struct Measure {
     pub ran: u32,
     pub delayed: u32,
     pub held: u32,
-    pub waits: u32,
+    /// Its main thread sleeps: it waits, for others or for whatever else.
+    pub sleeps: u32,
+    /// For others, by its own word.
+    pub told_waits: Option<u32>,
     pub late: u32,
     /// That it told itself.
     pub steps: Option<u32>,
@@ -49,7 +52,20 @@ pub struct Measure {
     pub rate: u64,
 }
 
+/// What every rank has told itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByWord {
+    /// Its own steps.
+    pub steps: bool,
+    /// What it waits for others.
+    pub waits: bool,
+}
+
 impl Measure {
+    fn waits(&self, by: ByWord) -> u32 {
+        if by.waits { self.told_waits.unwrap_or(0) } else { self.sleeps }
+    }
+
     fn pressed(&self) -> u32 {
         self.ran.saturating_add(self.delayed).saturating_add(self.held)
     }
@@ -70,36 +86,45 @@ pub struct Slow {
 }
 
 /// The slow ones of one node, if they are of one or of few: then those of `before`, if they still are, or else
-/// of the slowest. In the order of the ranks. `told`: every rank tells its own steps.
-pub fn slowest(all: &[Measure], told: bool, before: Option<u32>) -> Option<Slow> {
-    if told && let Some(slow) = fewer_steps(all, before) {
+/// of the slowest. In the order of the ranks.
+pub fn slowest(all: &[Measure], by: ByWord, before: Option<u32>) -> Option<Slow> {
+    if by.steps
+        && let Some(slow) = fewer_steps(all, before)
+    {
         return Some(slow);
     }
-    waits_least(all, before)
+    waits_least(all, by, before)
 }
 
-fn waits_least(all: &[Measure], before: Option<u32>) -> Option<Slow> {
-    let (waits, apart) = middle(all.iter().map(|it| it.waits), Half::Upper);
+fn waits_least(all: &[Measure], by: ByWord, before: Option<u32>) -> Option<Slow> {
+    let (waits, apart) = middle(all.iter().map(|it| it.waits(by)), Half::Upper);
     let (pressed, pressed_apart) = middle(all.iter().map(Measure::pressed), Half::Lower);
     let (late, _) = middle(all.iter().map(|it| it.late), Half::Lower);
     let margin = WAITS_LESS.max(apart.saturating_mul(AWAY));
     let pressed_margin = PRESSED_MORE.max(pressed_apart.saturating_mul(AWAY / 2));
     let is_slow = |it: &&Measure| {
-        let waits_less = it.waits + margin <= waits && it.waits * WAITS_PART <= waits;
+        let own = it.waits(by);
+        let waits_less = own + margin <= waits;
+        // Whoever tells what it waits tells what messages take as well, and nothing else.
+        if by.waits {
+            return waits_less;
+        }
         let is_pressed = it.pressed() >= pressed.saturating_add(pressed_margin);
-        waits_less && (is_pressed || it.late >= late.saturating_add(LATE_MORE))
+        waits_less
+            && own * WAITS_PART <= waits
+            && (is_pressed || it.late >= late.saturating_add(LATE_MORE))
     };
     let slow: Vec<&Measure> = all.iter().filter(is_slow).collect();
-    let (worst, ranks) = of_one_node(slow, all, before, |it| u64::from(it.waits))?;
+    let (worst, ranks) = of_one_node(slow, all, before, |it| u64::from(it.waits(by)))?;
     Some(Slow {
         rank: worst.rank,
         member: worst.member,
         ranks,
         sign: SlowSign::WaitsLeast,
         by: reason(all, worst),
-        own: worst.waits,
+        own: worst.waits(by),
         peers: waits,
-        cost_permille: waits - worst.waits,
+        cost_permille: waits - worst.waits(by),
     })
 }
 
@@ -135,7 +160,7 @@ fn of_one_node<'m>(
     mut slow: Vec<&'m Measure>,
     all: &[Measure],
     before: Option<u32>,
-    pace: fn(&Measure) -> u64,
+    pace: impl Fn(&Measure) -> u64,
 ) -> Option<(&'m Measure, u32)> {
     let nodes = |ranks: &mut dyn Iterator<Item = u32>| {
         let mut last = None;
@@ -206,7 +231,8 @@ mod tests {
             ran: 1000 - waits,
             delayed: 0,
             held: 0,
-            waits,
+            sleeps: waits,
+            told_waits: None,
             late: 0,
             steps: Some(50),
             rate: 3333,
@@ -214,13 +240,15 @@ mod tests {
         waits.iter().enumerate().map(measure).collect()
     }
 
+    const STEPS: ByWord = ByWord { steps: true, waits: false };
+
     fn named(all: &[Measure]) -> Option<(u32, u32)> {
-        slowest(all, true, None).map(|slow| (slow.rank.0, slow.ranks))
+        slowest(all, STEPS, None).map(|slow| (slow.rank.0, slow.ranks))
     }
 
     #[test]
     fn the_one_that_waits_least_is_named() {
-        let slow = slowest(&gang(&[450, 470, 20, 460], 1), true, None).unwrap();
+        let slow = slowest(&gang(&[450, 470, 20, 460], 1), STEPS, None).unwrap();
         assert_eq!((slow.rank, slow.ranks, slow.sign), (Rank(2), 1, SlowSign::WaitsLeast));
         assert_eq!((slow.own, slow.peers, slow.cost_permille), (20, 460, 440));
         assert_eq!(slow.by, SlowBy::Working);
@@ -231,14 +259,14 @@ mod tests {
     fn what_it_does_instead_of_waiting_is_said() {
         let mut all = gang(&[400, 400, 10, 400], 1);
         (all[2].ran, all[2].delayed) = (500, 490);
-        assert_eq!(slowest(&all, true, None).unwrap().by, SlowBy::WantingProcessor);
+        assert_eq!(slowest(&all, STEPS, None).unwrap().by, SlowBy::WantingProcessor);
         (all[2].delayed, all[2].held) = (0, 490);
-        assert_eq!(slowest(&all, true, None).unwrap().by, SlowBy::Held);
+        assert_eq!(slowest(&all, STEPS, None).unwrap().by, SlowBy::Held);
         (all[2].held, all[2].late) = (0, 60);
-        let slow = slowest(&all, true, None).unwrap();
+        let slow = slowest(&all, STEPS, None).unwrap();
         assert_eq!(slow.by, SlowBy::Unknown, "it only comes last");
         all[2].late = 0;
-        assert_eq!(slowest(&all, true, None), None, "it waits less, and nothing shows why");
+        assert_eq!(slowest(&all, STEPS, None), None, "it waits less, and nothing shows why");
     }
 
     #[test]
@@ -259,7 +287,7 @@ mod tests {
         let mut waits = vec![450; 2 * 400];
         (waits[10], waits[11], waits[500]) = (30, 40, 20);
         let named = |waits: &[u32], before| {
-            slowest(&gang(waits, 2), true, before).map(|slow| (slow.rank.0, slow.ranks))
+            slowest(&gang(waits, 2), STEPS, before).map(|slow| (slow.rank.0, slow.ranks))
         };
         assert_eq!(named(&waits, None), Some((500, 1)), "the slowest");
         assert_eq!(named(&waits, Some(5)), Some((10, 2)), "who was named before");
@@ -278,6 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn of_ranks_that_spin_and_tell_what_they_wait_the_one_that_waits_least_is_named() {
+        let by = ByWord { steps: true, waits: true };
+        let mut all = gang(&[0; 4], 1);
+        let told = |all: &mut [Measure], waits: [u32; 4]| {
+            all.iter_mut().zip(waits).for_each(|(it, waits)| it.told_waits = Some(waits));
+        };
+        // Messages take 30 % of the time, also where all the others are there already.
+        told(&mut all, [500, 510, 300, 505]);
+        let slow = slowest(&all, by, None).unwrap();
+        assert_eq!(
+            (slow.rank, slow.own, slow.peers, slow.by),
+            (Rank(2), 300, 505, SlowBy::Unknown)
+        );
+        assert_eq!(slowest(&all, STEPS, None), None, "they all seem to work");
+        all[2].delayed = 200;
+        assert_eq!(slowest(&all, by, None).unwrap().by, SlowBy::WantingProcessor);
+        told(&mut all, [500, 510, 400, 505]);
+        assert_eq!(slowest(&all, by, None), None);
+        told(&mut all, [500, 300, 290, 505]);
+        assert_eq!(slowest(&all, by, None), None, "of two nodes");
+    }
+
+    #[test]
     fn a_wide_spread_names_nobody() {
         assert_eq!(named(&gang(&[500, 420, 250, 100, 330, 180], 1)), None);
     }
@@ -286,11 +337,11 @@ mod tests {
     fn of_independent_ranks_the_one_with_fewer_steps_is_named() {
         let mut all = gang(&[100; 6], 2);
         (all[4].steps, all[4].rate) = (Some(30), 2000);
-        let slow = slowest(&all, true, None).unwrap();
+        let slow = slowest(&all, STEPS, None).unwrap();
         assert_eq!((slow.rank, slow.sign), (Rank(4), SlowSign::FewerSteps));
         assert_eq!((slow.own, slow.peers, slow.cost_permille), (2000, 3333, 399));
         assert_eq!(
-            slowest(&all, false, None),
+            slowest(&all, ByWord::default(), None),
             None,
             "where only some tell steps, they do not compare"
         );
@@ -307,11 +358,11 @@ mod tests {
             let mut all = gang(&waits, 1);
             prop_assert_eq!(named(&all), None);
             let who = who % all.len();
-            let wide = all.iter().map(|it| it.waits).max().unwrap() + 600;
+            let wide = all.iter().map(|it| it.sleeps).max().unwrap() + 600;
             for it in &mut all {
-                (it.waits, it.ran) = (it.waits + 600, it.ran - 600);
+                (it.sleeps, it.ran) = (it.sleeps + 600, it.ran - 600);
             }
-            (all[who].waits, all[who].ran) = (10, 990);
+            (all[who].sleeps, all[who].ran) = (10, 990);
             prop_assert!(wide <= 1000);
             prop_assert_eq!(named(&all), Some((who as u32, 1)));
         }
@@ -326,13 +377,14 @@ mod tests {
                 ran,
                 delayed: ran % 1001,
                 held: late % 1001,
-                waits: steps % 1001,
+                sleeps: steps % 1001,
+                told_waits: None,
                 late,
                 steps: Some(steps / 2),
                 rate: u64::from(steps),
             };
             let all: Vec<Measure> = numbers.iter().enumerate().map(measure).collect();
-            if let Some(slow) = slowest(&all, true, None) {
+            if let Some(slow) = slowest(&all, STEPS, None) {
                 prop_assert!(slow.ranks >= 1 && slow.cost_permille <= 1000);
             }
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{Effects, Event};
-use lindos_model::{GpuSet, NodeId, NodeSpec, Policy, RequestId, SlowBy, SlowSign, job};
+use lindos_model::{GpuSet, NodeId, NodeSpec, Policy, RequestId, SlowBy, SlowSign, Waited, job};
 use std::sync::Arc;
 
 /// A core whose only job runs on so many nodes, a rank each; its ranks are spoken of and never run.
@@ -41,11 +41,14 @@ struct Gang {
     paces: Vec<RankPace>,
     /// Thousandths of the time that each rank waits; the rest it works.
     waits: Vec<u64>,
+    waited: Vec<u64>,
     now: Time,
     step: u64,
     saved: u64,
     /// So many ranks tell steps.
     tells: usize,
+    /// Ranks spin as they wait, and tell how long with every so many steps.
+    spins: Option<u64>,
 }
 
 impl Gang {
@@ -58,10 +61,12 @@ impl Gang {
             watch: StragglerWatch::default(),
             paces: vec![RankPace::default(); waits.len()],
             waits: waits.to_vec(),
+            waited: vec![0; waits.len()],
             now: Time(1000),
             step: 1,
             saved: 0,
             tells: usize::MAX,
+            spins: None,
         }
     }
 
@@ -73,8 +78,17 @@ impl Gang {
             self.step += steps * 5 / seconds;
             for (rank, pace) in self.paces.iter_mut().enumerate() {
                 pace.span_ms += 5000;
-                pace.slept_ms += self.waits[rank] * 5;
-                pace.ran_ms += 5000 - self.waits[rank] * 5;
+                let waits = self.waits[rank] * 5;
+                let sleeps = if self.spins.is_some() { 0 } else { waits };
+                pace.slept_ms += sleeps;
+                pace.ran_ms += 5000 - sleeps;
+                self.waited[rank] += waits;
+                // Each tells it at other steps.
+                if let Some(every) = self.spins
+                    && (self.step + rank as u64).is_multiple_of(every)
+                {
+                    pace.waited = Some(Waited { step: self.step, ms: self.waited[rank] });
+                }
                 let reading = RankReading {
                     step: (rank < self.tells).then_some(self.step),
                     checkpoint_step: Some(self.saved),
@@ -117,6 +131,24 @@ fn a_straggler_is_told_after_three_windows_again_every_five_minutes_and_when_it_
     gang.waits[2] = 400;
     let events = gang.runs(120, 120);
     assert_eq!(said(&events).iter().map(|it| it.1).collect::<Vec<_>>(), ["gone"]);
+    assert_eq!(gang.runs(300, 300), []);
+}
+
+#[test]
+fn ranks_that_spin_are_judged_by_what_they_tell_that_they_wait() {
+    let mut gang = Gang::of(&[400; 4]);
+    gang.spins = Some(2);
+    assert_eq!(gang.runs(300, 300), []);
+    gang.waits[2] = 20;
+    let events = gang.runs(120, 120);
+    assert_eq!(said(&events).iter().map(|it| (it.1, it.2)).collect::<Vec<_>>(), [("seen", 2)]);
+    gang.waits[2] = 400;
+    let events = gang.runs(120, 120);
+    assert_eq!(said(&events).iter().map(|it| it.1).collect::<Vec<_>>(), ["gone"]);
+    // One whose program begins to count anew, or tells no more, is not held to it.
+    gang.waited[1] = 0;
+    assert_eq!(gang.runs(300, 300), []);
+    gang.spins = Some(u64::MAX);
     assert_eq!(gang.runs(300, 300), []);
 }
 

@@ -153,8 +153,10 @@ pub struct Report {
 /// Slow nodes of one kind.
 #[derive(Clone, Debug, Serialize)]
 pub struct StragglerReport {
-    /// So many times as long does a step take there, mostly; `None`: in jobs whose ranks spin.
+    /// So many times as long does a step take there, mostly; `None`: any of these.
     pub factor: Option<f64>,
+    /// Whether the job's ranks `sleep` while they wait, `spin`, or `spin_and_tell` how long they wait.
+    pub ranks: &'static str,
     pub slow_nodes: u64,
     pub named: u64,
     pub recall: f64,
@@ -270,7 +272,7 @@ impl Tally {
         let days = &self.days;
         let slow_nodes: u64 = days.slowed.iter().map(|it| it.nodes).sum();
         let named: u64 = days.slowed.iter().map(stragglers::Slowed::named).sum();
-        let all_named = named + days.spinning.named();
+        let all_named = named + days.spinning.named() + days.telling.named();
         Report {
             faults: all.faults,
             precision: all.precision(),
@@ -300,18 +302,20 @@ impl Tally {
 }
 
 fn straggler_reports(days: &stragglers::Days) -> Vec<StragglerReport> {
-    let report = |factor: Option<f64>, slowed: &stragglers::Slowed| StragglerReport {
+    let report = |factor, ranks, slowed: &stragglers::Slowed| StragglerReport {
         factor,
+        ranks,
         slow_nodes: slowed.nodes,
         named: slowed.named(),
         recall: share(slowed.named(), slowed.nodes),
         named_after_s: slowed.median_ms().map(|ms| ms as f64 / 1000.0),
     };
     let by_factor = stragglers::FACTORS.iter().zip(&days.slowed);
-    let mut all: Vec<StragglerReport> =
-        by_factor.map(|(&percent, slowed)| report(Some(percent as f64 / 100.0), slowed)).collect();
-    all.push(report(None, &days.spinning));
-    all
+    let by_factor =
+        by_factor.map(|(&percent, slowed)| report(Some(percent as f64 / 100.0), "sleep", slowed));
+    let others =
+        [report(None, "spin", &days.spinning), report(None, "spin_and_tell", &days.telling)];
+    by_factor.chain(others).collect()
 }
 
 fn share_or_none(part: u64, of: u64) -> f64 {

@@ -4,13 +4,14 @@
 //! Shims tell every five seconds how each rank has spent its time. What is ordinary is in it: ranks
 //! wait for each other at every step, some always a little less than others; the first has more to do
 //! beside; nodes are busy with something else for some seconds; the job evaluates, saves, waits for its
-//! data, and starts slowly. In one job of five, ranks spin while they wait, which looks like work.
+//! data, and starts slowly. In one job of five, ranks spin while they wait, which looks like work; half of
+//! these tell themselves how long their collectives take.
 
 use super::stage::Stage;
 use crate::random::{Stream, scatter};
 use lindos_core::Event;
 use lindos_core::edges::{RankReading, StragglerWatch};
-use lindos_model::{Epoch, JobId, Millis, NodeId, Rank, RankPace, Time};
+use lindos_model::{Epoch, JobId, Millis, NodeId, Rank, RankPace, Time, Waited};
 
 /// Shims tell so often.
 const TOLD_EVERY: u64 = 5_000;
@@ -21,6 +22,9 @@ const AFTER: Millis = Millis::from_secs(120);
 pub const FACTORS: [u64; 5] = [110, 120, 135, 160, 200];
 /// Ranks that spin cannot be told from ranks that work.
 const SPINNING_PPM: u32 = 200_000;
+const TELLING_PPM: u32 = 500_000;
+/// How long collectives take is told so often, with the next step.
+const WAITS_TOLD_EVERY: Millis = Millis::from_secs(10);
 
 /// What became of slow nodes of one kind.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +39,10 @@ pub struct Days {
     pub played: u64,
     /// By how slow they were, in jobs whose ranks sleep while they wait …
     pub slowed: [Slowed; FACTORS.len()],
-    /// … and in those whose ranks spin.
+    /// … in those whose ranks spin, …
     pub spinning: Slowed,
+    /// … and in those whose ranks spin and tell how long they wait.
+    pub telling: Slowed,
     /// Somebody was named who was not slow.
     pub alarms: u64,
 }
@@ -65,6 +71,7 @@ impl Days {
             mine.add(its);
         }
         self.spinning.add(&other.spinning);
+        self.telling.add(&other.telling);
         self.alarms += other.alarms;
     }
 }
@@ -78,7 +85,7 @@ struct Habits {
     waits: u64,
     /// By how much that differs from report to report.
     jitter: u64,
-    is_spinning: bool,
+    waiting: Waiting,
     /// Whether all ranks tell their steps, or the first alone.
     all_tell: bool,
     evaluates_every: u64,
@@ -89,14 +96,32 @@ struct Habits {
     saves_for: u64,
 }
 
+/// What ranks do while they wait for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    Sleep,
+    Spin,
+    SpinAndTell,
+}
+
+impl Waiting {
+    fn draw(random: &mut Stream, telling: &mut Stream) -> Waiting {
+        match (random.chance(SPINNING_PPM), telling.chance(TELLING_PPM)) {
+            (false, _) => Waiting::Sleep,
+            (true, false) => Waiting::Spin,
+            (true, true) => Waiting::SpinAndTell,
+        }
+    }
+}
+
 impl Habits {
-    fn draw(random: &mut Stream) -> Habits {
+    fn draw(random: &mut Stream, telling: &mut Stream) -> Habits {
         Habits {
             step_ms: random.between(300, 30_000),
             travels: random.between(10, 150),
             waits: random.between(20, 250),
             jitter: random.between(10, 80),
-            is_spinning: random.chance(SPINNING_PPM),
+            waiting: Waiting::draw(random, telling),
             all_tell: random.chance(500_000),
             evaluates_every: random.between(1_800_000, 14_400_000),
             evaluates_for: random.between(10_000, 240_000),
@@ -146,6 +171,10 @@ struct Play {
     nodes: usize,
     per_node: usize,
     paces: Vec<RankPace>,
+    /// What each rank has waited in collectives, in microseconds, and thousandths of its time that it does now.
+    waited_us: Vec<u64>,
+    waits_now: Vec<u64>,
+    told_at: Time,
     /// By how much a rank always waits less than others, in thousandths.
     bias: Vec<u64>,
     slow: Option<Slow>,
@@ -160,7 +189,8 @@ pub fn day(seed: u64) -> Days {
     let nodes = *random.pick(&[4_u32, 8, 16, 32]);
     let mut stage = Stage::with_gpus(nodes, *random.pick(&[1, 2, 4]));
     stage.trains_to(0, Millis(1));
-    let mut play = Play::new(&stage, Habits::draw(&mut random), random);
+    let habits = Habits::draw(&mut random, &mut Stream::new(seed, "stragglers that tell"));
+    let mut play = Play::new(&stage, habits, random);
     let begun = play.now;
     let (job, epoch) = (stage.job, stage.epoch());
     let gang = stage.gang();
@@ -206,6 +236,9 @@ impl Play {
             nodes,
             per_node: ranks / nodes,
             paces: vec![RankPace::default(); ranks],
+            waited_us: vec![0; ranks],
+            waits_now: vec![0; ranks],
+            told_at: now,
             bias,
             slow: None,
             next_slow_at,
@@ -299,13 +332,20 @@ impl Play {
         }
     }
 
+    /// A step as it is now, in thousandths of an ordinary one.
+    fn longest(&self) -> u64 {
+        let habits = &self.habits;
+        let works = 1000 - habits.travels - habits.waits;
+        let longest =
+            |(_, percent): (usize, u64)| (works * percent / 100 + habits.travels).max(1000);
+        self.slow_now().map_or(1000, longest)
+    }
+
     fn spends_alike(&mut self, part: u64) {
         let slow = self.slow_now();
         let habits = &self.habits;
         let works = 1000 - habits.travels - habits.waits;
-        // A step as it is now, in thousandths of an ordinary one.
-        let longest =
-            slow.map_or(1000, |(_, percent)| (works * percent / 100 + habits.travels).max(1000));
+        let longest = self.longest();
         let hiccup = self.hiccup.map(|(node, _)| node);
         for rank in 0..self.paces.len() {
             let node = rank / self.per_node;
@@ -341,7 +381,15 @@ impl Play {
                 delayed = waits * 8 / 10;
                 waits -= delayed;
             }
-            if habits.is_spinning {
+            // Of late data, no collective knows.
+            let in_collectives = match self.phase {
+                Phase::Trains => waits + habits.travels * 1000 / longest,
+                Phase::Starves => 0,
+                _ => waits,
+            };
+            self.waits_now[rank] = in_collectives;
+            self.waited_us[rank] += part * in_collectives;
+            if habits.waiting != Waiting::Sleep {
                 waits = 0;
             }
             held = held.min(1000 - waits - delayed);
@@ -359,8 +407,15 @@ impl Play {
         }
     }
 
-    fn tells(&self, watch: &mut StragglerWatch, job: JobId, epoch: Epoch) {
+    fn tells(&mut self, watch: &mut StragglerWatch, job: JobId, epoch: Epoch) {
         let step = (self.phase != Phase::Starts || self.done > 0).then_some(self.done / 1000);
+        if self.habits.waiting == Waiting::SpinAndTell
+            && let Some(step) = step
+            && self.now.since(self.told_at) >= WAITS_TOLD_EVERY
+        {
+            self.told_at = self.now;
+            self.tells_waits(step);
+        }
         for (rank, pace) in self.paces.iter().enumerate() {
             let tells = rank == 0 || self.habits.all_tell;
             let reading = RankReading {
@@ -373,6 +428,15 @@ impl Play {
         }
     }
 
+    /// Up to the end of the last step.
+    fn tells_waits(&mut self, step: u64) {
+        let begun_ms = self.done % 1000 * self.longest() * self.habits.step_ms / 1_000_000;
+        for (rank, pace) in self.paces.iter_mut().enumerate() {
+            let us = self.waited_us[rank].saturating_sub(begun_ms * self.waits_now[rank]);
+            pace.waited = Some(Waited { step, ms: us / 1000 });
+        }
+    }
+
     fn is_named(&mut self, named: Option<NodeId>, gang: &[NodeId], days: &mut Days) {
         let now = self.now;
         let slow = self.slow.as_mut().filter(|slow| named == Some(gang[slow.node]));
@@ -382,20 +446,24 @@ impl Play {
         };
         if !slow.is_named {
             slow.is_named = true;
-            days.of(self.habits.is_spinning, slow.kind).named_after.push(now.since(slow.from).0);
+            days.of(self.habits.waiting, slow.kind).named_after.push(now.since(slow.from).0);
         }
     }
 
     /// A slow node is over.
     fn counts(&mut self, days: &mut Days) {
         if let Some(slow) = self.slow.take() {
-            days.of(self.habits.is_spinning, slow.kind).nodes += 1;
+            days.of(self.habits.waiting, slow.kind).nodes += 1;
         }
     }
 }
 
 impl Days {
-    fn of(&mut self, is_spinning: bool, kind: usize) -> &mut Slowed {
-        if is_spinning { &mut self.spinning } else { &mut self.slowed[kind] }
+    fn of(&mut self, waiting: Waiting, kind: usize) -> &mut Slowed {
+        match waiting {
+            Waiting::Sleep => &mut self.slowed[kind],
+            Waiting::Spin => &mut self.spinning,
+            Waiting::SpinAndTell => &mut self.telling,
+        }
     }
 }
