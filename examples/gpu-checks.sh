@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The checks that need a GPU: NVML (`lindos health check`) and the burn-in of GPUs.
+# The checks that need a GPU: NVML (`lindos health check`), the burn-in of GPUs, and, with PyTorch, how long
+# collectives take.
 #
 #     examples/gpu-checks.sh [SECONDS [PLATFORM]]       60 seconds, no platform
 #
@@ -64,8 +65,35 @@ if command -v nvidia-smi >/dev/null 2>&1; then
         --format=csv,noheader || true
 fi
 
+# How long collectives take, as the `lindos` package reads it (docs/health.md).
+recorder="not tried: python3 has no PyTorch with CUDA"
+if python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; then
+    echo "== collectives, by PyTorch's flight recorder"
+    recorder="$(TORCH_NCCL_ENABLE_TIMING=1 PYTHONPATH="$root/python" RANK=0 WORLD_SIZE=1 \
+        MASTER_ADDR=127.0.0.1 MASTER_PORT=29517 timeout 120 python3 - <<'EOF'
+import time
+
+import torch
+import torch.distributed as dist
+from lindos import _waits
+
+dist.init_process_group("nccl")
+tensor = torch.ones(1 << 24, device="cuda")
+for _ in range(200):
+    dist.all_reduce(tensor)
+torch.cuda.synchronize()
+time.sleep(2)  # Until PyTorch's watchdog has looked at them.
+total = _waits.total()
+dist.destroy_process_group()
+print("200 all-reduces took", "NOTHING THAT IS TOLD" if total is None else f"{total * 1000:.1f} ms")
+EOF
+    )" || recorder="FAILED"
+    echo "$recorder"
+fi
+
 echo "== summary"
 echo "checks of GPUs that could look: $looked; findings: $findings"
+echo "collectives that tell how long they take: $recorder"
 if [ "$skipped" -gt 0 ]; then
     if [ "$has_driver" = yes ]; then
         echo "THE DRIVER IS THERE AND NO GPU COULD BE USED: see the burn-in above"
