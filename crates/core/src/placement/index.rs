@@ -64,22 +64,19 @@ pub struct Index {
 /// another, and neighbours have the same.
 #[derive(Clone, Debug, Default)]
 struct Path {
-    of: Option<(VertexId, PoolId)>,
+    of: Option<SlotId>,
     /// With where the counts of each begin.
     slots: Vec<(SlotId, usize)>,
 }
 
 impl Path {
     fn lead(&mut self, tree: &Tree, node: NodeId) {
-        let of = (tree.home(node), tree.pool_of(node));
+        let of = tree.slot_of(node);
         if self.of != Some(of) {
             self.of = Some(of);
-            let slots = tree.upwards(of.0).map(|vertex| {
-                let slot = tree.slot(vertex, of.1).expect("its node is below it");
-                (slot, tree.slots()[slot as usize].base as usize)
-            });
+            let slots = tree.slots_upwards(of);
             self.slots.clear();
-            self.slots.extend(slots);
+            self.slots.extend(slots.map(|slot| (slot, tree.slots()[slot as usize].base as usize)));
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Slot {
     pub base: u32,
     /// All its nodes, in service or not.
     pub nodes: u32,
+    /// The same pool's slot of the vertex above. Of the root: itself.
+    parent: SlotId,
 }
 
 #[derive(Clone, Debug)]
@@ -74,6 +76,7 @@ pub struct Tree {
     /// By node.
     home: Vec<VertexId>,
     pool_of: Vec<PoolId>,
+    slot_of: Vec<SlotId>,
     by_place: BTreeMap<(VertexId, Level, String), VertexId>,
     by_level: [Vec<VertexId>; Level::ALL.len()],
     counts: u32,
@@ -107,6 +110,7 @@ impl Default for Tree {
             pools: Vec::new(),
             home: Vec::new(),
             pool_of: Vec::new(),
+            slot_of: Vec::new(),
             by_place: BTreeMap::new(),
             by_level: Default::default(),
             counts: 0,
@@ -148,6 +152,7 @@ impl Tree {
     pub fn add_again(&mut self, spec: &NodeSpec) -> Added {
         let id = NodeId(self.home.len() as u32);
         self.home.push(ROOT);
+        self.slot_of.push(0);
         self.stand(id, spec)
     }
 
@@ -178,9 +183,14 @@ impl Tree {
         let nodes = &mut self.vertices[vertex as usize].nodes;
         nodes.insert(nodes.partition_point(|&other| other < id), id);
         let above: Vec<VertexId> = self.upwards(vertex).collect();
+        let mut below = None;
         for vertex in above {
             self.vacant -= u32::from(self.is_vacant(vertex));
             let slot = self.slot_or_new(vertex, pool);
+            match below.replace(slot) {
+                Some(below) => self.slots[below as usize].parent = slot,
+                None => self.slot_of[id.index()] = slot,
+            }
             self.slots[slot as usize].nodes += 1;
             self.vertices[vertex as usize].nodes_below += 1;
         }
@@ -283,7 +293,7 @@ impl Tree {
         }
         let slot = self.slots.len() as SlotId;
         let level = self.vertices[vertex as usize].level;
-        self.slots.push(Slot { vertex, pool, level, base: self.counts, nodes: 0 });
+        self.slots.push(Slot { vertex, pool, level, base: self.counts, nodes: 0, parent: slot });
         self.counts += u32::from(self.pools[usize::from(pool)].gpus) + 1;
         let slots = &mut self.vertices[vertex as usize].slots;
         slots.insert(slots.partition_point(|&(other, _)| other < pool), (pool, slot));
@@ -339,6 +349,14 @@ impl Tree {
         assert_eq!(self.by_place, other.by_place);
         assert_eq!(self.by_level, other.by_level);
         assert_eq!(self.vacant, other.vacant, "empty places were miscounted");
+        for (index, &home) in self.home.iter().enumerate() {
+            let (node, pool) = (NodeId(index as u32), self.pool_of[index]);
+            let slots = self.upwards(home).map(|vertex| self.slot(vertex, pool));
+            assert!(
+                slots.eq(self.slots_upwards(self.slot_of(node)).map(Some)),
+                "it is in other slots"
+            );
+        }
         for (vertex, same) in self.vertices.iter().zip(&other.vertices) {
             let of = |v: &Vertex| (v.level, v.depth, v.name.clone(), v.parent);
             assert_eq!(of(vertex), of(same));
@@ -350,6 +368,20 @@ impl Tree {
     /// The vertices above a node, lowest first; the last is the root.
     pub fn above(&self, node: NodeId) -> impl Iterator<Item = VertexId> + '_ {
         self.upwards(self.home(node))
+    }
+
+    /// The slot of a node's pool that it is in at its own vertex.
+    pub fn slot_of(&self, node: NodeId) -> SlotId {
+        self.slot_of[node.index()]
+    }
+
+    /// A slot and those of its pool above it.
+    pub fn slots_upwards(&self, slot: SlotId) -> impl Iterator<Item = SlotId> + '_ {
+        let above = |&slot: &SlotId| {
+            let parent = self.slots[slot as usize].parent;
+            (parent != slot).then_some(parent)
+        };
+        std::iter::successors(Some(slot), above)
     }
 
     /// A vertex and those above it.
