@@ -8,7 +8,9 @@ use lindos_core::Event;
 use lindos_core::blame::evidence::look_after;
 use lindos_core::gang::attempt::Attempt;
 use lindos_model::finding::{Severity, Suspect};
-use lindos_model::{Activity, Apart, Exit, Millis, NodeId, Rank, Stall, SymptomKind, Time};
+use lindos_model::{
+    Activity, Apart, Exit, Millis, NodeId, Rank, StackPlace, Stacks, Stall, SymptomKind, Time,
+};
 
 /// Who did it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,7 +225,15 @@ fn out_of_memory(stage: &mut Stage, node: NodeId, random: &mut Stream) -> Truth 
     Truth::User
 }
 
-fn looks(stage: &mut Stage, most: Option<Activity>, apart: Vec<Apart>) {
+/// Ranks whose stacks are not in the collective in which all others stand, and how many cannot be asked.
+#[derive(Clone, Debug, Default)]
+struct Standing {
+    outside: Vec<Rank>,
+    deaf: u32,
+}
+
+/// `standing`: of a job whose ranks can be asked.
+fn looks(stage: &mut Stage, most: Option<Activity>, apart: Vec<Apart>, standing: Option<Standing>) {
     let attempt = stage.attempt().expect("it runs");
     let (since, step) = (attempt.pace.step_at, attempt.pace.step.unwrap_or(0));
     let told = attempt.world_size();
@@ -233,6 +243,14 @@ fn looks(stage: &mut Stage, most: Option<Activity>, apart: Vec<Apart>) {
     let (job, epoch) = (stage.job, stage.epoch());
     let already = stage.now.since(since);
     stage.after(Millis(wait.0.saturating_sub(already.0)));
+    if let Some(Standing { outside, deaf }) = standing {
+        let known = told - deaf;
+        let in_collective = known - outside.len() as u32;
+        let outside = outside.into_iter().take(Stall::APART_MAX);
+        let outside = outside.map(|rank| (rank, StackPlace::Elsewhere)).collect();
+        let stacks = Box::new(Stacks { step, known, in_collective, outside });
+        stage.tell(&Event::StacksSeen { job, epoch, stacks });
+    }
     let stall = Box::new(Stall { since, step, told, at_step, most, apart });
     stage.tell(&Event::StallSeen { job, epoch, stall });
 }
@@ -255,7 +273,15 @@ fn rank_hangs(stage: &mut Stage, culprit: NodeId, random: &mut Stream) {
         apart.push(Apart { rank: other, step: behind, activity: None });
     }
     let is_seen = random.chance((HANG_SHOWS * 1e6) as u32);
-    looks(stage, Some(most), if is_seen { apart } else { Vec::new() });
+    let activity = apart[0].activity;
+    let standing = stage.stacks.as_mut().map(|random| match activity {
+        // A signal does not reach it.
+        Some(Activity::Stopped | Activity::Blocked) => Standing { deaf: 1, ..Standing::default() },
+        // In the collective itself, now and then.
+        _ if random.chance(100_000) => Standing::default(),
+        _ => Standing { outside: vec![rank], deaf: 0 },
+    });
+    looks(stage, Some(most), if is_seen { apart } else { Vec::new() }, standing);
 }
 
 fn other(activity: Activity) -> Activity {
@@ -264,7 +290,17 @@ fn other(activity: Activity) -> Activity {
 
 fn deadlock(stage: &mut Stage, random: &mut Stream) -> Truth {
     let most = *random.pick(&[Activity::Idle, Activity::Busy]);
-    looks(stage, Some(most), Vec::new());
+    let world_size = stage.attempt().map_or(1, Attempt::world_size);
+    let standing = stage.stacks.as_mut().map(|random| {
+        // A branch that one takes alone, or half of them take.
+        let outside = if random.chance(500_000) {
+            vec![Rank(random.between(0, u64::from(world_size) - 1) as u32)]
+        } else {
+            (0..world_size / 2).map(Rank).collect()
+        };
+        Standing { outside, deaf: 0 }
+    });
+    looks(stage, Some(most), Vec::new(), standing);
     Truth::User
 }
 

@@ -179,6 +179,9 @@ pub fn play_faults(seed: u64) -> Tally {
     let mut tally = Tally::default();
     let nodes = *random.pick(&[4, 16, 64, 256]);
     let mut stage = Stage::new(nodes);
+    // Half of the jobs use the package.
+    let mut stacks = Stream::new(seed, "stacks");
+    stage.stacks = stacks.chance(500_000).then_some(stacks);
     let mut faults = 0;
     while faults < FAULTS {
         let kind = Kind::draw(&mut random);

@@ -1,5 +1,6 @@
 //! A gang of known machines around the real core, to which faults are done on purpose.
 
+use crate::random::Stream;
 use lindos_core::event::GangWord;
 use lindos_core::gang::attempt::Attempt;
 use lindos_core::job::{Job, PastAttempt};
@@ -32,6 +33,8 @@ pub struct Stage {
     /// Nodes that do not answer.
     dead: BTreeSet<NodeId>,
     out: Effects,
+    /// What its ranks' stacks show is drawn from this, if they can be asked.
+    pub stacks: Option<Stream>,
 }
 
 impl Stage {
@@ -54,6 +57,7 @@ impl Stage {
             fences: BTreeMap::new(),
             dead: BTreeSet::new(),
             out: Vec::new(),
+            stacks: None,
         };
         stage.tell(&Event::ControlPlaneStarted { policy: Box::new(policy) });
         for index in 0..nodes + nodes / 8 + 8 {
