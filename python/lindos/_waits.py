@@ -71,7 +71,10 @@ def _flight_recorder() -> Optional[Callable[[], Any]]:
 
 class _Recorder:
     """Sums what collectives have taken. Who comes last to one waits least in it, on a GPU as well,
-    where a process sees nothing of that."""
+    where a process sees nothing of that.
+
+    It is read between two steps, and not by a thread beside them: PyTorch asks CUDA how far the
+    collectives are, which must not happen while a graph is captured."""
 
     def __init__(self, read: Callable[[], Any]) -> None:
         self.pid = os.getpid()

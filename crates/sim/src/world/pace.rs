@@ -42,7 +42,7 @@ impl World {
             let is_miscounted =
                 self.is_planted(Plant::PaceMiscounted) && attempt.ranks[0].rank.0 == 0;
             // The step that it is in, and what of this is over.
-            let told = training.filter(|_| key.0.0 % 2 == 1).and_then(|training| {
+            let told = training.filter(|_| key.0.0.is_multiple_of(2)).and_then(|training| {
                 let step = run.script.at(training, now).step?;
                 Some(Waited { step, ms: now.since(run.script.reaches(training, step)).0 })
             });

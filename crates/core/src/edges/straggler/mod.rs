@@ -28,6 +28,8 @@ const WINDOWS: u32 = 3;
 /// A window with a silence of this part of it, and of so many steps, has a pause in it.
 const PAUSE_PART: u64 = 3;
 const PAUSE_STEPS: u64 = 3;
+/// Nobody waits for more than a hundred at once.
+const WAITS_MAX: u64 = 100_000;
 /// While it lasts, it is told again so often: what it costs may have changed.
 pub const STRAGGLER_AGAIN: Millis = Millis::from_secs(300);
 
@@ -397,14 +399,17 @@ fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample, step_us: u64) ->
     }
 }
 
-/// Thousandths of the time in which a rank has waited, by its own word; `None`: it has not told, or has begun
-/// to count anew.
+/// Thousandths of the time in which a rank has waited, by its own word: more than 1,000 where it waits for
+/// several at once. `None`: it has told nothing new, or has begun to count anew.
 fn waits(old: Told, new: Told, step_us: u64) -> Option<u32> {
     let (steps, ms) = (new.step.wrapping_sub(old.step), new.ms.wrapping_sub(old.ms));
-    let has_grown = steps > 0 && steps.max(ms) < u32::MAX / 2;
+    if steps == 0 || steps.max(ms) > u32::MAX / 2 {
+        return None;
+    }
     // Microseconds of milliseconds, in thousandths.
-    let part = (u64::from(ms) * 1_000_000).checked_div(u64::from(steps) * step_us)?;
-    has_grown.then(|| part.min(1000) as u32)
+    let span_us = u64::from(steps).saturating_mul(step_us);
+    let part = (u64::from(ms) * 1_000_000).checked_div(span_us)?;
+    Some(part.min(WAITS_MAX) as u32)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub struct Measure {
     pub held: u32,
     /// Its main thread sleeps: it waits, for others or for whatever else.
     pub sleeps: u32,
-    /// For others, by its own word.
+    /// For others, by its own word; more than 1,000 where it waits for several at once.
     pub told_waits: Option<u32>,
     pub late: u32,
     /// That it told itself.
@@ -124,7 +124,7 @@ fn waits_least(all: &[Measure], by: ByWord, before: Option<u32>) -> Option<Slow>
         by: reason(all, worst),
         own: worst.waits(by),
         peers: waits,
-        cost_permille: waits - worst.waits(by),
+        cost_permille: (waits - worst.waits(by)).min(1000),
     })
 }
 
@@ -378,14 +378,16 @@ mod tests {
                 delayed: ran % 1001,
                 held: late % 1001,
                 sleeps: steps % 1001,
-                told_waits: None,
+                told_waits: Some(ran % 100_001),
                 late,
                 steps: Some(steps / 2),
                 rate: u64::from(steps),
             };
             let all: Vec<Measure> = numbers.iter().enumerate().map(measure).collect();
-            if let Some(slow) = slowest(&all, STEPS, None) {
-                prop_assert!(slow.ranks >= 1 && slow.cost_permille <= 1000);
+            for waits in [false, true] {
+                if let Some(slow) = slowest(&all, ByWord { steps: true, waits }, None) {
+                    prop_assert!(slow.ranks >= 1 && slow.cost_permille <= 1000);
+                }
             }
         }
     }

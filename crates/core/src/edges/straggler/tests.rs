@@ -153,6 +153,20 @@ fn ranks_that_spin_are_judged_by_what_they_tell_that_they_wait() {
 }
 
 #[test]
+fn nonsense_that_a_rank_tells_of_its_waits_is_no_measure() {
+    let at = |step, ms| Told { step, ms };
+    assert_eq!(waits(at(1, 100), at(11, 4100), 1_000_000), Some(400));
+    assert_eq!(waits(at(1, 0), at(11, 25_000), 1_000_000), Some(2500), "for several at once");
+    assert_eq!(waits(at(u32::MAX, u32::MAX), at(9, 3999), 1_000_000), Some(400), "they wrap");
+    assert_eq!(waits(at(5, 100), at(5, 200), 1_000_000), None, "no step is new");
+    assert_eq!(waits(at(9, 100), at(5, 200), 1_000_000), None);
+    assert_eq!(waits(at(5, 200), at(9, 100), 1_000_000), None, "it counts anew");
+    assert_eq!(waits(at(0, 0), at(u32::MAX / 2, u32::MAX / 2), u64::MAX), Some(0));
+    assert_eq!(waits(at(0, 0), at(1, u32::MAX / 2), 1), Some(100_000));
+    assert_eq!(waits(at(0, 0), at(1, 1), 0), None);
+}
+
+#[test]
 fn of_two_slow_nodes_among_hundreds_one_is_told_of_and_when_it_is_mended_the_other() {
     let mut gang = Gang::of(&[400; 400]);
     (gang.waits[7], gang.waits[300]) = (30, 40);
