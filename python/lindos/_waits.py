@@ -29,7 +29,9 @@ def waited(seconds: float) -> None:
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """Around what waits for others, such as a collective: `waited` of the time that it takes."""
+    """Around what waits for others until they are there: `waited` of the time that it takes.
+
+    A collective on a GPU only begins when it is called: with NCCL, have PyTorch measure instead."""
     began = time.monotonic()
     try:
         yield
@@ -81,6 +83,7 @@ class _Recorder:
         self._read = read
         self._due = float("-inf")
         self._next_id = 0
+        self._open: set = set()
         self._sum_s = 0.0
         self._knows = False
 
@@ -89,29 +92,42 @@ class _Recorder:
         if began < self._due:
             return None
         try:
-            self._add(self._read())
+            is_known = self._add(self._read())
         except Exception:  # It is no public interface: whatever it does is no reason to stop.
             self._due = float("inf")
             return None
         took = time.monotonic() - began
         self._due = began + max(_INTERVAL_S, _REST * took)
-        return self._sum_s if self._knows else None
+        return self._sum_s if is_known and self._knows else None
 
-    def _add(self, entries: Any) -> None:
+    def _add(self, entries: Any) -> bool:
+        """Whether the sum is that of all that is over."""
+        if entries and entries[-1]["record_id"] + 1 < self._next_id:
+            self._next_id = 0  # It was reset, and numbers anew.
+            self._open.clear()
         new = [entry for entry in entries if entry["record_id"] >= self._next_id]
-        if not new:
-            return
-        # The recorder keeps the last thousands: those that it has dropped took as long as the others.
-        dropped = new[0]["record_id"] - self._next_id
-        seconds, count = 0.0, 0
-        for entry in new:
-            took = entry.get("duration_ms")
-            if took is None and not entry.get("retired"):
-                break  # It is under way.
-            self._next_id = entry["record_id"] + 1
-            if took is not None:
-                seconds += took / 1000
-                count += 1
-        if count:
-            self._sum_s += seconds * (count + dropped) / count
-            self._knows = True
+        late = [entry for entry in entries if entry["record_id"] in self._open]
+        # Parts of a group have no time of their own and stay open: the group's own entry has it.
+        self._open = {e["record_id"] for e in new + late if not self._is_over(e)}
+        seconds = sum(self._seconds(entry) for entry in new)
+        self._sum_s += sum(self._seconds(entry) for entry in late)
+        if new:
+            # The recorder keeps the last so many. Where it has dropped some, they took as long as the others.
+            dropped = new[0]["record_id"] - self._next_id
+            self._next_id = new[-1]["record_id"] + 1
+            if dropped > len(new):
+                # What it keeps is too small a part: a sum of nothing says that it begins anew.
+                self._sum_s = 0.0
+                return True
+            self._sum_s += seconds * (len(new) + dropped) / len(new)
+        is_stuck = bool(new) and seconds == 0 and len(self._open) >= len(new)
+        self._knows |= seconds > 0
+        return not is_stuck
+
+    @staticmethod
+    def _seconds(entry: Any) -> float:
+        return (entry.get("duration_ms") or 0.0) / 1000
+
+    @staticmethod
+    def _is_over(entry: Any) -> bool:
+        return entry.get("duration_ms") is not None or bool(entry.get("retired"))

@@ -196,21 +196,56 @@ class Waits(Case):
         self.now += 9
         self.assertIsNone(self.told(), "it was not read again")
         self.now += 1
-        # What was under way is over; a part of a group has no time of its own.
+        # What was under way is over.
         recorder.entries[2].update(duration_ms=100, retired=True)
-        recorder.did(None)
         recorder.did(400)
         self.assertEqual(self.told(), 1.0)
         self.now += 10
         self.assertEqual(self.told(), 1.0)
         self.assertEqual(recorder.reads, 4)
 
-    def test_collectives_that_the_recorder_has_dropped_took_as_long_as_the_others(self):
+    def test_parts_of_a_group_have_no_time_and_hold_up_nothing(self):
+        recorder = self.torch()
+        for took in (300, 500):
+            recorder.did(None, None, retired=False, state="scheduled", is_p2p=True)
+            recorder.did(took, profiling_name="nccl:coalesced")
+            recorder.did(100)
+        self.assertEqual(self.told(), 1.0)
+        self.now += 10
+        recorder.did(None, None, retired=False, state="scheduled", is_p2p=True)
+        self.assertIsNone(self.told(), "nothing of it is over: it says nothing of these steps")
+        self.now += 10
+        recorder.did(700, profiling_name="nccl:coalesced")
+        self.assertEqual(self.told(), 1.7)
+
+    def test_a_recorder_that_numbers_anew_is_followed(self):
+        recorder = self.torch()
+        recorder.did(*[100] * 5)
+        self.assertEqual(self.told(), 0.5)
+        recorder.entries, recorder.next_id = [], 0
+        recorder.did(200)
+        self.now += 10
+        self.assertEqual(self.told(), 0.7)
+
+    def test_a_sum_of_which_the_greater_part_is_missing_is_not_told(self):
         recorder = self.torch()
         recorder.did(100)
         self.assertEqual(self.told(), 0.1)
         recorder.did(*[100] * 9)
-        del recorder.entries[:6]
+        del recorder.entries[:7]
+        self.now += 10
+        self.assertEqual(self.told(), 0.0, "it begins anew")
+        recorder.did(100, 100)
+        self.now += 10
+        self.assertEqual(self.told(), 0.2)
+
+    def test_collectives_that_the_recorder_has_dropped_took_as_long_as_the_others(self):
+        recorder = self.torch()
+        recorder.did(100)
+        self.assertEqual(self.told(), 0.1)
+        for _ in range(3):
+            recorder.did(None, None, 300, retired=False)
+        del recorder.entries[:4]
         self.now += 10
         self.assertAlmostEqual(self.told(), 1.0)
 

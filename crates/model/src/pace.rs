@@ -58,8 +58,8 @@ pub struct Straggler {
     pub own: u32,
     /// The same of the median of all ranks.
     pub peers: u32,
-    /// Thousandths of the gang's time that are lost by it: for so long the others wait because of
-    /// it, or so much behind them it is.
+    /// Thousandths of the gang's time that are lost by it: for so long the others wait because of it, or so
+    /// much behind them it is. At most, where they tell it themselves: they may do something else meanwhile.
     pub cost_permille: u32,
 }
 
@@ -83,7 +83,7 @@ pub enum SlowBy {
     WantingProcessor,
     /// It is stopped again and again, or waits for a disk or a file server.
     Held,
-    /// Nothing of that: its messages come last.
+    /// Nothing of that: its messages come last, or its own word is all that is known.
     Unknown,
 }
 

@@ -30,6 +30,8 @@ const PAUSE_PART: u64 = 3;
 const PAUSE_STEPS: u64 = 3;
 /// Nobody waits for more than a hundred at once.
 const WAITS_MAX: u64 = 100_000;
+/// So many windows are waited for ranks that tell what they wait, until all have told something newer.
+const UNTOLD_WINDOWS: u32 = 4;
 /// While it lasts, it is told again so often: what it costs may have changed.
 pub const STRAGGLER_AGAIN: Millis = Millis::from_secs(300);
 
@@ -64,6 +66,7 @@ struct JobWatch {
     step: Option<u64>,
     checkpoint_step: Option<u64>,
     window: Option<Window>,
+    told: ToldSpan,
     /// When a step was new last.
     moved_at: Time,
     streak: Option<Streak>,
@@ -78,6 +81,14 @@ struct Window {
     checkpoint_step: Option<u64>,
     /// The longest time without a new step.
     silent: Millis,
+}
+
+/// Since when what ranks tell that they wait is summed: of a window, or of several, until all have told more.
+#[derive(Clone, Copy, Debug)]
+struct ToldSpan {
+    from: Time,
+    step: u64,
+    windows: u32,
 }
 
 /// The same culprit, window after window.
@@ -108,6 +119,10 @@ struct RankSeen {
     epoch: Epoch,
     newest: Option<Sample>,
     oldest: Option<Sample>,
+    /// What it had told that it has waited when the span of that began.
+    told: Option<Told>,
+    /// What it told before that counts for nothing: what it waited while the job stood is in the next.
+    told_before: Option<Told>,
 }
 
 /// Sums, of which only differences count: they may wrap.
@@ -125,10 +140,18 @@ struct Sample {
 }
 
 /// Up to this step it has waited so long for others, by its own word.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Told {
     step: u32,
     ms: u32,
+}
+
+impl Told {
+    /// Whether it goes on with the sum of the other, which may have wrapped.
+    fn follows(self, other: Told) -> bool {
+        let grown = |old: u32, new: u32| new.wrapping_sub(old) <= u32::MAX / 2;
+        grown(other.step, self.step) && grown(other.ms, self.ms)
+    }
 }
 
 impl Sample {
@@ -218,6 +241,7 @@ impl JobWatch {
             step: None,
             checkpoint_step: None,
             window: None,
+            told: ToldSpan { from: Time::ZERO, step: 0, windows: 0 },
             moved_at: Time::ZERO,
             streak: None,
             said: None,
@@ -239,16 +263,36 @@ impl JobWatch {
         let sample = Sample::of(step, pace);
         seen.newest = Some(sample);
         seen.oldest.get_or_insert(sample);
+        let is_new = sample.waited.filter(|_| sample.waited != seen.told_before);
+        match (seen.told, is_new) {
+            // Its program has begun to count anew.
+            (Some(old), Some(new)) if !new.follows(old) => seen.told = is_new,
+            (None, Some(_)) => seen.told = is_new,
+            _ => {}
+        }
     }
 
     /// Begins a window; before the first step there is none.
     fn open(&mut self, now: Time) {
+        if self.window.is_none() {
+            self.begin_told(now, true);
+        }
         self.window = self.step.map(|step| {
             let (until, checkpoint_step) = (now + self.length, self.checkpoint_step);
             Window { from: now, until, step, checkpoint_step, silent: Millis::ZERO }
         });
         for seen in &mut self.ranks {
             seen.oldest = seen.newest;
+        }
+    }
+
+    /// What ranks tell that they wait counts from now on. `anew`: not with what they tell next, for the job has
+    /// stood in between.
+    fn begin_told(&mut self, now: Time, anew: bool) {
+        self.told = ToldSpan { from: now, step: self.step.unwrap_or(0), windows: 0 };
+        for seen in &mut self.ranks {
+            let newest = seen.newest.and_then(|newest| newest.waited);
+            (seen.told, seen.told_before) = if anew { (None, newest) } else { (newest, None) };
         }
     }
 
@@ -265,13 +309,36 @@ impl JobWatch {
         let has_saved = self.checkpoint_step != window.checkpoint_step;
         let pause = (span.0 / PAUSE_PART).max(span.0 / steps.max(1) * PAUSE_STEPS);
         let counts = steps >= STEPS_LEAST && !has_saved && window.silent.0 <= pause;
-        let seen = if counts { self.measures(span, steps, attempt) } else { None };
-        let event = seen.and_then(|(measures, by)| {
-            let slow = slowest(&measures, by, self.named(attempt));
-            self.judge(now, window.from, job, attempt, slow)
-        });
+        let event = if counts {
+            self.measures(span, now, attempt)
+                .and_then(|(measures, by)| self.look(now, window.from, job, attempt, &measures, by))
+        } else {
+            self.begin_told(now, true);
+            None
+        };
         self.open(now);
         event
+    }
+
+    fn look(
+        &mut self,
+        now: Time,
+        from: Time,
+        job: JobId,
+        attempt: &Attempt,
+        measures: &[Measure],
+        by: ByWord,
+    ) -> Option<Event> {
+        let from = if by.waits { self.told.from } else { from };
+        if by.waits {
+            self.begin_told(now, false);
+        } else if by.waits_untold && self.told.windows < UNTOLD_WINDOWS {
+            // Some have not told yet: this window says nothing, for or against anybody.
+            self.told.windows += 1;
+            return None;
+        }
+        let slow = slowest(measures, by, self.named(attempt));
+        self.judge(now, from, job, attempt, slow)
     }
 
     /// A step is new, or the window is over: the silence before it is.
@@ -282,16 +349,18 @@ impl JobWatch {
         self.moved_at = now;
     }
 
-    /// What the ranks that train have done in a window of so many steps, if nearly all have been heard; and
-    /// what all have told themselves.
+    /// What the ranks that train have done in a window, if nearly all have been heard; and what all have told
+    /// themselves.
     fn measures(
         &self,
         span: Millis,
-        steps: u64,
+        now: Time,
         attempt: &Attempt,
     ) -> Option<(Vec<Measure>, ByWord)> {
         // What a rank has waited is told of whole steps, in each of which the job spends this time.
-        let step_us = span.0 * 1000 / steps;
+        let steps = self.step.unwrap_or(0).saturating_sub(self.told.step);
+        let step_us = (now.since(self.told.from).0 * 1000).checked_div(steps).unwrap_or(0);
+        let mut tell = 0;
         let mut measures = Vec::with_capacity(self.ranks.len());
         let mut here = 0;
         for (index, seen) in self.ranks.iter().enumerate() {
@@ -307,11 +376,15 @@ impl JobWatch {
                 continue;
             }
             let member = rank.0 / u32::from(attempt.ranks_per_node.max(1));
-            measures.push(measure(rank, member, old, new, step_us));
+            let told_waits =
+                seen.told.zip(new.waited).and_then(|(old, new)| waits(old, new, step_us));
+            tell += usize::from(new.waited.is_some());
+            measures.push(Measure { told_waits, ..measure(rank, member, old, new) });
         }
         let by = ByWord {
             steps: measures.iter().all(|measure| measure.steps.is_some()),
             waits: measures.iter().all(|measure| measure.told_waits.is_some()),
+            waits_untold: tell * 2 > measures.len(),
         };
         let is_whole = measures.len() >= 2 && measures.len() * 10 >= here * 9;
         is_whole.then_some((measures, by))
@@ -375,8 +448,8 @@ impl JobWatch {
     }
 }
 
-/// What a rank did between two samples, where a step takes so long.
-fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample, step_us: u64) -> Measure {
+/// What a rank did between two samples, but for what it tells that it waited.
+fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample) -> Measure {
     let span = u64::from(new.span.wrapping_sub(old.span)).max(1);
     let permille = |old: u32, new: u32| {
         let part = u64::from(new.wrapping_sub(old)) * 1000 / span;
@@ -390,7 +463,7 @@ fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample, step_us: u64) ->
         delayed: permille(old.delayed, new.delayed).min(1000),
         held: permille(old.held, new.held).min(1000),
         sleeps: permille(old.slept, new.slept).min(1000),
-        told_waits: old.waited.zip(new.waited).and_then(|(old, new)| waits(old, new, step_us)),
+        told_waits: None,
         // Of a span in milliseconds, thousandths are microseconds.
         late: u32::try_from(u64::from(new.late_us.wrapping_sub(old.late_us)) / span)
             .unwrap_or(u32::MAX),
@@ -403,7 +476,7 @@ fn measure(rank: Rank, member: u32, old: &Sample, new: &Sample, step_us: u64) ->
 /// several at once. `None`: it has told nothing new, or has begun to count anew.
 fn waits(old: Told, new: Told, step_us: u64) -> Option<u32> {
     let (steps, ms) = (new.step.wrapping_sub(old.step), new.ms.wrapping_sub(old.ms));
-    if steps == 0 || steps.max(ms) > u32::MAX / 2 {
+    if steps == 0 || !new.follows(old) {
         return None;
     }
     // Microseconds of milliseconds, in thousandths.

@@ -47,8 +47,11 @@ struct Gang {
     saved: u64,
     /// So many ranks tell steps.
     tells: usize,
-    /// Ranks spin as they wait, and tell how long with every so many steps.
+    /// Ranks spin as they wait, and tell how long with every so many reports.
     spins: Option<u64>,
+    reports: u64,
+    /// One that does not tell it.
+    deaf: Option<usize>,
 }
 
 impl Gang {
@@ -67,6 +70,8 @@ impl Gang {
             saved: 0,
             tells: usize::MAX,
             spins: None,
+            reports: 0,
+            deaf: None,
         }
     }
 
@@ -76,6 +81,7 @@ impl Gang {
         for _ in 0..seconds / 5 {
             self.now = self.now + Millis(5000);
             self.step += steps * 5 / seconds;
+            self.reports += 1;
             for (rank, pace) in self.paces.iter_mut().enumerate() {
                 pace.span_ms += 5000;
                 let waits = self.waits[rank] * 5;
@@ -85,7 +91,9 @@ impl Gang {
                 self.waited[rank] += waits;
                 // Each tells it at other steps.
                 if let Some(every) = self.spins
-                    && (self.step + rank as u64).is_multiple_of(every)
+                    && (self.reports + rank as u64).is_multiple_of(every)
+                    && self.deaf != Some(rank)
+                    && steps > 0
                 {
                     pace.waited = Some(Waited { step: self.step, ms: self.waited[rank] });
                 }
@@ -137,19 +145,41 @@ fn a_straggler_is_told_after_three_windows_again_every_five_minutes_and_when_it_
 #[test]
 fn ranks_that_spin_are_judged_by_what_they_tell_that_they_wait() {
     let mut gang = Gang::of(&[400; 4]);
-    gang.spins = Some(2);
+    // Every twenty seconds, each rank at another time: longer than a window.
+    gang.spins = Some(4);
     assert_eq!(gang.runs(300, 300), []);
     gang.waits[2] = 20;
-    let events = gang.runs(120, 120);
+    let events = gang.runs(240, 240);
     assert_eq!(said(&events).iter().map(|it| (it.1, it.2)).collect::<Vec<_>>(), [("seen", 2)]);
     gang.waits[2] = 400;
-    let events = gang.runs(120, 120);
+    let events = gang.runs(240, 240);
     assert_eq!(said(&events).iter().map(|it| it.1).collect::<Vec<_>>(), ["gone"]);
-    // One whose program begins to count anew, or tells no more, is not held to it.
+    // One whose program begins to count anew waits no less than the others.
     gang.waited[1] = 0;
     assert_eq!(gang.runs(300, 300), []);
-    gang.spins = Some(u64::MAX);
+    // Where one of them tells no more, nobody knows of any.
+    gang.waits[2] = 20;
+    gang.deaf = Some(1);
     assert_eq!(gang.runs(300, 300), []);
+    gang.deaf = None;
+    assert_eq!(said(&gang.runs(240, 240)).len(), 1);
+}
+
+#[test]
+fn what_ranks_waited_while_one_saves_is_not_held_against_it() {
+    for (every, before) in (1..6).flat_map(|every| (12..18).map(move |before| (every, before))) {
+        let mut gang = Gang::of(&[400; 4]);
+        gang.spins = Some(every);
+        gang.runs(5 * before, 5 * before);
+        for _ in 0..40 {
+            // The first saves alone for five seconds of thirty, and the others wait for it.
+            gang.waits = vec![0, 1000, 1000, 1000];
+            gang.saved += 1;
+            assert_eq!(gang.runs(5, 0), []);
+            gang.waits = vec![400; 4];
+            assert_eq!(gang.runs(25, 25), [], "{every} {before}");
+        }
+    }
 }
 
 #[test]

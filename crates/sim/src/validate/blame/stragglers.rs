@@ -23,8 +23,9 @@ pub const FACTORS: [u64; 5] = [110, 120, 135, 160, 200];
 /// Ranks that spin cannot be told from ranks that work.
 const SPINNING_PPM: u32 = 200_000;
 const TELLING_PPM: u32 = 500_000;
-/// How long collectives take is told so often, with the next step.
-const WAITS_TOLD_EVERY: Millis = Millis::from_secs(10);
+/// How long collectives take is told so often, with the next step, each rank at its own time: so long does
+/// PyTorch's flight recorder rest.
+const WAITS_TOLD_EVERY: [u64; 2] = [10_000, 20_000];
 
 /// What became of slow nodes of one kind.
 #[derive(Clone, Debug, Default)]
@@ -174,7 +175,9 @@ struct Play {
     /// What each rank has waited in collectives, in microseconds, and thousandths of its time that it does now.
     waited_us: Vec<u64>,
     waits_now: Vec<u64>,
-    told_at: Time,
+    /// When each rank tells it next.
+    tells_at: Vec<Time>,
+    waits_told_every: Millis,
     /// By how much a rank always waits less than others, in thousandths.
     bias: Vec<u64>,
     slow: Option<Slow>,
@@ -189,8 +192,9 @@ pub fn day(seed: u64) -> Days {
     let nodes = *random.pick(&[4_u32, 8, 16, 32]);
     let mut stage = Stage::with_gpus(nodes, *random.pick(&[1, 2, 4]));
     stage.trains_to(0, Millis(1));
-    let habits = Habits::draw(&mut random, &mut Stream::new(seed, "stragglers that tell"));
-    let mut play = Play::new(&stage, habits, random);
+    let mut telling = Stream::new(seed, "stragglers that tell");
+    let habits = Habits::draw(&mut random, &mut telling);
+    let mut play = Play::new(&stage, habits, random, &mut telling);
     let begun = play.now;
     let (job, epoch) = (stage.job, stage.epoch());
     let gang = stage.gang();
@@ -212,7 +216,9 @@ pub fn day(seed: u64) -> Days {
 }
 
 impl Play {
-    fn new(stage: &Stage, habits: Habits, mut random: Stream) -> Play {
+    fn new(stage: &Stage, habits: Habits, mut random: Stream, telling: &mut Stream) -> Play {
+        let [least, most] = WAITS_TOLD_EVERY;
+        let waits_told_every = Millis(telling.between(least, most));
         let now = stage.now;
         let ranks = stage.attempt().expect("it is launched").world_size() as usize;
         let nodes = stage.gang().len();
@@ -238,7 +244,8 @@ impl Play {
             paces: vec![RankPace::default(); ranks],
             waited_us: vec![0; ranks],
             waits_now: vec![0; ranks],
-            told_at: now,
+            tells_at: (0..ranks as u64).map(|rank| now + Millis(scatter(rank) % 20_000)).collect(),
+            waits_told_every,
             bias,
             slow: None,
             next_slow_at,
@@ -411,9 +418,7 @@ impl Play {
         let step = (self.phase != Phase::Starts || self.done > 0).then_some(self.done / 1000);
         if self.habits.waiting == Waiting::SpinAndTell
             && let Some(step) = step
-            && self.now.since(self.told_at) >= WAITS_TOLD_EVERY
         {
-            self.told_at = self.now;
             self.tells_waits(step);
         }
         for (rank, pace) in self.paces.iter().enumerate() {
@@ -432,6 +437,10 @@ impl Play {
     fn tells_waits(&mut self, step: u64) {
         let begun_ms = self.done % 1000 * self.longest() * self.habits.step_ms / 1_000_000;
         for (rank, pace) in self.paces.iter_mut().enumerate() {
+            if self.now < self.tells_at[rank] {
+                continue;
+            }
+            self.tells_at[rank] = self.now + self.waits_told_every;
             let us = self.waited_us[rank].saturating_sub(begun_ms * self.waits_now[rank]);
             pace.waited = Some(Waited { step, ms: us / 1000 });
         }
