@@ -286,8 +286,8 @@ impl JobWatch {
         }
     }
 
-    /// What ranks tell that they wait counts from now on. `anew`: not with what they tell next, for the job has
-    /// stood in between.
+    /// What ranks tell that they wait counts from now on. `anew`: from what each tells next, for the job has
+    /// stood, and what it waited then is in that.
     fn begin_told(&mut self, now: Time, anew: bool) {
         self.told = ToldSpan { from: now, step: self.step.unwrap_or(0), windows: 0 };
         for seen in &mut self.ranks {
